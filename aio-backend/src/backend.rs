@@ -289,6 +289,7 @@ pub trait Backend: fmt::Debug {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::stub::stub;
 
     /// A backend with only the required functions.
     #[derive(Debug)]
@@ -298,23 +299,7 @@ mod tests {
         fn name(&self) -> &'static str {
             "least"
         }
-        fn add(&mut self, _: Watched, _: Token, _: Interest) -> io::Result<()> {
-            Ok(())
-        }
-        fn modify(&mut self, _: Token, _: Interest) -> io::Result<()> {
-            Ok(())
-        }
-        fn remove(&mut self, _: Token) -> io::Result<()> {
-            Ok(())
-        }
-        fn wait(&mut self, _: Option<Duration>, _: &mut ReadyList) -> io::Result<()> {
-            Ok(())
-        }
-        fn watched(&self) -> usize {
-            0
-        }
-        fn visit(&self, _: &mut dyn FnMut(&Watched, Token, Interest)) {}
-        fn drain(&mut self, _: &mut dyn FnMut(Watched, Token, Interest)) {}
+        stub!(add modify remove wait watched visit drain);
     }
 
     #[test]

@@ -62,6 +62,7 @@ mod tests {
 
     use super::*;
     use crate::ReadyList;
+    use crate::stub::stub;
 
     /// Keeps what it watches, and refuses the next calls of `add`.
     #[derive(Debug, Default)]
@@ -95,8 +96,7 @@ mod tests {
         fn watched(&self) -> usize {
             self.watched.len()
         }
-        fn visit(&self, _: &mut dyn FnMut(&Watched, Token, Interest)) {}
-        fn drain(&mut self, _: &mut dyn FnMut(Watched, Token, Interest)) {}
+        stub!(visit drain);
     }
 
     #[test]

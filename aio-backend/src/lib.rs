@@ -121,6 +121,8 @@ mod refused;
 mod registrations;
 mod remedy;
 mod shared_fd;
+#[cfg(test)]
+mod stub;
 mod submissions;
 mod token;
 mod watched;

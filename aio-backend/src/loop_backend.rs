@@ -6,8 +6,10 @@ use std::io;
 use std::os::fd::{AsRawFd, RawFd};
 use std::time::Duration;
 
-use crate::{AnyBackend, Backend, Completed, Interest, NotSubmitted, Operation, Peek};
-use crate::{ReadyList, Refused, Token, Watched};
+use crate::{
+    AnyBackend, Backend, Completed, Interest, NotSubmitted, Operation, Peek, ReadyList, Refused, Token,
+    Watched,
+};
 
 /// The backend may change its ways after a registration, and every so many waits.
 const REBALANCE_EVERY: u32 = 128;
@@ -208,6 +210,7 @@ mod tests {
     use std::rc::Rc;
 
     use super::*;
+    use crate::stub::stub;
 
     /// Counts its rebalances, and peeks as set.
     #[derive(Debug)]
@@ -228,14 +231,8 @@ mod tests {
             }
             Ok(())
         }
-        fn modify(&mut self, _: Token, _: Interest) -> io::Result<()> {
-            Ok(())
-        }
         fn remove(&mut self, _: Token) -> io::Result<()> {
             Err(io::ErrorKind::NotFound.into())
-        }
-        fn wait(&mut self, _: Option<Duration>, _: &mut ReadyList) -> io::Result<()> {
-            Ok(())
         }
         fn peek(&mut self, _: &mut ReadyList) -> io::Result<Peek> {
             Ok(self.peeks)
@@ -243,11 +240,7 @@ mod tests {
         fn rebalance(&mut self) {
             self.rebalanced += 1;
         }
-        fn watched(&self) -> usize {
-            0
-        }
-        fn visit(&self, _: &mut dyn FnMut(&Watched, Token, Interest)) {}
-        fn drain(&mut self, _: &mut dyn FnMut(Watched, Token, Interest)) {}
+        stub!(modify wait watched visit drain);
     }
 
     fn backend(peeks: Peek, refuses: bool) -> (LoopBackend<Mine>, impl Fn(&LoopBackend<Mine>) -> u32) {

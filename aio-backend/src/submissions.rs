@@ -154,10 +154,10 @@ impl<C> fmt::Debug for Submissions<C> {
 mod tests {
     use std::fs::File;
     use std::sync::Arc;
-    use std::time::Duration;
 
     use super::*;
-    use crate::{AnyBackend, Interest, ReadyList, Watched};
+    use crate::AnyBackend;
+    use crate::stub::stub;
 
     const REPORT: Token = Token::new(9, 0);
 
@@ -174,23 +174,7 @@ mod tests {
         fn name(&self) -> &'static str {
             "ring"
         }
-        fn add(&mut self, _: Watched, _: Token, _: Interest) -> io::Result<()> {
-            Ok(())
-        }
-        fn modify(&mut self, _: Token, _: Interest) -> io::Result<()> {
-            Ok(())
-        }
-        fn remove(&mut self, _: Token) -> io::Result<()> {
-            Ok(())
-        }
-        fn wait(&mut self, _: Option<Duration>, _: &mut ReadyList) -> io::Result<()> {
-            Ok(())
-        }
-        fn watched(&self) -> usize {
-            0
-        }
-        fn visit(&self, _: &mut dyn FnMut(&Watched, Token, Interest)) {}
-        fn drain(&mut self, _: &mut dyn FnMut(Watched, Token, Interest)) {}
+        stub!(add modify remove wait watched visit drain);
         fn submit(&mut self, report: Token, operation: Operation) -> Result<Token, NotSubmitted> {
             assert_eq!(report, REPORT);
             if self.refuses {

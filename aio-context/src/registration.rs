@@ -332,11 +332,11 @@ impl Inner {
     }
 }
 
-/// Gives a former handler the `poll_end` that it is owed, and drops it.
+/// Gives a former handler its due `poll_end`, and drops it. `leave` takes it out of poll mode.
 #[inline(always)]
-pub(crate) fn finish_former<'a>(cx: &Context, entry: Entry, owed: impl FnOnce() -> EndOwed<'a>) {
+pub(crate) fn finish_former<'a>(cx: &Context, entry: Entry, leave: impl FnOnce() -> EndOwed<'a>) {
     if let Some(polled) = &entry.polled {
-        owed().finish(|| cx.call(|_| polled.own.poll_end()));
+        leave().finish(|| cx.call(|_| polled.own.poll_end()));
     }
     cx.call(|_| drop(entry));
 }

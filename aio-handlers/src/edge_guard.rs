@@ -99,32 +99,14 @@ impl<D: Dispatcher> fmt::Debug for EdgeGuard<'_, D> {
 
 #[cfg(test)]
 mod tests {
-    use std::cell::{Cell, RefCell};
+    use std::cell::Cell;
     use std::panic::{AssertUnwindSafe, catch_unwind};
 
-    use aio_backend::ReadyList;
-
     use super::*;
-    use crate::{GroupId, Registry};
+    use crate::GroupId;
+    use crate::test_loop::Loop;
 
     const EDGE: Interest = Interest::READ.union(Interest::EDGE);
-
-    #[derive(Default)]
-    struct Loop {
-        registry: RefCell<Registry<()>>,
-        masked: Cell<Option<Token>>,
-    }
-
-    impl Dispatcher for Loop {
-        type Value = ();
-        fn registry(&self) -> &RefCell<Registry<()>> {
-            &self.registry
-        }
-        fn mask(&self, token: Token) {
-            self.masked.set(Some(token));
-        }
-        fn take_back(&self, _list: Box<ReadyList>, _delivered: u64) {}
-    }
 
     /// A callback for an event of this interest, which pauses its group, panics, or both. Returns whether the event is recorded again, and
     /// whether the handler was masked.
@@ -133,7 +115,7 @@ mod tests {
         let inserted = one
             .registry
             .borrow_mut()
-            .insert(Some(3), (), interest, GroupId::DEFAULT);
+            .insert(Some(3), 0, interest, GroupId::DEFAULT);
         let token = inserted.expect("the registry is empty");
         let callback = || {
             let guard = EdgeGuard::new(&one, token, interest, Readiness::IN);

@@ -229,34 +229,15 @@ impl<D: Dispatcher> fmt::Debug for Delivering<'_, D> {
 
 #[cfg(test)]
 mod tests {
-    use std::cell::Cell;
     use std::panic::{AssertUnwindSafe, catch_unwind};
 
     use aio_backend::{Interest, Readiness};
 
     use super::*;
     use crate::GroupId;
+    use crate::test_loop::Loop;
 
     const EDGE: Interest = Interest::READ.union(Interest::EDGE);
-
-    #[derive(Default)]
-    struct Loop {
-        registry: RefCell<Registry<u32>>,
-        /// Of each list that was taken back: how many events were delivered, and how many were not.
-        taken_back: RefCell<Vec<(u64, usize)>>,
-        panics_at: Cell<u32>,
-    }
-
-    impl Dispatcher for Loop {
-        type Value = u32;
-        fn registry(&self) -> &RefCell<Registry<u32>> {
-            &self.registry
-        }
-        fn mask(&self, _token: Token) {}
-        fn take_back(&self, list: Box<ReadyList>, delivered: u64) {
-            self.taken_back.borrow_mut().push((delivered, list.rest().len()));
-        }
-    }
 
     impl Loop {
         /// Handlers 0 to 2, of which 1 and 2 wait for edges.
@@ -269,7 +250,6 @@ mod tests {
             };
             let tokens = [(0, Interest::READ), (1, EDGE), (2, EDGE)].map(insert);
             drop(registry);
-            one.panics_at.set(u32::MAX);
             (one, tokens.to_vec())
         }
 
@@ -282,7 +262,8 @@ mod tests {
             found
         }
 
-        fn deliver(&self, found: Found<'_, Self>) -> Vec<u32> {
+        /// Delivers what was found; the handler `panics_at` panics. Returns the handlers that were called.
+        fn deliver(&self, found: Found<'_, Self>, panics_at: Option<u32>) -> Vec<u32> {
             let (is_recorded, mut called) = (found.is_recorded, Vec::new());
             let mut registry = self.registry.borrow_mut();
             let outer = registry.start_delivery(found.into_list(), is_recorded);
@@ -295,7 +276,7 @@ mod tests {
                 let value = *due.value;
                 drop(registry);
                 called.push(value);
-                assert_ne!(value, self.panics_at.get(), "on purpose");
+                assert_ne!(Some(value), panics_at, "on purpose");
                 delivering.delivered += 1;
                 registry = self.registry.borrow_mut();
             }
@@ -337,13 +318,11 @@ mod tests {
         let (one, tokens) = Loop::new();
         let outer = Box::new(ReadyList::new());
         assert!(one.registry.borrow_mut().start_delivery(outer, true).is_none());
-        one.panics_at.set(1);
         let found = one.found(&tokens);
-        assert!(catch_unwind(AssertUnwindSafe(|| one.deliver(found))).is_err());
+        assert!(catch_unwind(AssertUnwindSafe(|| one.deliver(found, Some(1)))).is_err());
         assert_eq!(*one.taken_back.borrow(), [(1, 1)]);
         assert_eq!(one.recalled(), tokens[2..]);
-        one.panics_at.set(u32::MAX);
-        assert_eq!(one.deliver(one.found(&tokens[..2])), [0, 1]);
+        assert_eq!(one.deliver(one.found(&tokens[..2]), None), [0, 1]);
         assert_eq!(one.taken_back.borrow().len(), 1, "all were delivered");
         let outer = one.registry.borrow_mut().end_delivery(None);
         assert!(outer.is_empty());

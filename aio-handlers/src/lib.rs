@@ -72,6 +72,8 @@ mod steps;
 
 #[cfg(test)]
 mod model_tests;
+#[cfg(test)]
+mod test_loop;
 
 pub use call_each::call_each;
 pub use change::{ChangeError, InterestChange, Replaced};

@@ -89,6 +89,11 @@ impl Args {
     }
 }
 
+/// Whether a description has all words that `--only` names.
+pub(crate) fn has_all(description: &str, only: &[String]) -> bool {
+    only.iter().all(|word| description.contains(word.trim()))
+}
+
 fn depth(text: &str) -> Result<usize, String> {
     match text.parse() {
         Ok(depth @ 1..=DEEPEST) => Ok(depth),

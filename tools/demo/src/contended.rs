@@ -13,6 +13,7 @@ use anyhow::ensure;
 use indicatif::ProgressBar;
 use serde::Serialize;
 
+use crate::args::has_all;
 use crate::client::{Client, Waits};
 use crate::control_group::{ControlGroup, Limit};
 use crate::measure::{one_run, settle};
@@ -88,11 +89,8 @@ fn is_wanted(only: &[String], situation: Situation, load: Load, polling: Polling
         let (situation, client, depth) = (situation.name(), load.client(), load.depth());
         format!("{situation}, {client} client, depth {depth}, {}", polling.name())
     };
-    let has_all = |polling| {
-        let description = describe(polling);
-        only.iter().all(|word| description.contains(word.trim()))
-    };
-    has_all(polling) || polling == Polling::Off && pollings().into_iter().any(has_all)
+    let is_named = |polling| has_all(&describe(polling), only);
+    is_named(polling) || polling == Polling::Off && pollings().into_iter().any(is_named)
 }
 
 /// Measures all policies in turns: runs whose descriptions have all words of `only`, and those without polling beside them. A situation that

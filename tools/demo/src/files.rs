@@ -12,6 +12,7 @@ use anyhow::{Context as _, ensure};
 use indicatif::ProgressBar;
 use serde::Serialize;
 
+use crate::args::has_all;
 use crate::client::{Blocks, Client, Job, Waits};
 use crate::server::{BLOCKD, Engine, Program, Server};
 
@@ -107,7 +108,7 @@ pub(crate) fn measure(
     let mut images = [start(4 * KIB)?, start(MIB)?];
     // The number of each engine.
     let mut order: Vec<usize> = (0..engines.len()).collect();
-    let is_wanted = |job: &Job| only.iter().all(|word| describe(*job).contains(word.trim()));
+    let is_wanted = |job: &Job| has_all(&describe(*job), only);
     let jobs: Vec<Job> = JOBS.into_iter().filter(is_wanted).collect();
     ensure!(!jobs.is_empty(), "no job has all of {only:?} in its description");
     let progress = ProgressBar::new((rounds * jobs.len() * engines.len()) as u64);

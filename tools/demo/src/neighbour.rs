@@ -17,6 +17,7 @@ use anyhow::{Context as _, anyhow, ensure};
 use indicatif::ProgressBar;
 use serde::Serialize;
 
+use crate::args::has_all;
 use crate::client::{Blocks, Client, Contents, Job, Waits};
 use crate::control_group::{ControlGroup, Limit};
 use crate::files::{ENGINES, KIB};
@@ -179,10 +180,7 @@ pub(crate) fn measure(
     only: &[String],
     interrupt: &Interrupt,
 ) -> anyhow::Result<Vec<Row>> {
-    let is_wanted = |engine: Engine, beside: Beside| {
-        let description = describe(engine, beside);
-        only.iter().all(|word| description.contains(word.trim()))
-    };
+    let is_wanted = |engine, beside| has_all(&describe(engine, beside), only);
     let place = tempfile::tempdir_in(directory)
         .with_context(|| format!("cannot make images in {}", directory.display()))?;
     let frozen = Freezable::mount(place.path());

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use aio_tools::cores::Cores;
 
-use crate::args::Args;
+use crate::args::{Args, has_all};
 use crate::client::{Client, Measured, Waits};
 use crate::server::{self, Kind, Polling, Program};
 
@@ -195,7 +195,7 @@ impl Plan {
         for kind in &self.kinds {
             for load in self.loads(idle, *kind) {
                 let description = describe(*kind, load, idle);
-                if self.only.iter().all(|word| description.contains(word.trim())) {
+                if has_all(&description, &self.only) {
                     let after = runs.iter().rposition(|(other, _)| *other == load);
                     runs.insert(after.map_or(runs.len(), |at| at + 1), (load, *kind));
                 }
