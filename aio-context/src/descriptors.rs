@@ -6,9 +6,8 @@ use std::cell::{Cell, RefCell};
 use std::io;
 use std::os::fd::{AsFd, RawFd};
 use std::rc::Rc;
-use std::time::Duration;
 
-use aio_backend::{Interest, Readiness, ReadyList, ReadyLists, Token, Watched};
+use aio_backend::{Interest, Readiness, ReadyLists, Token, Watched};
 use aio_handlers::{ChangeError, Recorded, Registry};
 use aio_notify::Counter;
 
@@ -101,31 +100,6 @@ impl<E: Described> Descriptors<E> {
         if let Err(error) = self.backend.modify(token, Interest::NONE) {
             tracing::warn!(?token, %error, "a paused descriptor could not be masked; it may keep the loop awake");
         }
-    }
-
-    /// Waits, or checks the descriptors if `timeout` is zero.
-    ///
-    /// Inlined by force: see `any_backend.rs`.
-    #[inline(always)]
-    pub(crate) fn wait(&self, timeout: Option<Duration>, ready: &mut ReadyList) -> io::Result<()> {
-        self.backend.wait(timeout, ready)
-    }
-
-    /// Whether [`peek`](Self::peek) checks the descriptors.
-    #[inline]
-    pub(crate) fn can_peek(&self) -> bool {
-        self.backend.can_peek()
-    }
-
-    /// Checks the descriptors without a system call, if the backend can. Returns whether only a wait can tell what is ready.
-    pub(crate) fn peek(&self, ready: &mut ReadyList) -> io::Result<bool> {
-        self.backend.peek(ready)
-    }
-
-    /// Lets the backend change its ways. Not while a wait of an outer iteration is still to be dispatched (rule B3).
-    #[inline]
-    pub(crate) fn rebalance(&self, is_outermost: bool) {
-        self.backend.rebalance(is_outermost);
     }
 
     /// Records an event in its handler's slot. It is delivered once, by this iteration or by a nested one (rule D1).

@@ -85,9 +85,9 @@ impl Inner {
     #[inline(always)]
     fn check_only<const WAITS: bool>(&self, cx: &Context) -> io::Result<Option<(bool, BeforePoll)>> {
         self.pacing.checks.step(|checks| checks.checked_only());
-        self.descriptors.rebalance(true);
+        self.descriptors.backend.rebalance(true);
         let mut list = self.descriptors.lists.take();
-        self.descriptors.wait(Some(Duration::ZERO), &mut list)?;
+        self.descriptors.backend.wait(Some(Duration::ZERO), &mut list)?;
         let before = self.nesting.before();
         if self.mailbox.is_notified() || list.has_invalid() {
             return Ok(Some((self.finish_check(cx, list)?, before)));

@@ -79,7 +79,7 @@ impl Search for Searching<'_> {
 
     #[inline]
     fn can_peek(&self) -> bool {
-        self.inner.descriptors.can_peek()
+        self.inner.descriptors.backend.can_peek()
     }
 
     #[inline(never)]
@@ -126,11 +126,11 @@ impl Searching<'_> {
     /// Checks the descriptors, by a wait if nothing else can tell. Returns whether it was one.
     #[inline]
     fn peek_and_wait(&mut self) -> io::Result<bool> {
-        let descriptors = &self.inner.descriptors;
-        let waits = descriptors.peek(self.ready)?;
+        let backend = &self.inner.descriptors.backend;
+        let waits = backend.peek(self.ready)?;
         if waits {
             self.inner.rebalance();
-            descriptors.wait(Some(Duration::ZERO), self.ready)?;
+            backend.wait(Some(Duration::ZERO), self.ready)?;
         }
         Ok(waits)
     }

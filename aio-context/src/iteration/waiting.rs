@@ -73,7 +73,7 @@ impl Inner {
             Plan::Check | Plan::Spin(_) => {
                 self.pacing.checks.step(|checks| checks.checked(ready.is_full()));
                 self.rebalance();
-                self.descriptors.wait(Some(Duration::ZERO), ready)?;
+                self.descriptors.backend.wait(Some(Duration::ZERO), ready)?;
                 if let Plan::Spin(left) = plan {
                     if !self.is_found(ready) {
                         return self.spin_on(cx, left, found);
@@ -89,7 +89,7 @@ impl Inner {
                     self.wait_for(began, left, ready)?;
                 } else {
                     self.rebalance();
-                    self.descriptors.wait(None, ready)?;
+                    self.descriptors.backend.wait(None, ready)?;
                     if !self.is_found(ready) {
                         // Interrupted.
                         self.wait_for(began, None, ready)?;
@@ -127,7 +127,7 @@ impl Inner {
         wait_for(clock, began, timeout, |left| {
             let before = ready.len();
             self.rebalance();
-            self.descriptors.wait(left, ready)?;
+            self.descriptors.backend.wait(left, ready)?;
             Ok(ready.len() > before || self.mailbox.is_notified())
         })
     }
@@ -142,13 +142,13 @@ impl Inner {
     pub(crate) fn check_unpaced(&self, cx: &Context, ready: &mut ReadyList) -> io::Result<()> {
         self.rebalance();
         let first = ready.len();
-        self.descriptors.wait(Some(Duration::ZERO), ready)?;
+        self.descriptors.backend.wait(Some(Duration::ZERO), ready)?;
         self.record_from(cx, first, ready);
         Ok(())
     }
 
     #[inline]
     pub(crate) fn rebalance(&self) {
-        self.descriptors.rebalance(self.nesting.depth() <= 1);
+        self.descriptors.backend.rebalance(self.nesting.depth() <= 1);
     }
 }
