@@ -9,6 +9,7 @@ use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, bail};
+use nix::time::{clock_getcpuclockid, clock_gettime};
 use rustix::fs::MemfdFlags;
 use rustix::process::{Pid, Signal, kill_process};
 
@@ -349,16 +350,12 @@ impl Drop for Server {
     }
 }
 
-/// How long the threads of a process have run so far.
+/// How long the threads of a process have run so far, those that have ended included.
 pub(crate) fn cpu_time_of(process: u32) -> anyhow::Result<Duration> {
-    let tasks = format!("/proc/{process}/task");
-    let mut nanos = 0;
-    for task in std::fs::read_dir(&tasks).with_context(|| format!("cannot read {tasks}"))? {
-        let schedstat = std::fs::read_to_string(task?.path().join("schedstat"))?;
-        let ran = schedstat.split_whitespace().next().unwrap_or_default();
-        nanos += ran.parse::<u64>().context("schedstat begins with a number")?;
-    }
-    Ok(Duration::from_nanos(nanos))
+    let clock = clock_getcpuclockid(nix::unistd::Pid::from_raw(process.cast_signed()));
+    let ran = clock.and_then(clock_gettime);
+    let ran = ran.with_context(|| format!("cannot read the processor time of process {process}"))?;
+    Ok(ran.into())
 }
 
 fn busy_socket(directory: &Path) -> PathBuf {
@@ -461,4 +458,32 @@ fn command_of_peer(disk: &str, polling: Polling, directory: &Path, idle: usize) 
     }
     export("busy", "disk", &busy_socket(directory), 1);
     command
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn time_of_a_thread_that_has_ended_counts() {
+        let spin = || {
+            let clock = nix::time::ClockId::CLOCK_THREAD_CPUTIME_ID;
+            let ran = || Duration::from(clock_gettime(clock).unwrap());
+            while ran() < Duration::from_millis(20) {}
+            ran()
+        };
+        let before = cpu_time_of(std::process::id()).unwrap();
+        let of_thread = std::thread::spawn(spin).join().unwrap();
+        let ran = cpu_time_of(std::process::id()).unwrap() - before;
+        assert!(ran >= of_thread, "{ran:?} of the process, {of_thread:?} of its thread");
+    }
+
+    #[test]
+    fn time_of_a_process_that_is_not_there_is_an_error_that_names_it() {
+        /// Twice as many as a kernel gives.
+        const NOBODY: u32 = 1 << 23;
+        let said = format!("{:#}", cpu_time_of(NOBODY).unwrap_err());
+        assert!(said.contains(&NOBODY.to_string()), "{said}");
+    }
 }
