@@ -476,14 +476,17 @@ mod tests {
         let before = cpu_time_of(std::process::id()).unwrap();
         let of_thread = std::thread::spawn(spin).join().unwrap();
         let ran = cpu_time_of(std::process::id()).unwrap() - before;
-        assert!(ran >= of_thread, "{ran:?} of the process, {of_thread:?} of its thread");
+        assert!(
+            ran >= of_thread,
+            "{ran:?} of the process, {of_thread:?} of its thread"
+        );
     }
 
     #[test]
     fn time_of_a_process_that_is_not_there_is_an_error_that_names_it() {
         /// Twice as many as a kernel gives.
-        const NOBODY: u32 = 1 << 23;
-        let said = format!("{:#}", cpu_time_of(NOBODY).unwrap_err());
-        assert!(said.contains(&NOBODY.to_string()), "{said}");
+        const UNUSED: u32 = 1 << 23;
+        let said = format!("{:#}", cpu_time_of(UNUSED).unwrap_err());
+        assert!(said.contains(&UNUSED.to_string()), "{said}");
     }
 }
