@@ -3,6 +3,7 @@
 //! The session passes one message at a time, on the loop's thread. [`crate::queue`] defines the effect of a message on a
 //! queue.
 
+mod parking;
 mod refusal;
 
 use std::cell::{Cell, RefCell};
@@ -11,7 +12,7 @@ use std::os::unix::net::UnixStream;
 use std::rc::Rc;
 use std::sync::Arc;
 
-use aio_context::{Context, WeakContext};
+use aio_context::WeakContext;
 use vhost::vhost_user::message::{
     VhostTransferStateDirection, VhostTransferStatePhase, VhostUserConfigFlags, VhostUserInflight,
     VhostUserLog, VhostUserMemoryRegion, VhostUserShMemConfig, VhostUserSharedMsg,
@@ -22,13 +23,12 @@ use vhost::vhost_user::{Error, GpuBackend, Result, VhostUserBackendReqHandler, V
 use refusal::{no_queue, refuse, refuse_because};
 
 use crate::channel::Channel;
-use crate::concerned::Concerned;
 use crate::connection::Connection;
 use crate::dirty_log::DirtyLog;
 use crate::eventfd;
 use crate::features::{CONFIG_WCE, WCE_AT, config_space, offered, protocol};
 use crate::host::Host;
-use crate::hosted::Parked;
+use crate::inflight::{InflightArea, Layout};
 use crate::limit::Kind;
 use crate::memory::{MOST_REGIONS, Memory, Place};
 use crate::queue::{Message, Queue, Shared, StartError};
@@ -77,75 +77,13 @@ impl Backend {
                 accepted: Cell::new(0),
                 write_cache: Cell::new(true),
                 log: RefCell::default(),
+                inflight: RefCell::default(),
                 memory: RefCell::default(),
             },
         }
     }
 
-    /// Takes no requests from the queue that a message concerns until [`release`](Self::release), or from all that this loop serves if it
-    /// does not concern a single one. Returns whether none is outstanding, so that no thread accesses the client's memory for it.
-    pub(crate) fn hold(&self, concerned: Concerned) -> bool {
-        let queues = self.queues.borrow();
-        if let Concerned::One(index) = concerned {
-            return queues.get(index).is_none_or(Queue::hold);
-        }
-        let busy = queues.iter().filter(|queue| !queue.hold());
-        busy.count() == 0
-    }
-
-    /// Has other loops stop their queues that a message concerns. Returns whether none of these queues is served any more. If not, each loop
-    /// replies by `deliver`, and this is to be called again.
-    pub(crate) fn park(
-        &self,
-        cx: &Context,
-        concerned: Concerned,
-        deliver: impl Fn(&Context, Vec<Parked>) + Clone + 'static,
-    ) -> bool {
-        if self.parking.get() > 0 {
-            return false;
-        }
-        let mut at: Vec<Vec<usize>> = vec![Vec::new(); self.shared.others.count()];
-        for (index, queue) in self.queues.borrow().iter().enumerate() {
-            if let Some(other) = queue.served_by()
-                && concerned.includes(index)
-            {
-                at[other].push(index);
-            }
-        }
-        for (other, queues) in at.into_iter().enumerate() {
-            if !queues.is_empty() {
-                self.parking.set(self.parking.get() + 1);
-                let connection = self.shared.connection.clone();
-                self.shared
-                    .others
-                    .park(cx, other, queues, connection, deliver.clone());
-            }
-        }
-        self.parking.get() == 0
-    }
-
-    /// Another loop has stopped these queues.
-    pub(crate) fn have_parked(&self, all: Vec<Parked>) {
-        self.parking.set(self.parking.get() - 1);
-        let mut queues = self.queues.borrow_mut();
-        for parked in all {
-            queues[parked.index].park(parked);
-        }
-    }
-
-    /// Whether other loops serve queues of the export.
-    pub(crate) fn has_others(&self) -> bool {
-        self.shared.others.count() > 0
-    }
-
-    /// Takes requests again, and has the other loops serve again what they had stopped.
-    pub(crate) fn release(&self) {
-        for (index, queue) in self.queues.borrow_mut().iter_mut().enumerate() {
-            let released = queue.release(index, &self.shared);
-            self.report(index, released);
-        }
-    }
-
+    /// Logs that a queue could not be started again.
     fn report(&self, index: usize, started: std::result::Result<(), StartError>) {
         if let Err(error) = started {
             let line = format_args!("queue {index} has stopped: {error}");
@@ -166,6 +104,7 @@ impl Backend {
         self.shared.accepted.set(0);
         self.shared.write_cache.set(true);
         self.shared.log.replace(None);
+        self.shared.inflight.replace(None);
         self.protocol.set(0);
         self.channel.replace(None);
     }
@@ -237,6 +176,11 @@ impl Backend {
             None => flush(),
             Some(workers) => drop(workers.pool.run(flush, |_, _| ())),
         }
+    }
+
+    fn inflight_layout(&self, of: &VhostUserInflight) -> Result<Layout> {
+        let queues = self.queues.borrow().len();
+        Layout::of(of.num_queues, of.queue_size, queues).map_err(refuse)
     }
 
     fn replace_memory(&self, memory: Memory) {
@@ -456,6 +400,20 @@ impl VhostUserBackendReqHandler for Backend {
         Ok(())
     }
 
+    fn get_inflight_fd(&self, wanted: &VhostUserInflight) -> Result<(VhostUserInflight, File)> {
+        let layout = self.inflight_layout(wanted)?;
+        let file = layout.make().map_err(refuse)?;
+        let made = VhostUserInflight::new(layout.bytes(), 0, wanted.num_queues, wanted.queue_size);
+        Ok((made, file))
+    }
+
+    fn set_inflight_fd(&self, given: &VhostUserInflight, file: File) -> Result<()> {
+        let layout = self.inflight_layout(given)?;
+        let area = InflightArea::map(layout, file, given.mmap_offset, given.mmap_size).map_err(refuse)?;
+        self.change(|shared| drop(shared.inflight.replace(Some(Arc::new(area)))));
+        Ok(())
+    }
+
     // The following messages belong to features that are not offered.
 
     fn set_gpu_socket(&self, _gpu: GpuBackend) -> Result<()> {
@@ -464,14 +422,6 @@ impl VhostUserBackendReqHandler for Backend {
 
     fn get_shared_object(&self, _uuid: VhostUserSharedMsg) -> Result<File> {
         Err(Error::InvalidOperation("shared objects were not offered"))
-    }
-
-    fn get_inflight_fd(&self, _inflight: &VhostUserInflight) -> Result<(VhostUserInflight, File)> {
-        Err(Error::InvalidOperation("INFLIGHT_SHMFD was not offered"))
-    }
-
-    fn set_inflight_fd(&self, _inflight: &VhostUserInflight, _file: File) -> Result<()> {
-        Err(Error::InvalidOperation("INFLIGHT_SHMFD was not offered"))
     }
 
     fn set_device_state_fd(

@@ -29,6 +29,7 @@ impl Concerned {
             | Type::GET_QUEUE_NUM
             | Type::GET_CONFIG
             | Type::GET_MAX_MEM_SLOTS
+            | Type::GET_INFLIGHT_FD
             | Type::SET_OWNER
             | Type::SET_BACKEND_REQ_FD => Self::None,
             Type::SET_VRING_KICK | Type::SET_VRING_CALL | Type::SET_VRING_ERR => {
@@ -116,12 +117,18 @@ mod tests {
             Type::REM_MEM_REG,
             Type::SET_LOG_BASE,
             Type::SET_CONFIG,
+            Type::SET_INFLIGHT_FD,
             Type::RESET_OWNER,
             Type::RESET_DEVICE,
         ] {
             assert_eq!(concerned(code, &[0; 64]), Concerned::All, "{code:?}");
         }
-        for code in [Type::GET_FEATURES, Type::GET_CONFIG, Type::GET_QUEUE_NUM] {
+        for code in [
+            Type::GET_FEATURES,
+            Type::GET_CONFIG,
+            Type::GET_QUEUE_NUM,
+            Type::GET_INFLIGHT_FD,
+        ] {
             assert_eq!(concerned(code, &[0; 64]), Concerned::None, "{code:?}");
         }
         let (_client, server) = UnixStream::pair().unwrap();

@@ -13,6 +13,7 @@ use crate::connection::Connection;
 use crate::descriptor_chain::DescriptorChain;
 use crate::dirty_log::DirtyLog;
 use crate::engine::Workers;
+use crate::inflight::Start;
 use crate::limit::LineLimit;
 use crate::memory::Memory;
 use crate::request::Device;
@@ -25,8 +26,7 @@ use crate::vring::{Vring, VringConfig};
 pub(crate) struct VringSetup {
     pub(crate) index: usize,
     pub(crate) ring: Ring,
-    /// The position at which the client wants it to start.
-    pub(crate) base: u16,
+    pub(crate) start: Start,
     pub(crate) kick: Arc<File>,
     pub(crate) call: Option<Arc<File>>,
     pub(crate) error: Option<Arc<File>>,
@@ -73,7 +73,7 @@ impl Host {
         let VringSetup {
             index,
             ring,
-            base,
+            start,
             kick,
             call,
             error,
@@ -98,7 +98,7 @@ impl Host {
             write_through,
             call_price: cx.remote().stats().wake_cost.kick,
         };
-        let vring = Vring::new(ring, base, config);
+        let vring = Vring::new(ring, start, config);
         if adoption::adopt(&vring) {
             return Ok(Serving {
                 vring,

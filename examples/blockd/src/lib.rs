@@ -23,6 +23,7 @@
 //! | `vring`, `host` | a running queue: the handler; what a loop serves the queues of an export with |
 //! | `remote_hosts`, `hosted`, `calls` | queues of an export on other loops than that of its session; calls between loops |
 //! | `engine`, `ring_engine`, `ring_flushes`, `outstanding` | what executes requests of images; requests that have not completed |
+//! | `inflight` | outstanding requests in memory of the client, for the daemon that takes the place of a killed one |
 //! | `ring`, `descriptor_chain`, `buffers`, `guest_buffers`, `memory` | virtqueues and buffers in the client's memory |
 //! | `channel` | messages from the daemon to its client |
 //! | `dirty_log` | the pages that the device has written, for clients that migrate |
@@ -41,7 +42,7 @@
 //!   (call) or empties it (kick) just before it is used, makes the daemon wait: no system call can override the flags of an
 //!   eventfd. Give sockets only to clients that you trust not to do that.
 //! - Pages of shared memory that the daemon accesses first are accounted to the daemon, not to the client.
-//! - Not offered: packed rings, in-flight buffers, queues without a kick descriptor.
+//! - Not offered: packed rings, queues without a kick descriptor.
 #![deny(unsafe_code)]
 // They panic or block if standard error is not read.
 #![cfg_attr(not(test), deny(clippy::print_stderr, clippy::print_stdout))]
@@ -77,6 +78,7 @@ pub mod fuzz;
 mod guest_buffers;
 mod host;
 mod hosted;
+mod inflight;
 mod limit;
 mod log;
 mod loops;

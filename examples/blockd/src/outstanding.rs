@@ -1,6 +1,7 @@
-//! [`Outstanding`]: the requests that threads execute. They end in any order, and complete in the order of the available ring.
+//! [`Outstanding`]: the requests that threads or the ring execute. They end in any order.
 //!
-//! So the used index always tells which requests are complete, also to the daemon that takes the place of a killed one.
+//! Usually they complete in the order of the available ring, so that the used index tells which requests are complete, also to the daemon
+//! that takes the place of a killed one. With in-flight tracking they complete in the order of their ends.
 
 use std::collections::VecDeque;
 use std::rc::Rc;
@@ -14,6 +15,60 @@ pub(crate) struct Completion {
     pub(crate) written: u32,
 }
 
+/// The requests of a queue between the threads and the used ring.
+#[derive(Debug)]
+pub(crate) enum Outstanding {
+    /// They complete in the order of the available ring.
+    InOrder(InOrder),
+    /// They complete in the order of their ends.
+    AnyOrder(AnyOrder),
+}
+
+impl Outstanding {
+    pub(crate) fn new(in_order: bool) -> Self {
+        match in_order {
+            true => Self::InOrder(InOrder::default()),
+            false => Self::AnyOrder(AnyOrder::default()),
+        }
+    }
+
+    /// Adds the request with this head. Returns its number.
+    pub(crate) fn push(&mut self, head: u16) -> u64 {
+        match self {
+            Self::InOrder(all) => all.push(head),
+            Self::AnyOrder(all) => all.push(head),
+        }
+    }
+
+    /// A request has ended, with this number of bytes written.
+    pub(crate) fn end(&mut self, number: u64, written: u32) {
+        match self {
+            Self::InOrder(all) => all.end(number, written),
+            Self::AnyOrder(all) => all.end(number, written),
+        }
+    }
+
+    /// Takes the next request that can complete.
+    pub(crate) fn next_completion(&mut self) -> Option<Completion> {
+        match self {
+            Self::InOrder(all) => all.next_completion(),
+            Self::AnyOrder(all) => all.next_completion(),
+        }
+    }
+
+    /// The number of requests without a completion. At most the size of the queue.
+    pub(crate) fn len(&self) -> u16 {
+        match self {
+            Self::InOrder(all) => all.requests.len() as u16,
+            Self::AnyOrder(all) => all.count,
+        }
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+}
+
 #[derive(Clone, Copy, Debug)]
 struct Request {
     head: u16,
@@ -21,23 +76,21 @@ struct Request {
     written: Option<u32>,
 }
 
-/// The requests of a queue between the threads and the used ring.
+/// Requests that complete in the order in which they were taken.
 #[derive(Debug, Default)]
-pub(crate) struct Outstanding {
+pub(crate) struct InOrder {
     requests: VecDeque<Request>,
     /// The number of the first one. All requests of a queue are numbered.
     first: u64,
 }
 
-impl Outstanding {
-    /// Appends the request with this head. Returns its number.
-    pub(crate) fn push(&mut self, head: u16) -> u64 {
+impl InOrder {
+    fn push(&mut self, head: u16) -> u64 {
         self.requests.push_back(Request { head, written: None });
         self.first + self.requests.len() as u64 - 1
     }
 
-    /// Notes that a request has ended, with this number of bytes written.
-    pub(crate) fn end(&mut self, number: u64, written: u32) {
+    fn end(&mut self, number: u64, written: u32) {
         let place = number
             .checked_sub(self.first)
             .and_then(|place| usize::try_from(place).ok());
@@ -46,22 +99,37 @@ impl Outstanding {
         }
     }
 
-    /// Takes the first request if it has ended.
-    pub(crate) fn next_completion(&mut self) -> Option<Completion> {
+    fn next_completion(&mut self) -> Option<Completion> {
         let Request { head, written } = *self.requests.front()?;
         let written = written?;
         self.requests.pop_front();
         self.first += 1;
         Some(Completion { head, written })
     }
+}
 
-    /// The number of requests without a completion. At most the size of the queue.
-    pub(crate) fn len(&self) -> u16 {
-        self.requests.len() as u16
+/// Requests that complete in the order in which they end. The number of one is its head, so nothing is kept of those that have not ended.
+#[derive(Debug, Default)]
+pub(crate) struct AnyOrder {
+    count: u16,
+    ended: VecDeque<Completion>,
+}
+
+impl AnyOrder {
+    fn push(&mut self, head: u16) -> u64 {
+        self.count += 1;
+        head.into()
     }
 
-    pub(crate) fn is_empty(&self) -> bool {
-        self.requests.is_empty()
+    fn end(&mut self, number: u64, written: u32) {
+        let head = number as u16;
+        self.ended.push_back(Completion { head, written });
+    }
+
+    fn next_completion(&mut self) -> Option<Completion> {
+        let next = self.ended.pop_front()?;
+        self.count -= 1;
+        Some(next)
     }
 }
 
@@ -87,7 +155,7 @@ mod tests {
 
     #[test]
     fn c6_requests_complete_in_the_order_of_the_available_ring() {
-        let mut outstanding = Outstanding::default();
+        let mut outstanding = Outstanding::new(true);
         let numbers: Vec<u64> = [7, 3, 5].map(|head| outstanding.push(head)).into();
         assert_eq!(outstanding.next_completion(), None);
         outstanding.end(numbers[1], 513);
@@ -103,5 +171,34 @@ mod tests {
         outstanding.end(number, 2);
         assert_eq!(outstanding.next_completion(), next(7, 2));
         assert!(outstanding.is_empty());
+    }
+
+    #[test]
+    fn c6_with_in_flight_tracking_requests_complete_in_the_order_of_their_ends() {
+        let mut outstanding = Outstanding::new(false);
+        let next = |head, written| Some(Completion { head, written });
+        let numbers: Vec<u64> = [7, 3, 5].map(|head| outstanding.push(head)).into();
+        assert_eq!((outstanding.next_completion(), outstanding.len()), (None, 3));
+        outstanding.end(numbers[2], 513);
+        assert_eq!(outstanding.len(), 3);
+        assert_eq!(outstanding.next_completion(), next(5, 513));
+        // The first one does not end, while others come and go.
+        for _ in 0..100_000 {
+            let number = outstanding.push(5);
+            outstanding.end(number, 1);
+            assert_eq!(outstanding.next_completion(), next(5, 1));
+        }
+        outstanding.end(numbers[1], 2);
+        outstanding.end(numbers[0], 3);
+        assert_eq!(outstanding.next_completion(), next(3, 2));
+        assert_eq!(
+            (outstanding.next_completion(), outstanding.len()),
+            (next(7, 3), 0)
+        );
+        assert!(outstanding.is_empty() && outstanding.next_completion().is_none());
+        let Outstanding::AnyOrder(all) = outstanding else {
+            unreachable!("it was made that way");
+        };
+        assert!(all.ended.capacity() < 16, "{}", all.ended.capacity());
     }
 }

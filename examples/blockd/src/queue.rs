@@ -32,6 +32,7 @@
 //! | SET_FEATURES, if they differ | | event indexes, whether rings must be enabled | continues with them |
 //! | SET_CONFIG, if it turns the write cache on or off | | whether writes wait for the medium | continues with it |
 //! | SET_LOG_BASE | | where written pages are marked, while LOG_ALL is accepted | continues with it |
+//! | SET_INFLIGHT_FD | | where outstanding requests are tracked | continues with it |
 //! | SET_MEM_TABLE, ADD_MEM_REG, REM_MEM_REG | | memory | continues in it, or waits |
 //! | the connection ends | stops | resets all | stopped |
 //!
@@ -40,7 +41,7 @@
 //!
 //! # Starting
 //! The position is the one that the client has set, or the one at which the queue stopped; [`Ring::resume_at`] has the
-//! details. Each start checks the available index, so that pending requests need no kick, and calls the driver once, so
+//! details. With in-flight tracking, requests that a former daemon has left are executed first ([`Start`]). Each start checks the available index, so that pending requests need no kick, and calls the driver once, so
 //! that no completion is missed.
 //!
 //! If the memory does not contain the rings, the queue waits for its memory, with a line in the log. At the first start the client has
@@ -74,6 +75,7 @@ use crate::eventfd::signal;
 use crate::features::{CONFIG_WCE, EVENT_IDX, FLUSH, LOG_ALL, PROTOCOL};
 use crate::host::{Host, Serving, VringSetup};
 use crate::hosted::Parked;
+use crate::inflight::{InflightArea, InflightError, Start};
 use crate::limit::Kind;
 use crate::memory::Memory;
 use crate::remote_hosts::RemoteHosts;
@@ -95,6 +97,8 @@ pub(crate) struct Shared {
     pub(crate) memory: RefCell<Arc<Memory>>,
     /// Where the client wants pages to be marked that the device has written.
     pub(crate) log: RefCell<Option<Arc<DirtyLog>>>,
+    /// Where the client wants outstanding requests to be tracked.
+    pub(crate) inflight: RefCell<Option<Arc<InflightArea>>>,
 }
 
 impl Shared {
@@ -130,6 +134,9 @@ pub(crate) enum StartError {
     /// The loop cannot watch the kick descriptor.
     #[error("cannot wait for kicks: {0}")]
     Watch(#[from] io::Error),
+    /// What a former daemon has left in flight contradicts the rings.
+    #[error(transparent)]
+    Inflight(#[from] InflightError),
 }
 
 /// A message about one queue.
@@ -359,10 +366,12 @@ impl Queue {
         let (Some(kick), Some(context)) = (&self.kick, shared.context.upgrade()) else {
             return Ok(());
         };
+        let area = shared.inflight.borrow();
+        let start = Start::of(&ring, self.base, index, area.as_deref())?;
         let setup = VringSetup {
             index,
             ring,
-            base: self.base,
+            start,
             kick: kick.clone(),
             call: self.call.clone(),
             error: self.error.clone(),

@@ -5,32 +5,24 @@
 //! access the client's memory, except for requests that threads or the kernel had begun.
 //!
 //! # Threads and the ring
-//! With [`Workers`] the queue passes its requests to threads or to the ring of the loop, and completes each when it has ended and all before it are complete
-//! ([`Outstanding`]). While it is [held](Vring::hold), it takes no request.
-//!
-//! # From polling to sleeping and back
-//! While the loop polls, the driver is asked not to kick. Before the loop sleeps, it asks for kicks again
-//! ([`poll_end`](Pollable::poll_end)), and after a full fence it checks the available index once more
-//! ([`poll`](Pollable::poll)). The driver does the reverse: it publishes the index, and after a full fence it checks whether
-//! a kick is wanted. So the check finds the request, or the driver kicks. Calls work in the same way: the device publishes
-//! the used index, and after a full fence it checks whether the driver wants a call.
+//! With [`Workers`] the queue passes its requests to threads or to the ring of the loop. With in-flight tracking it completes each when it has
+//! ended ([`redo`]), else once all before it are complete, too ([`Outstanding`]). While it is [held](Vring::hold), it takes no request.
 
 mod failure;
 mod logging;
 mod on_ring;
+mod redo;
 mod threads;
+mod waiting;
 
 use std::cell::{Cell, RefCell};
 use std::fs::File;
-use std::io;
-use std::os::fd::{AsFd, BorrowedFd};
 use std::rc::{Rc, Weak};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use aio_context::{Context, Handler, Pollable};
-use rustix::io::Errno;
+use aio_context::Pollable as _;
 
 use crate::call_pacer::CallPacer;
 use crate::connection::Connection;
@@ -39,6 +31,7 @@ use crate::dirty_log::DirtyLog;
 use crate::disk::STEP;
 use crate::engine::Workers;
 use crate::eventfd::signal;
+use crate::inflight::{Start, Tracking};
 use crate::limit::Kind;
 use crate::memory::Memory;
 use crate::outstanding::{Outstanding, Running};
@@ -99,6 +92,8 @@ pub(crate) struct Vring {
     own_kicks: Cell<u64>,
     /// The requests that threads execute.
     outstanding: RefCell<Outstanding>,
+    /// Where the next daemon finds the outstanding requests, if the client wants that.
+    tracking: Option<Tracking>,
     /// Those that may access the client's memory, also after the queue has stopped.
     running: Running,
     /// The threads leave the rest of the outstanding requests undone.
@@ -118,10 +113,13 @@ pub(crate) struct Vring {
 }
 
 impl Vring {
-    /// Makes a queue that continues at [`Ring::resume_at`]. Call [`start`](Self::start) once the loop watches it.
-    pub(crate) fn new(ring: Ring, base: u16, config: VringConfig) -> Rc<Self> {
+    /// Makes a queue. Call [`start`](Self::start) once the loop watches it.
+    pub(crate) fn new(ring: Ring, start: Start, config: VringConfig) -> Rc<Self> {
         let next_used = ring.used_index();
-        let next_available = ring.resume_at(base);
+        let Start {
+            next_available,
+            tracking,
+        } = start;
         let publish_every = if config.device.disk.is_slow() {
             1
         } else {
@@ -135,7 +133,8 @@ impl Vring {
             stopped: Cell::new(false),
             held: Cell::new(false),
             own_kicks: Cell::new(0),
-            outstanding: RefCell::default(),
+            outstanding: RefCell::new(Outstanding::new(tracking.is_none())),
+            tracking,
             running: Running::default(),
             cancelled: Arc::default(),
             progress: Cell::default(),
@@ -157,19 +156,24 @@ impl Vring {
         self.call();
         self.ring.ask_for_kicks(self.next_available.get());
         full_fence();
-        if self.poll() {
+        if self.poll() || self.must_redo() {
             self.reschedule();
         }
     }
 
-    /// Stops the queue. Returns the available entry at which to continue: all before it are completed. Outstanding requests are
-    /// not, unless the queue was [held](Self::hold) until there was none.
+    /// Stops the queue. Returns the available entry at which to continue, which is the used index. Outstanding requests are not completed,
+    /// unless the queue was [held](Self::hold) until there was none.
     pub(crate) fn stop(&self) -> u16 {
         self.stopped.set(true);
         self.cancelled.store(true, Ordering::Relaxed);
-        self.next_available
-            .get()
-            .wrapping_sub(self.outstanding.borrow().len())
+        self.first_incomplete()
+    }
+
+    /// The number of completed requests, as a position.
+    fn first_incomplete(&self) -> u16 {
+        let left = self.tracking.as_ref().map_or(0, Tracking::count_left);
+        let incomplete = self.outstanding.borrow().len().wrapping_add(left);
+        self.next_available.get().wrapping_sub(incomplete)
     }
 
     /// Whether it has failed or was stopped.
@@ -177,10 +181,10 @@ impl Vring {
         self.stopped.get()
     }
 
-    /// The next entries of the available and of the used ring.
+    /// The first available entry that is not completed, and the next entry of the used ring.
     #[cfg(any(test, feature = "fuzz"))]
     pub(crate) fn positions(&self) -> (u16, u16) {
-        (self.next_available.get(), self.next_used.get())
+        (self.first_incomplete(), self.next_used.get())
     }
 
     /// Replaces the descriptor for calls, and calls the driver: an earlier call may have gone to the former one.
@@ -204,7 +208,7 @@ impl Vring {
 
     /// Serves the pending requests, up to the limits of a turn.
     pub(crate) fn run(&self) {
-        if self.stopped.get() || self.held.get() {
+        if self.stopped.get() || (self.held.get() && !self.must_redo()) {
             return;
         }
         let timed = self.config.stats.begin_turn();
@@ -250,6 +254,9 @@ impl Vring {
             full_fence();
             self.call_if_wanted();
             if polled {
+                if self.must_redo() {
+                    self.reschedule();
+                }
                 return;
             }
             if turn.is_over() {
@@ -264,6 +271,12 @@ impl Vring {
 
     fn serve_pending(&self, turn: &mut Turn) -> Result<(), VringError> {
         let mut chain = self.config.chain.borrow_mut();
+        if self.must_redo() {
+            self.redo_left(&mut chain, turn)?;
+            if self.held.get() || self.stopped.get() {
+                return Ok(());
+            }
+        }
         let mut published = self.next_used.get();
         let served = loop {
             let next = self.next_available.get();
@@ -285,10 +298,11 @@ impl Vring {
             let mut used = self.next_used.get();
             for ahead in 0..pending {
                 let next = next.wrapping_add(ahead);
-                match self.serve_one(&mut chain, next, used, turn) {
-                    Ok(true) => {}
+                let head = self.ring.available_entry(next);
+                match self.serve_one(&mut chain, head, turn) {
+                    Ok(Some(written)) => self.use_entry(used, head, written),
                     // The next turn begins with the next step of this request.
-                    Ok(false) => break,
+                    Ok(None) => break,
                     Err(error) => {
                         self.publish(used);
                         return Err(error);
@@ -316,22 +330,20 @@ impl Vring {
         served
     }
 
-    /// Executes one step of a request. Returns whether the request is complete.
+    /// Executes one step of a request. Returns how many bytes were written once the request has ended.
     #[inline]
     fn serve_one(
         &self,
         chain: &mut DescriptorChain,
-        next: u16,
-        used: u16,
+        head: u16,
         turn: &mut Turn,
-    ) -> Result<bool, VringError> {
+    ) -> Result<Option<u32>, VringError> {
         let VringConfig {
             memory,
             device,
             write_through,
             ..
         } = &self.config;
-        let head = self.ring.available_entry(next);
         chain
             .collect(&self.ring, memory, head)
             .map_err(MalformedRequest::from)?;
@@ -342,7 +354,7 @@ impl Vring {
         turn.bytes = turn.bytes.saturating_sub(step.moved);
         let Some(done) = step.done else {
             self.progress.set(progress);
-            return Ok(false);
+            return Ok(None);
         };
         self.config
             .stats
@@ -350,8 +362,7 @@ impl Vring {
         if let Some(error) = done.error {
             self.log_error(&error);
         }
-        self.use_entry(used, head, done.written);
-        Ok(true)
+        Ok(Some(done.written))
     }
 
     /// Fails if the client's memory has lost pages: data read from it since then is not the client's.
@@ -362,7 +373,8 @@ impl Vring {
             return Ok(());
         }
         let is_log_lost = self.config.log.as_ref().is_some_and(|log| log.is_lost());
-        if self.config.memory.is_lost() || is_log_lost {
+        let is_region_lost = self.tracking.as_ref().is_some_and(Tracking::is_lost);
+        if self.config.memory.is_lost() || is_log_lost || is_region_lost {
             return Err(VringError::MemoryLost);
         }
         self.losses.set(losses);
@@ -375,29 +387,6 @@ impl Vring {
         if self.ring.wants_call(self.called_up_to.replace(used), used) {
             self.pace_calls(CallPacer::called);
             self.call();
-        }
-    }
-
-    /// Schedules another turn, after the other handlers of the loop had theirs.
-    fn reschedule(&self) {
-        self.own_kicks.set(self.own_kicks.get() + 1);
-        signal(&self.config.kick);
-    }
-
-    /// Takes all kicks, and counts those of the driver.
-    fn drain_kicks(&self) -> io::Result<()> {
-        let mut count = [0; 8];
-        loop {
-            match rustix::io::read(&*self.config.kick, &mut count) {
-                Ok(_) => {
-                    let kicks = u64::from_ne_bytes(count).saturating_sub(self.own_kicks.take());
-                    self.config.stats.kicked(kicks);
-                    return Ok(());
-                }
-                Err(Errno::AGAIN) => return Ok(()),
-                Err(Errno::INTR) => {}
-                Err(error) => return Err(error.into()),
-            }
         }
     }
 
@@ -437,51 +426,5 @@ struct Turn {
 impl Turn {
     fn is_over(&self) -> bool {
         self.requests == 0 || self.bytes == 0
-    }
-}
-
-impl AsFd for Vring {
-    fn as_fd(&self) -> BorrowedFd<'_> {
-        self.config.kick.as_fd()
-    }
-}
-
-impl Handler for Vring {
-    fn readable(&self, _: &Context) {
-        match self.drain_kicks() {
-            Ok(()) => self.run(),
-            Err(error) => self.fail(&VringError::Kick(error)),
-        }
-    }
-
-    fn invalidated(&self, _: &Context, why: io::Error) {
-        self.fail(&VringError::Kick(why));
-    }
-}
-
-impl Pollable for Vring {
-    #[inline]
-    fn poll(&self) -> bool {
-        self.ring.available_index() != self.next_available.get() && !self.stopped.get() && !self.held.get()
-    }
-
-    fn poll_ready(&self, _: &Context) {
-        self.config.stats.poll_hit();
-        self.run();
-    }
-
-    fn poll_begin(&self) {
-        self.polled.set(true);
-        if !self.stopped.get() {
-            self.ring.suppress_kicks(self.next_available.get());
-        }
-    }
-
-    fn poll_end(&self) {
-        self.polled.set(false);
-        if !self.stopped.get() {
-            self.ring.ask_for_kicks(self.next_available.get());
-            full_fence();
-        }
     }
 }

@@ -21,9 +21,15 @@ pub(crate) fn kills(at: &At<'_>) -> Result {
     let sum = |words: &str| -> u64 { lines.iter().filter_map(|line| number_before(line, words)).sum() };
     let all = KILLS * lines.len() as u64;
     ensure!(sum(" kills") == all, "{} kills instead of {all}", sum(" kills"));
+    ensure!(
+        sum(" of them with in-flight tracking") > 0,
+        "no kill with in-flight tracking"
+    );
     let mut found = format!(
-        "{all} kills in {} combinations, {} writes and {} flushes acknowledged, {} writes under way: 0 lost, 0 hung",
+        "{all} kills in {} combinations, {} of them with in-flight tracking, {} writes and {} flushes acknowledged, {} writes under way: 0 lost, \
+         0 hung",
         lines.len(),
+        sum(" of them with in-flight tracking"),
         sum(" writes and"),
         sum(" flushes"),
         sum(" writes under way"),
@@ -74,13 +80,19 @@ mod tests {
 
     #[test]
     fn lines_of_tests_are_read() {
-        let said = "test a ... AIO_SEED=1\nkills: NBD, uring: 100 kills, 61 writes and 4 flushes acknowledged, 40 writes under way, 0 lost, 0 hung\nok\n\
+        let said = "test a ... AIO_SEED=1\nkills: NBD, uring: 100 kills, 50 of them with in-flight tracking, 61 writes and 4 flushes acknowledged, 40 writes under way, 0 lost, 0 hung\nok\n\
                     test b ... kills: x\n";
         let lines = lines_of(said, "kills: ");
         assert_eq!(lines.len(), 2);
-        let numbers = [" kills", " writes and", " flushes", " writes under way"]
-            .map(|words| number_before(lines[0], words));
-        assert_eq!(numbers, [Some(100), Some(61), Some(4), Some(40)]);
+        let words = [
+            " kills",
+            " of them with",
+            " writes and",
+            " flushes",
+            " writes under way",
+        ];
+        let numbers = words.map(|words| number_before(lines[0], words));
+        assert_eq!(numbers, [100, 50, 61, 4, 40].map(Some));
         assert_eq!(number_before(lines[1], " kills"), None);
     }
 }

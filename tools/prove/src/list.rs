@@ -144,7 +144,8 @@ pub(crate) const CHECKS: &[Check] = &[
     ),
     check(
         "kill -9",
-        ["100 kills of blockd under writes, both protocols, both engines"; 2],
+        ["100 kills of blockd under writes, both protocols, both engines; with in-flight tracking and without";
+            2],
         [20, 20],
         blockd::kills,
     ),

@@ -14,6 +14,7 @@ use crate::buffers::Buffer;
 use crate::connection::Connection;
 use crate::descriptor_chain::{DescriptorChain, LONGEST_CHAIN};
 use crate::disk::{Disk, Source};
+use crate::inflight::Start;
 use crate::limit::LineLimit;
 use crate::memory::{Memory, Place};
 use crate::request::Device;
@@ -96,10 +97,11 @@ fn serve(ring: Ring, memory: Memory, base: u8, how: u8) {
     let Ok(kick) = rustix::event::eventfd(0, EventfdFlags::NONBLOCK | EventfdFlags::CLOEXEC) else {
         return;
     };
+    let start = Start::untracked(&ring, base.into());
     let memory = Arc::new(memory);
     let vring = Vring::new(
         ring,
-        base.into(),
+        start,
         VringConfig {
             index: 0,
             kick: Arc::new(kick.into()),

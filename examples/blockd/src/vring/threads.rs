@@ -10,18 +10,19 @@ use super::{Turn, Vring, VringConfig};
 use crate::descriptor_chain::DescriptorChain;
 use crate::disk::STEP;
 use crate::engine::Workers;
+use crate::outstanding::Completion;
 use crate::request::{Done, MalformedRequest};
 use crate::ring::full_fence;
 
 impl Vring {
-    /// Takes no more requests until [`release`](Self::release). Returns whether none is outstanding. Those of a queue that has failed
-    /// are never completed, so it only waits until they have ended.
+    /// Takes no more requests until [`release`](Self::release), but executes those that a former daemon has left. Returns whether none is
+    /// outstanding. Those of a queue that has failed are never completed, so it only waits until they have ended.
     pub(crate) fn hold(&self) -> bool {
         self.held.set(true);
         if self.stopped.get() {
             self.running.is_none()
         } else {
-            self.outstanding.borrow().is_empty()
+            self.outstanding.borrow().is_empty() && !self.must_redo()
         }
     }
 
@@ -51,38 +52,76 @@ impl Vring {
                 .map_err(MalformedRequest::from)?;
             turn.requests -= 1;
             self.next_available.set(next.wrapping_add(1));
-            let number = self.outstanding.borrow_mut().push(head);
-            if workers.is_auto
-                && let Some(done) = self.config.device.serve_now(&self.config.memory, chain)
-            {
-                turn.bytes = turn.bytes.saturating_sub(done.written.into());
-                self.config.stats.completed_in_turn(done.kind, done.bytes, false);
-                self.outstanding.borrow_mut().end(number, done.written);
+            if let Some(written) = self.serve_now(chain, workers, turn) {
                 self.check_memory()?;
                 // At once: a driver that polls goes on while the next one is read.
-                self.use_completed();
+                self.complete_served(head, written);
                 continue;
             }
-            let now = *turn.passed_on_at.get_or_insert_with(Instant::now);
-            let is_buffered_write = || {
-                !self.config.write_through && self.config.device.is_buffered_write(&self.config.memory, chain)
-            };
-            if let Some(engine) = workers.ring_for(is_buffered_write) {
-                // The kernel copies what is in memory already when it takes the request.
-                let len = chain
-                    .readable
-                    .iter()
-                    .chain(&chain.writable)
-                    .map(|buffer| u64::from(buffer.len));
-                turn.bytes = turn.bytes.saturating_sub(len.sum::<u64>().min(STEP));
-                self.pass_to_ring(number, now, chain, engine);
-                if self.stopped.get() {
-                    break;
-                }
-            } else {
-                self.pass_to_thread(number, now, chain, workers)?;
+            if let Some(tracking) = &self.tracking {
+                tracking.mark(head, self.next_used.get());
+            }
+            self.pass_on(head, chain, workers, turn)?;
+            if self.stopped.get() {
+                break;
             }
         }
+        Ok(())
+    }
+
+    /// Executes a request in the loop if it need not wait. Returns how many bytes were written then.
+    pub(super) fn serve_now(
+        &self,
+        chain: &DescriptorChain,
+        workers: &Workers,
+        turn: &mut Turn,
+    ) -> Option<u32> {
+        if !workers.is_auto {
+            return None;
+        }
+        let done = self.config.device.serve_now(&self.config.memory, chain)?;
+        turn.bytes = turn.bytes.saturating_sub(done.written.into());
+        self.config.stats.completed_in_turn(done.kind, done.bytes, false);
+        Some(done.written)
+    }
+
+    /// Completes a request that the loop has executed, once all before it are complete or in flight.
+    fn complete_served(&self, head: u16, written: u32) {
+        let Some(tracking) = &self.tracking else {
+            let mut outstanding = self.outstanding.borrow_mut();
+            let number = outstanding.push(head);
+            outstanding.end(number, written);
+            drop(outstanding);
+            self.use_completed();
+            return;
+        };
+        let (at, used) = self.next_entry();
+        tracking.complete_unmarked(head, used, || self.publish_one(at, head, written));
+    }
+
+    /// Passes a request to threads or to the ring.
+    pub(super) fn pass_on(
+        &self,
+        head: u16,
+        chain: &mut DescriptorChain,
+        workers: &Workers,
+        turn: &mut Turn,
+    ) -> Result<(), VringError> {
+        let number = self.outstanding.borrow_mut().push(head);
+        let now = *turn.passed_on_at.get_or_insert_with(Instant::now);
+        let is_buffered_write =
+            || !self.config.write_through && self.config.device.is_buffered_write(&self.config.memory, chain);
+        let Some(engine) = workers.ring_for(is_buffered_write) else {
+            return self.pass_to_thread(number, now, chain, workers);
+        };
+        // The kernel copies what is in memory already when it takes the request.
+        let len = chain
+            .readable
+            .iter()
+            .chain(&chain.writable)
+            .map(|buffer| u64::from(buffer.len));
+        turn.bytes = turn.bytes.saturating_sub(len.sum::<u64>().min(STEP));
+        self.pass_to_ring(number, now, chain, engine);
         Ok(())
     }
 
@@ -147,7 +186,7 @@ impl Vring {
         self.complete();
     }
 
-    /// Completes the requests that have ended, in their order, and calls the driver if it wants that.
+    /// Completes the requests that have ended, as far as their order allows, and calls the driver if it wants that.
     fn complete(&self) {
         if self.use_completed() {
             full_fence();
@@ -155,19 +194,22 @@ impl Vring {
         }
     }
 
-    /// Moves the requests that have ended to the used ring, in their order. Returns whether there was one.
+    /// Moves the requests that have ended to the used ring, as far as their order allows. Returns whether there was one.
     fn use_completed(&self) -> bool {
         let before = self.next_used.get();
-        let mut used = before;
-        while let Some(completion) = self.outstanding.borrow_mut().next_completion() {
-            self.use_entry(used, completion.head, completion.written);
-            used = used.wrapping_add(1);
+        while let Some(Completion { head, written }) = self.outstanding.borrow_mut().next_completion() {
+            if self.tracking.is_some() {
+                self.complete_marked(head, written);
+                continue;
+            }
+            let (at, used) = self.next_entry();
+            self.use_entry(at, head, written);
+            self.next_used.set(used);
         }
-        if used == before {
-            return false;
+        let used = self.next_used.get();
+        if used != before && self.tracking.is_none() {
+            self.publish(used);
         }
-        self.next_used.set(used);
-        self.publish(used);
-        true
+        used != before
     }
 }

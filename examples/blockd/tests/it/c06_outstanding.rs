@@ -6,6 +6,7 @@ use std::process::Child;
 use rustix::process::{Pid, Signal, WaitIdOptions, kill_process, waitid};
 
 use vhost::VhostBackend;
+use vhost::vhost_user::VhostUserProtocolFeatures;
 
 use crate::process::{ready, terminate};
 use crate::raw::{EVENT_IDX, PROTOCOL, Raw, VERSION_1};
@@ -39,14 +40,17 @@ enum Base {
 }
 
 /// Three requests are offered and kicked while the daemon stands still; it is killed; the next one completes and calls.
-fn are_completed(base: Base, features: u64, polling: &str) {
-    println!("{base:?} {features:#x} {polling}");
+fn are_completed(base: Base, features: u64, polling: &str, is_tracked: bool) {
+    println!("{base:?} {features:#x} {polling} {is_tracked}");
     let directory = tempfile::tempdir().unwrap();
     let image: Vec<u8> = (0..64).flat_map(|sector| [sector as u8; 512]).collect();
     std::fs::write(directory.path().join("image"), image).unwrap();
     let socket = directory.path().join("a.sock");
     let mut first = start(directory.path(), polling);
-    let mut raw = Raw::connect(&socket);
+    let mut raw = Raw::connect_with(&socket, VhostUserProtocolFeatures::INFLIGHT_SHMFD);
+    if is_tracked {
+        raw.get_inflight();
+    }
     raw.reconnect(&socket, features, 0);
     for sector in [1, 2] {
         raw.ask_for_call();
@@ -70,9 +74,13 @@ fn are_completed(base: Base, features: u64, polling: &str) {
     raw.reconnect(&socket, features, base);
     raw.wait_used(2 + OUTSTANDING);
     raw.wait_called();
-    for slot in 0..OUTSTANDING {
+    let mut used: Vec<_> = (0..OUTSTANDING).map(|slot| raw.used_entry(2 + slot)).collect();
+    if is_tracked {
+        used.sort_unstable();
+    }
+    for (slot, used) in (0..OUTSTANDING).zip(used) {
         assert_eq!(raw.contents(slot), [10 + slot as u8; 512]);
-        assert_eq!(raw.used_entry(2 + slot), (3 * u32::from(slot), 513));
+        assert_eq!(used, (3 * u32::from(slot), 513));
     }
     assert_eq!(raw.read_sector(20), [20; 512]);
     assert_eq!(raw.frontend.get_vring_base(0).unwrap(), 6);
@@ -82,7 +90,8 @@ fn are_completed(base: Base, features: u64, polling: &str) {
 fn in_every_way(base: Base) {
     for features in [VERSION_1 | PROTOCOL, VERSION_1 | PROTOCOL | EVENT_IDX, VERSION_1] {
         for polling in ["0", "100us"] {
-            are_completed(base, features, polling);
+            are_completed(base, features, polling, false);
+            are_completed(base, features, polling, true);
         }
     }
 }

@@ -73,13 +73,22 @@ fn s1_the_tests_of_images_pass_on_the_ring() {
 #[test]
 fn s2_the_tests_of_images_pass_on_threads() {
     if std::env::var_os(VARIABLE).is_none() {
-        run_with("threads", &["images::", "c06_outstanding::"], &["c13_steps"]);
+        run_with(
+            "threads",
+            &["images::", "c06_outstanding::", "c06_in_flight::"],
+            &["c13_steps"],
+        );
     }
 }
 
 #[test]
 fn c6_requests_on_the_ring_are_completed_by_the_next_daemon() {
-    run_on_ring(&["c06_outstanding::c6_for_a_client", "again_and_again"], &[]);
+    let names = [
+        "c06_outstanding::c6_for_a_client",
+        "again_and_again",
+        "c06_in_flight::",
+    ];
+    run_on_ring(&names, &[]);
 }
 
 #[test]

@@ -29,12 +29,19 @@ struct Tally {
     flushes: usize,
     /// Writes that were under way when the daemon was killed.
     under_way: usize,
+    /// Kills of a daemon that tracked what was in flight.
+    tracked: u32,
 }
 
 impl Tally {
     fn report(&self, name: &str) {
+        let tracked = match self.tracked {
+            0 => String::new(),
+            count => format!(", {count} of them with in-flight tracking"),
+        };
         println!(
-            "kills: {name}: {} kills, {} writes and {} flushes acknowledged, {} writes under way, 0 lost, 0 hung",
+            "kills: {name}: {} kills{tracked}, {} writes and {} flushes acknowledged, {} writes under way, 0 lost, \
+             0 hung",
             self.kills, self.writes, self.flushes, self.under_way
         );
         assert!(self.writes > 0);
@@ -146,6 +153,22 @@ struct Queue {
 }
 
 impl Queue {
+    /// Connects again. The area for in-flight tracking, if there is one, stays.
+    fn reconnect(&mut self, scene: &mut Scene, base: u16) {
+        let socket = scene.at("a.sock");
+        self.raw.reconnect(Path::new(&socket), FEATURES, base);
+    }
+
+    /// Has the daemon track what is in flight, or not. Nothing is outstanding.
+    fn track(&mut self, scene: &mut Scene, is_tracked: bool) {
+        match is_tracked {
+            true => self.raw.get_inflight(),
+            false => self.raw.inflight = None,
+        }
+        let position = self.raw.used();
+        self.reconnect(scene, position);
+    }
+
     fn offer(&mut self, scene: &mut Scene) {
         let count = scene.random.usize(1..=SLOTS);
         self.slots.clear();
@@ -211,8 +234,11 @@ fn over_vhost_user(scene: &mut Scene) -> Result<(), String> {
         slots: Vec::new(),
         seen: 0,
     };
-    queue.raw.reconnect(socket, FEATURES, 0);
-    for _ in 0..kills() {
+    queue.reconnect(scene, 0);
+    for round in 0..kills() {
+        let is_tracked = round % 2 == 1;
+        queue.track(scene, is_tracked);
+        scene.tally.tracked += u32::from(is_tracked);
         for _ in 0..scene.random.u8(..4) {
             queue.offer(scene);
             queue.finish(scene);
@@ -231,7 +257,7 @@ fn over_vhost_user(scene: &mut Scene) -> Result<(), String> {
         scene.start();
         // The used index, the available index, or what lies between them.
         let base = queue.raw.used().wrapping_add(scene.random.u16(..=outstanding));
-        queue.raw.reconnect(socket, FEATURES, base);
+        queue.reconnect(scene, base);
         queue.finish(scene);
         let image = scene.image();
         scene.expected.check(&image)?;

@@ -1,6 +1,7 @@
 //! The daemon against a real driver, against clients that break the rules, and as a process.
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
+mod c06_in_flight;
 mod c06_outstanding;
 mod c07_sockets;
 mod c20_log;

@@ -16,7 +16,7 @@ use crate::seed;
 /// Beyond the last one that the protocol knows.
 const NUMBERS: std::ops::Range<u32> = 0..50;
 /// Bytes of the body: nothing, parts of every structure, all of them, more than any, the most a message may have.
-const LENGTHS: [usize; 14] = [0, 1, 4, 7, 8, 12, 16, 20, 32, 40, 41, 72, 4000, 4096];
+const LENGTHS: [usize; 15] = [0, 1, 4, 7, 8, 12, 16, 20, 24, 32, 40, 41, 72, 4000, 4096];
 /// Descriptors: none, one, some, the most the library takes, more than that, the most the system passes on.
 const DESCRIPTORS: [usize; 6] = [0, 1, 2, 8, 33, 253];
 
@@ -74,7 +74,7 @@ fn finish(mut socket: UnixStream) {
 /// Features and protocol features, as an honest client begins. Their answers lie in the socket.
 fn negotiate(socket: &UnixStream) {
     let features: u64 = 1 << 32 | 1 << 30;
-    let protocol: u64 = 1 | 1 << 3 | 1 << 9 | 1 << 15;
+    let protocol: u64 = 1 | 1 << 3 | 1 << 9 | 1 << 12 | 1 << 15;
     for (code, body) in [
         (3, None),
         (1, None),

@@ -6,7 +6,7 @@ use std::path::Path;
 use std::sync::atomic::{AtomicU16, Ordering};
 use std::time::{Duration, Instant};
 
-use vhost::vhost_user::message::{VhostUserConfigFlags, VhostUserHeaderFlag};
+use vhost::vhost_user::message::{VhostUserConfigFlags, VhostUserHeaderFlag, VhostUserInflight};
 use vhost::vhost_user::{Frontend, VhostUserFrontend, VhostUserProtocolFeatures};
 use vhost::{VhostBackend, VhostUserMemoryRegionInfo, VringConfigData};
 use virtio_queue::desc::split::Descriptor;
@@ -23,7 +23,7 @@ pub(crate) const INDIRECT: u16 = 4;
 pub(crate) const GUEST: u64 = 0x10_0000;
 pub(crate) const USER: u64 = 0x5555_0000_0000;
 const LEN: usize = 1 << 20;
-const SIZE: u16 = 16;
+pub(crate) const SIZE: u16 = 16;
 const AVAILABLE: usize = 0x1000;
 const USED: usize = 0x2000;
 /// Where requests keep header, status and data.
@@ -67,6 +67,8 @@ pub(crate) struct Raw {
     pub(crate) memory: MmapRegion,
     pub(crate) kick: EventFd,
     pub(crate) call: EventFd,
+    /// Where the daemon tracks outstanding requests, if it does.
+    pub(crate) inflight: Option<(VhostUserInflight, File)>,
     available: u16,
 }
 
@@ -95,6 +97,7 @@ impl Raw {
             memory,
             kick: eventfd(EFD_NONBLOCK),
             call: eventfd(EFD_NONBLOCK),
+            inflight: None,
             available: 0,
         }
     }
@@ -148,15 +151,30 @@ impl Raw {
 
     /// Connects to another daemon with the same memory, descriptors and rings.
     pub(crate) fn reconnect(&mut self, socket: &Path, features: u64, base: u16) {
-        let slots = VhostUserProtocolFeatures::CONFIGURE_MEM_SLOTS;
+        let more = VhostUserProtocolFeatures::CONFIGURE_MEM_SLOTS | VhostUserProtocolFeatures::INFLIGHT_SHMFD;
         // A daemon serves one client at a time.
         self.shut_down();
-        self.frontend = negotiate(socket, 1, features, slots);
+        self.frontend = negotiate(socket, 1, features, more);
         self.frontend.set_mem_table(&[self.region()]).unwrap();
+        if self.inflight.is_some() {
+            self.share_inflight().unwrap();
+        }
         self.set_up(base);
         if features & PROTOCOL != 0 {
             self.frontend.set_vring_enable(0, true).unwrap();
         }
+    }
+
+    /// Gets an area for in-flight tracking from the daemon, for one queue. It is shared at the next [`reconnect`](Self::reconnect).
+    pub(crate) fn get_inflight(&mut self) {
+        let wanted = VhostUserInflight::new(0, 0, 1, SIZE);
+        self.inflight = Some(self.frontend.get_inflight_fd(&wanted).unwrap());
+    }
+
+    /// Shares the area for in-flight tracking.
+    pub(crate) fn share_inflight(&mut self) -> vhost::Result<()> {
+        let (area, file) = self.inflight.as_ref().unwrap();
+        self.frontend.set_inflight_fd(area, file.as_raw_fd())
     }
 
     pub(crate) fn region(&self) -> VhostUserMemoryRegionInfo {

@@ -57,12 +57,17 @@ impl Freezable {
     pub(crate) fn thaw(&self) {
         attempt(Command::new("fsfreeze").arg("-u").arg(self.path())).unwrap();
     }
+
+    /// Thaws it if it is frozen, after a failure.
+    pub(crate) fn try_to_thaw(&self) {
+        let _ = Command::new("fsfreeze").arg("-u").arg(self.path()).output();
+    }
 }
 
 impl Drop for Freezable {
     fn drop(&mut self) {
         if thread::panicking() {
-            let _ = Command::new("fsfreeze").arg("-u").arg(self.path()).output();
+            self.try_to_thaw();
         }
         attempt(Command::new("umount").arg(self.path()));
     }

@@ -227,6 +227,7 @@ fn run_with(threads: &str, names: &[&str], others: &[&str]) {
 #[test]
 fn clients_of_the_second_thread_are_served_as_those_of_the_only_one() {
     let names = [
+        "c06_in_flight::",
         "c06_outstanding::c6_for_a_client",
         "c07_",
         "c20_log",
@@ -258,6 +259,7 @@ fn images_and_nbd_clients_of_the_second_thread_are_served_as_those_of_the_only_o
 #[test]
 fn queues_on_another_thread_than_their_session_are_served_as_those_on_the_same() {
     let names = [
+        "c06_in_flight::",
         "c06_outstanding::c6_for_a_client",
         "c07_",
         "c20_log",

@@ -1,0 +1,51 @@
+//! Where tests end the protocol, as a kill of the daemon would: after any store to a region. Empty in ordinary builds.
+
+#[cfg(not(test))]
+#[inline(always)]
+pub(super) fn after_store() {}
+
+#[cfg(test)]
+pub(super) use planted::{after_store, live, stores};
+
+#[cfg(test)]
+mod planted {
+    use std::cell::Cell;
+    use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
+
+    thread_local! {
+        /// The number of stores until the daemon of this thread is killed, and of those so far.
+        static UNTIL_KILL: Cell<Option<u32>> = const { Cell::new(None) };
+        static STORES: Cell<u32> = const { Cell::new(0) };
+    }
+
+    struct Killed;
+
+    /// Ends the daemon if this was its last store.
+    pub(in super::super) fn after_store() {
+        STORES.set(STORES.get() + 1);
+        match UNTIL_KILL.get() {
+            Some(1) => {
+                UNTIL_KILL.set(None);
+                resume_unwind(Box::new(Killed));
+            }
+            left => UNTIL_KILL.set(left.map(|left| left - 1)),
+        }
+    }
+
+    /// Runs a daemon until it ends or is killed after so many stores. Returns whether it was killed.
+    pub(in super::super) fn live(until_kill: Option<u32>, daemon: impl FnOnce()) -> bool {
+        UNTIL_KILL.set(until_kill);
+        let lived = catch_unwind(AssertUnwindSafe(daemon));
+        UNTIL_KILL.set(None);
+        match lived {
+            Ok(()) => false,
+            Err(why) if why.is::<Killed>() => true,
+            Err(why) => resume_unwind(why),
+        }
+    }
+
+    /// The number of stores of this thread so far.
+    pub(in super::super) fn stores() -> u32 {
+        STORES.get()
+    }
+}

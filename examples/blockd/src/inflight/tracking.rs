@@ -1,0 +1,199 @@
+//! [`Tracking`]: what a queue stores in its region while it runs, and how the next daemon recovers from that.
+//!
+//! # What is marked
+//! A request that is passed to threads or to the ring is marked as in flight before it can end. Requests that the loop executes at once
+//! are not marked. The requests that were taken are always a prefix of the available ring. **Before one is marked, all before it are marked
+//! or published**: a queue publishes what the loop has executed before it passes on another request. So the prefix up to the last mark
+//! consists of published requests, which the used index counts, and of marked ones, which the region names; and the first request that
+//! is neither is the entry of the available ring at the used index plus the number of marks. A request behind that one that was executed
+//! and not published is taken again from the available ring.
+//!
+//! # Completing
+//! The used index is published after the head was put into a list, and the mark is removed after that. A daemon that is killed in between
+//! leaves a mark too many: the region's used index is behind that of the ring, by the number of heads of the list whose marks do not count. Here
+//! each completion is published by itself, so there is at most one.
+//!
+//! While nothing is marked, no mark can be one too many, whatever the list and the region's used index are. So completions are published
+//! without a store to the region then, also several together, and the region's used index is set before the next mark is. A queue whose
+//! requests the loop executes, such as that of a disk in memory, stores nothing at all.
+//!
+//! While something is marked, a request that is not marked itself enters the list, too: otherwise the next daemon would count a head
+//! that was completed earlier, and can be in flight again.
+
+use std::cell::{Cell, RefCell};
+use std::collections::VecDeque;
+
+use super::error::InflightError;
+use super::region::Region;
+use crate::ring::Ring;
+
+/// The region of a queue that runs.
+#[derive(Debug)]
+pub(crate) struct Tracking {
+    pub(super) region: Region,
+    /// For the next request that is marked.
+    counter: Cell<u64>,
+    /// The number of marked requests.
+    marked: Cell<u16>,
+    /// As the region has them. What this daemon has stored is not read again, because the client can change it.
+    last_head: Cell<u16>,
+    used_index: Cell<u16>,
+    /// The heads of requests that a former daemon has left, and that this one has not begun, in the order in which they were taken.
+    pub(super) left: RefCell<VecDeque<u16>>,
+}
+
+/// A marked request.
+struct Marked {
+    counter: u64,
+    head: u16,
+}
+
+impl Tracking {
+    /// Reads what a former daemon has left in a region, and brings the region up to date. Returns the next entry of the available ring, too.
+    /// If nothing is in flight, `base` says what it is, as without a region.
+    ///
+    /// # Errors
+    /// [`InflightError`] if the region contradicts itself or the ring. It is not changed then.
+    pub(super) fn recover(region: Region, ring: &Ring, base: u16) -> Result<(Self, u16), InflightError> {
+        let used = ring.used_index();
+        let mut all = Vec::new();
+        if region.check_header()? {
+            all = marked(&region, ring.size())?;
+            if !all.is_empty() {
+                let completed = last_completed(&region, used, ring.size())?;
+                all.retain(|request| completed.binary_search(&request.head).is_err());
+                check_count(all.len() as u16, ring, used)?;
+                for head in completed {
+                    region.set_in_flight(head, false);
+                }
+            }
+            region.set_used_index(used);
+        } else {
+            region.initialize(used);
+        }
+        all.sort_by_key(|request| request.counter);
+        let count = all.len() as u16;
+        let next_available = match count {
+            0 => ring.resume_at(base),
+            _ => used.wrapping_add(count),
+        };
+        let tracking = Self {
+            counter: Cell::new(all.last().map_or(0, |last| last.counter.wrapping_add(1))),
+            marked: Cell::new(count),
+            last_head: Cell::new(region.last_head()),
+            used_index: Cell::new(used),
+            left: RefCell::new(all.into_iter().map(|request| request.head).collect()),
+            region,
+        };
+        Ok((tracking, next_available))
+    }
+
+    /// Marks a request that was taken. `used` is the used index, and all requests taken before are published or marked.
+    pub(crate) fn mark(&self, head: u16, used: u16) {
+        if self.marked.get() == 0 {
+            self.set_used_index(used);
+        }
+        self.region.set_counter(head, self.counter.get());
+        self.counter.set(self.counter.get().wrapping_add(1));
+        self.region.set_in_flight(head, true);
+        self.marked.set(self.marked.get() + 1);
+    }
+
+    /// Completes a marked request. `publish` fills its entry of the used ring and publishes the index, which is `used` afterwards.
+    pub(crate) fn complete(&self, head: u16, used: u16, publish: impl FnOnce()) {
+        self.enlist(head);
+        publish();
+        self.region.set_in_flight(head, false);
+        self.set_used_index(used);
+        self.marked.set(self.marked.get().saturating_sub(1));
+    }
+
+    /// As [`complete`](Self::complete), for a request that is not marked.
+    pub(crate) fn complete_unmarked(&self, head: u16, used: u16, publish: impl FnOnce()) {
+        if self.marked.get() == 0 {
+            publish();
+            return;
+        }
+        self.enlist(head);
+        publish();
+        self.set_used_index(used);
+    }
+
+    /// The head of the first request that a former daemon has left and this one has not begun.
+    pub(crate) fn first_left(&self) -> Option<u16> {
+        self.left.borrow().front().copied()
+    }
+
+    /// That request was begun.
+    pub(crate) fn has_begun_left(&self) {
+        self.left.borrow_mut().pop_front();
+    }
+
+    /// The number of requests that a former daemon has left and this one has not begun.
+    pub(crate) fn count_left(&self) -> u16 {
+        self.left.borrow().len() as u16
+    }
+
+    /// Whether the region has lost pages.
+    pub(crate) fn is_lost(&self) -> bool {
+        self.region.is_lost()
+    }
+
+    /// Puts a head into the list of the last completions.
+    pub(super) fn enlist(&self, head: u16) {
+        self.region.set_next(head, self.last_head.replace(head));
+        self.region.set_last_head(head);
+    }
+
+    fn set_used_index(&self, used: u16) {
+        if self.used_index.replace(used) != used {
+            self.region.set_used_index(used);
+        }
+    }
+}
+
+/// The requests of a queue of this size that are marked.
+fn marked(region: &Region, size: u16) -> Result<Vec<Marked>, InflightError> {
+    let mut found = Vec::new();
+    for head in 0..size {
+        match region.in_flight(head) {
+            0 => {}
+            1 => found.push(Marked {
+                counter: region.counter(head),
+                head,
+            }),
+            value => return Err(InflightError::Entry { head, value }),
+        }
+    }
+    Ok(found)
+}
+
+/// The heads of the last completions, which are published but can still be marked, from the least to the greatest.
+fn last_completed(region: &Region, used: u16, size: u16) -> Result<Vec<u16>, InflightError> {
+    let count = used.wrapping_sub(region.used_index());
+    if count > size {
+        return Err(InflightError::Batch { count, size });
+    }
+    let mut heads = Vec::with_capacity(count.into());
+    let mut is_listed = vec![false; size.into()];
+    let mut head = region.last_head();
+    for _ in 0..count {
+        match is_listed.get_mut(usize::from(head)) {
+            Some(is_listed) if !*is_listed => *is_listed = true,
+            _ => return Err(InflightError::List { count }),
+        }
+        heads.push(head);
+        head = region.next(head);
+    }
+    heads.sort_unstable();
+    Ok(heads)
+}
+
+/// Checks that the driver has offered so many requests that are not complete.
+fn check_count(marked: u16, ring: &Ring, used: u16) -> Result<(), InflightError> {
+    let outstanding = ring.available_index().wrapping_sub(used);
+    match marked > outstanding {
+        true => Err(InflightError::TooMany { marked, outstanding }),
+        false => Ok(()),
+    }
+}
