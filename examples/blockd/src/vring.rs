@@ -93,7 +93,7 @@ pub(crate) struct Vring {
     /// The requests that threads execute.
     outstanding: RefCell<Outstanding>,
     /// Where the next daemon finds the outstanding requests, if the client wants that.
-    tracking: Option<Tracking>,
+    tracking: Option<Box<Tracking>>,
     /// Those that may access the client's memory, also after the queue has stopped.
     running: Running,
     /// The threads leave the rest of the outstanding requests undone.
@@ -134,7 +134,7 @@ impl Vring {
             held: Cell::new(false),
             own_kicks: Cell::new(0),
             outstanding: RefCell::new(Outstanding::new(tracking.is_none())),
-            tracking,
+            tracking: tracking.map(Box::new),
             running: Running::default(),
             cancelled: Arc::default(),
             progress: Cell::default(),
@@ -171,7 +171,7 @@ impl Vring {
 
     /// The number of completed requests, as a position.
     fn first_incomplete(&self) -> u16 {
-        let left = self.tracking.as_ref().map_or(0, Tracking::count_left);
+        let left = self.tracking.as_ref().map_or(0, |tracking| tracking.count_left());
         let incomplete = self.outstanding.borrow().len().wrapping_add(left);
         self.next_available.get().wrapping_sub(incomplete)
     }
@@ -373,7 +373,7 @@ impl Vring {
             return Ok(());
         }
         let is_log_lost = self.config.log.as_ref().is_some_and(|log| log.is_lost());
-        let is_region_lost = self.tracking.as_ref().is_some_and(Tracking::is_lost);
+        let is_region_lost = self.tracking.as_ref().is_some_and(|tracking| tracking.is_lost());
         if self.config.memory.is_lost() || is_log_lost || is_region_lost {
             return Err(VringError::MemoryLost);
         }

@@ -14,7 +14,7 @@ use crate::buffers::Buffer;
 use crate::connection::Connection;
 use crate::descriptor_chain::{DescriptorChain, LONGEST_CHAIN};
 use crate::disk::{Disk, Source};
-use crate::inflight::Start;
+use crate::inflight::{InflightArea, Layout, Start, Tracking};
 use crate::limit::LineLimit;
 use crate::memory::{Memory, Place};
 use crate::request::Device;
@@ -33,7 +33,8 @@ const DISK: u64 = 1 << 16;
 /// The number of turns. Without a limit, a queue whose requests write to its rings could run for ever.
 const TURNS: usize = 4;
 
-/// The first byte selects the queue's size and features, the second its position; the rest is the guest's memory.
+/// The first byte selects the queue's size and features, the second its position; the rest is the guest's memory, of which the second region is
+/// also what a former daemon has left in flight, if the first byte says so.
 ///
 /// # Panics
 /// If the parsers disagree about a chain, or the queue loses count of its requests.
@@ -66,7 +67,31 @@ pub fn virtqueue(data: &[u8]) {
             "the chain at {head} of {size}"
         );
     }
-    serve(ring, memory, base, how);
+    let start = match how & 0x10 {
+        0 => Start::untracked(&ring, base.into()),
+        _ => match tracked(&ring, base, &image[FIRST..]) {
+            Some(start) => start,
+            None => return,
+        },
+    };
+    serve(ring, memory, start, how);
+}
+
+/// The start of a queue with in-flight tracking, whose region has these contents. `None` if they are refused.
+fn tracked(ring: &Ring, base: u8, contents: &[u8]) -> Option<Start> {
+    let layout = Layout::of(1, ring.size(), 1).expect("a queue that exists");
+    let file = layout.make().ok()?;
+    let bytes = &contents[..layout.bytes() as usize];
+    std::os::unix::fs::FileExt::write_all_at(&file, bytes, 0).ok()?;
+    let area = InflightArea::map(layout, file, 0, layout.bytes()).ok()?;
+    let start = Start::of(ring, base.into(), 0, Some(&area)).ok()?;
+    let left = start.tracking.as_ref().map_or(0, Tracking::count_left);
+    let outstanding = ring.available_index().wrapping_sub(ring.used_index());
+    assert!(
+        left <= ring.size() && left <= outstanding,
+        "{left} requests are left of {outstanding}"
+    );
+    Some(start)
 }
 
 fn memory_of(image: &[u8]) -> Option<Memory> {
@@ -87,7 +112,7 @@ fn memory_of(image: &[u8]) -> Option<Memory> {
 }
 
 /// Runs the queue for a few turns on a small disk.
-fn serve(ring: Ring, memory: Memory, base: u8, how: u8) {
+fn serve(ring: Ring, memory: Memory, start: Start, how: u8) {
     let (Ok(disk), Ok((socket, _client))) = (
         Disk::open(&Source::Ram(DISK), how & 0x80 != 0),
         UnixStream::pair(),
@@ -97,7 +122,6 @@ fn serve(ring: Ring, memory: Memory, base: u8, how: u8) {
     let Ok(kick) = rustix::event::eventfd(0, EventfdFlags::NONBLOCK | EventfdFlags::CLOEXEC) else {
         return;
     };
-    let start = Start::untracked(&ring, base.into());
     let memory = Arc::new(memory);
     let vring = Vring::new(
         ring,

@@ -5,7 +5,7 @@ use std::os::unix::fs::FileExt as _;
 
 use super::super::region::{ENTRY_LEN, HEADER_LEN};
 use super::super::{InflightArea, InflightError, Layout, Start};
-use super::{Daemon, SIZE, Scene};
+use super::{Daemon, SIZE, Scene, live};
 use crate::memory::tests::file;
 use crate::ring::{Ring, RingError};
 
@@ -173,6 +173,24 @@ fn c6_a_region_that_contradicts_itself_or_the_rings_is_refused_and_stays() {
     let scene = scene();
     let untouched = Start::of(&scene.ring(), 5, 1, Some(&scene.map())).unwrap();
     assert_eq!(untouched.next_available, 8);
+}
+
+/// A region of version 0 was never used, so what it has does not count, also for a daemon that is killed while it begins to use it.
+#[test]
+fn c6_a_region_that_was_never_used_has_nothing_in_flight() {
+    for until_kill in 1..=SIZE.into() {
+        let scene = scene();
+        scene.area.write_all_at(&[0, 0], REGION + 8).unwrap();
+        for head in 0..SIZE {
+            let at = REGION + (HEADER_LEN + usize::from(head) * ENTRY_LEN) as u64;
+            scene.area.write_all_at(&[7], at).unwrap();
+        }
+        assert!(live(Some(until_kill), || drop(Daemon::start(&scene, 5))));
+        let daemon = Daemon::start(&scene, 5);
+        assert_eq!(daemon.next_available, 5);
+        assert_eq!(daemon.to_complete(), scene.outstanding);
+        assert_eq!(daemon.tracking.count_left(), 0);
+    }
 }
 
 /// A queue beyond the area is served without tracking, and one that is longer than its region not at all.
