@@ -62,6 +62,7 @@ fn update(queues: &mut Vec<Rc<Vring>>) -> bool {
     let has_new = !adopted.is_empty();
     for vring in adopted {
         vring.start();
+        vring.redo_all();
         queues.push(vring);
     }
     have_ended || has_new

@@ -16,6 +16,13 @@ impl Vring {
             .is_some_and(|tracking| tracking.first_left().is_some())
     }
 
+    /// Executes all requests that a former daemon has left, for a loop that watches no kicks.
+    pub(crate) fn redo_all(&self) {
+        while self.must_redo() && !self.stopped.get() {
+            self.run();
+        }
+    }
+
     /// Executes requests that a former daemon has left, or passes them on, up to the limits of the turn.
     #[cold]
     pub(super) fn redo_left(&self, chain: &mut DescriptorChain, turn: &mut Turn) -> Result<(), VringError> {
