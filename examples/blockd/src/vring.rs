@@ -331,7 +331,7 @@ impl Vring {
     }
 
     /// Executes one step of a request. Returns how many bytes were written once the request has ended.
-    #[inline]
+    #[inline(always)]
     fn serve_one(
         &self,
         chain: &mut DescriptorChain,
