@@ -115,6 +115,10 @@ const FAULTS: &[(Fault, &str)] = &[
     ),
     (Fault::ReportsOnlyAThousand, "five_thousand_descriptors"),
     (Fault::BeginsAtTheFront, "no_starvation_past_one_batch"),
+    (
+        Fault::BeginsAtTheFront,
+        "no_starvation_while_reported_ones_are_silenced",
+    ),
     (Fault::PutsFilesFirst, "files_and_others_share_a_short_list"),
     (Fault::ClearsTheList, "a_list_is_appended_to"),
     (Fault::LosesOneWhenRestructured, "rebalance_loses_nothing"),

@@ -31,7 +31,7 @@ use table::{Row, Verdict};
 
 /// Long checks: models, machines, faults, sanitizers, soak, mutants, coverage
 ///
-/// About twenty minutes on two cores; with --long some hours, without the checks that an earlier run has done for this commit
+/// About twenty minutes on two cores; with --long some hours, without the checks that an earlier run has done for this commit.
 /// The output of each check is in the target directory, below `prove`.
 #[derive(Debug, Parser)]
 #[command(name = "cargo xtask prove", bin_name = "cargo xtask prove", version)]

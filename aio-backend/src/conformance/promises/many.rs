@@ -121,6 +121,31 @@ pub(super) fn no_starvation_past_one_batch(backend: &mut dyn Backend) {
     drop(sources);
 }
 
+pub(super) fn no_starvation_while_reported_ones_are_silenced(backend: &mut dyn Backend) {
+    const COUNT: u32 = 17;
+    let _sources = ready_ones(backend, Kind::PipeReader, 0, COUNT);
+    for limit in [1, 2, 5] {
+        let mut waited = [0; COUNT as usize];
+        for _ in 0..1_000 {
+            let batch = wait_at_most(backend, Some(Duration::ZERO), limit);
+            assert_eq!(batch.len(), limit, "all are ready");
+            waited.iter_mut().for_each(|waits| *waits += 1);
+            for &(token, _) in &batch {
+                waited[token.index() as usize] = 0;
+                need(backend.modify(token, Interest::NONE), "silencing one");
+            }
+            for &(token, _) in &batch {
+                need(backend.modify(token, Interest::READ), "leaving silence");
+            }
+            assert!(
+                waited.iter().all(|&waits| waits < 10 * COUNT),
+                "in checks for {limit}, a ready descriptor was not reported {} times in a row",
+                10 * COUNT
+            );
+        }
+    }
+}
+
 pub(super) fn files_and_others_share_a_short_list(backend: &mut dyn Backend) {
     const OTHERS: u32 = 9;
     const FILES: u32 = 5;
@@ -129,6 +154,11 @@ pub(super) fn files_and_others_share_a_short_list(backend: &mut dyn Backend) {
     for limit in 1..=(OTHERS + FILES + 1) as usize {
         let checks = 8 * (OTHERS + FILES) as usize / limit + 1;
         let turns = turns(backend, limit, checks);
+        assert_eq!(
+            turns.values().sum::<usize>(),
+            checks * limit.min((OTHERS + FILES) as usize),
+            "all are ready, and {checks} checks for {limit} did not find so many"
+        );
         for index in 0..OTHERS + FILES {
             let had = turns.get(&index).copied().unwrap_or_default();
             let kind = if index < OTHERS { "an eventfd" } else { "a file" };

@@ -128,6 +128,8 @@ promises! {
             "avoid fixed sizes and searches through all registrations in add and remove";
         no_starvation_past_one_batch: "(5) if more descriptors are ready than fit into the list, repeated waits report each of them",
             "begin the next report where the last one ended, or let reported entries go to the end of the queue";
+        no_starvation_while_reported_ones_are_silenced: "(5) repeated waits report each ready descriptor, also if those that were reported are silenced and watched again after each wait",
+            "begin the next report where the last one ended, also if interests changed meanwhile";
         files_and_others_share_a_short_list: "(5) in a short list, descriptors that are always ready and others do not displace each other",
             "take turns between the two kinds, so that neither fills the list alone";
         a_list_is_appended_to: "(5) a wait keeps the events that are in the list, and appends at most as many as there is room for",

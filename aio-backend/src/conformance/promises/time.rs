@@ -144,12 +144,14 @@ pub(super) fn a_timeout_beyond_all_time_is_no_error(backend: &mut dyn Backend) {
     let reader = Source::new(Kind::PipeReader);
     add(backend, &reader, A, Interest::READ);
     for timeout in [
+        Duration::from_micros(59_999_999),
         Duration::from_secs(60),
         // One more millisecond than an `int` holds, and two that become nothing or a minute when cut carelessly.
         Duration::from_millis(1 << 31),
         Duration::from_millis(1 << 32),
         Duration::from_millis((1 << 32) + 1),
         Duration::from_secs(1 << 33),
+        Duration::from_secs(1 << 40),
         Duration::from_secs(i64::MAX as u64),
         Duration::from_secs(1 << 63),
         Duration::MAX,

@@ -93,7 +93,12 @@ pub(super) fn a_known_token_is_refused(backend: &mut dyn Backend) {
     add(backend, &first, A, Interest::READ);
     second.feed();
     let refused = backend.add(second.watched(), A, Interest::READ);
-    assert!(refused.is_err(), "a token was added twice without an error");
+    let refused = refused.map_err(|error| error.kind());
+    assert_eq!(
+        refused,
+        Err(io::ErrorKind::AlreadyExists),
+        "a token was added twice"
+    );
     assert_eq!(second.references(), 0, "the reference of a refused add was kept");
     assert!(
         first.references() > 0,

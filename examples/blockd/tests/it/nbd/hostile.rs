@@ -204,23 +204,8 @@ fn a_thousand_clients_leave_nothing_behind() {
         }
         _ => is_served(&path),
     };
-    for _ in 0..100 {
-        visit(&mut random);
-    }
-    let before = daemon.settled();
-    let count = churn::clients();
-    for _ in 0..count {
-        visit(&mut random);
-    }
+    churn::leave_nothing(&daemon, "NBD", 2048, |_| visit(&mut random));
     is_served(&path);
-    daemon.holds_the_same_as(before);
-    let after = daemon.holds();
-    println!("{before:?} before, {after:?} after");
-    churn::report("NBD", count, before, after);
-    assert!(
-        after.rss_kib <= before.rss_kib + 2048,
-        "{before:?} has become {after:?}: memory is kept"
-    );
     daemon.is_at_rest();
     let log = daemon.stop();
     assert!(log.lines().count() < 50, "{log}");
