@@ -60,7 +60,7 @@ impl Raw {
     /// Connects a client whose requests are tracked, with these features.
     fn tracked(socket: &Path, features: u64) -> Self {
         let mut raw = Self::connect_with(socket, TRACKING);
-        raw.get_inflight();
+        raw.get_inflight(1);
         raw.reconnect(socket, features, 0);
         raw
     }
@@ -383,7 +383,7 @@ fn c6_an_area_can_come_while_the_queue_runs() {
     let mut raw = Raw::ready_with(daemon.socket(), TRACKING);
     for sector in 0..40 {
         raw.read_sector(sector);
-        raw.get_inflight();
+        raw.get_inflight(1);
         raw.share_inflight().unwrap();
         assert_eq!(load(raw.area(), VERSION_AT), 1);
         assert_eq!(load(raw.area(), USED_INDEX_AT), raw.used());
@@ -435,7 +435,7 @@ fn c6_a_region_that_cannot_be_stops_its_queue_only() {
     assert!(raw.is_connected());
     assert_eq!(raw.used(), 1);
     // A new area is the remedy.
-    raw.get_inflight();
+    raw.get_inflight(1);
     raw.share_inflight().unwrap();
     raw.read_sector(2);
     drop(raw);

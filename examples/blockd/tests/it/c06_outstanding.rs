@@ -49,7 +49,7 @@ fn are_completed(base: Base, features: u64, polling: &str, is_tracked: bool) {
     let mut first = start(directory.path(), polling);
     let mut raw = Raw::connect_with(&socket, VhostUserProtocolFeatures::INFLIGHT_SHMFD);
     if is_tracked {
-        raw.get_inflight();
+        raw.get_inflight(1);
     }
     raw.reconnect(&socket, features, 0);
     for sector in [1, 2] {

@@ -162,7 +162,7 @@ impl Queue {
     /// Has the daemon track what is in flight, or not. Nothing is outstanding.
     fn track(&mut self, scene: &mut Scene, is_tracked: bool) {
         match is_tracked {
-            true => self.raw.get_inflight(),
+            true => self.raw.get_inflight(1),
             false => self.raw.inflight = None,
         }
         let position = self.raw.used();

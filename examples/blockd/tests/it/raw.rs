@@ -105,8 +105,8 @@ impl Raw {
     /// Connects a client with so many queues, at most eight, and sets them up. Each has a region of memory for itself.
     pub(crate) fn queues(socket: &Path, count: usize) -> Vec<Self> {
         let features = VERSION_1 | INDIRECT_DESC | PROTOCOL;
-        let none = VhostUserProtocolFeatures::empty();
-        let frontend = negotiate(socket, count as u64, features, none);
+        let more = VhostUserProtocolFeatures::INFLIGHT_SHMFD;
+        let frontend = negotiate(socket, count as u64, features, more);
         let mut queues: Vec<Self> = (0..count)
             .map(|queue| Self::of(frontend.clone(), queue))
             .collect();
@@ -165,9 +165,9 @@ impl Raw {
         }
     }
 
-    /// Gets an area for in-flight tracking from the daemon, for one queue. It is shared at the next [`reconnect`](Self::reconnect).
-    pub(crate) fn get_inflight(&mut self) {
-        let wanted = VhostUserInflight::new(0, 0, 1, SIZE);
+    /// Gets an area for in-flight tracking from the daemon. It is shared at the next [`reconnect`](Self::reconnect).
+    pub(crate) fn get_inflight(&mut self, queues: u16) {
+        let wanted = VhostUserInflight::new(0, 0, queues, SIZE);
         self.inflight = Some(self.frontend.get_inflight_fd(&wanted).unwrap());
     }
 

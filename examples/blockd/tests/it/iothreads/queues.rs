@@ -121,9 +121,10 @@ fn stop_and_start(random: &mut Rng, daemon: &Threads, queues: usize, written: &m
     let all = Raw::queues(daemon.controlled.daemon.socket(), queues);
     let lanes = all.into_iter().zip(&*written);
     let mut lanes: Vec<Lane> = lanes.map(|(raw, written)| Lane::new(raw, written)).collect();
+    let mut areas = 0;
     for _ in 0..STEPS {
         let at = random.usize(..queues);
-        match random.u8(..16) {
+        match random.u8(..17) {
             0 => {
                 if !lanes[at].is_stopped {
                     lanes[at].stop(random);
@@ -133,7 +134,7 @@ fn stop_and_start(random: &mut Rng, daemon: &Threads, queues: usize, written: &m
             2 => {
                 share_again(&lanes);
                 // The former mappings are gone by the answer.
-                assert_eq!(daemon.controlled.daemon.mapped_regions(), queues);
+                assert_eq!(daemon.controlled.daemon.mapped_regions(), queues + areas);
             }
             3 => {
                 let raw = &mut lanes[at].raw;
@@ -155,6 +156,12 @@ fn stop_and_start(random: &mut Rng, daemon: &Threads, queues: usize, written: &m
                 let max = ["0", "20us"][random.usize(..2)];
                 let poll = json!({"command": "set-poll", "name": "first", "poll": {"max": max}});
                 daemon.controlled.tell(&poll);
+            }
+            7 => {
+                // From now on requests complete in any order, and are tracked in a new area.
+                areas = 1;
+                lanes[0].raw.get_inflight(queues as u16);
+                lanes[0].raw.share_inflight().unwrap();
             }
             _ => lanes[at].offer(random),
         }
