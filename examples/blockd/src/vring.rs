@@ -12,6 +12,8 @@ mod failure;
 mod logging;
 mod on_ring;
 mod redo;
+#[cfg(test)]
+mod tests;
 mod threads;
 mod waiting;
 

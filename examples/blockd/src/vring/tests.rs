@@ -1,0 +1,173 @@
+//! Queues of a disk in memory, without a loop.
+
+use std::fs::File;
+use std::os::unix::net::UnixStream;
+use std::rc::Rc;
+use std::sync::Arc;
+
+use rustix::event::EventfdFlags;
+use vm_memory::{Bytes as _, VolatileMemory as _};
+
+use super::{REQUESTS_PER_TURN, Start, Vring, VringConfig};
+use crate::connection::Connection;
+use crate::descriptor_chain::DescriptorChain;
+use crate::disk::{Disk, Source};
+use crate::inflight::{InflightArea, Layout};
+use crate::limit::LineLimit;
+use crate::memory::Memory;
+use crate::memory::tests::simple;
+use crate::request::Device;
+use crate::ring::{Ring, RingAddresses};
+
+const GUEST: u64 = 0x1000;
+const USER: u64 = 0x7000_0000;
+const SIZE: u16 = 1024;
+const AVAILABLE: u64 = 0x4000;
+const USED: u64 = 0x5000;
+const AT: RingAddresses = RingAddresses {
+    descriptors: USER,
+    available: USER + AVAILABLE,
+    used: USER + USED,
+};
+/// Where all requests have their header and status: each is a read of nothing.
+const HEADER: u64 = GUEST + 0x8000;
+
+/// A queue whose driver has offered requests at all heads from 0 on, of which a former daemon has left some.
+struct Scene {
+    vring: Rc<Vring>,
+    memory: Arc<Memory>,
+    area: File,
+    kick: Arc<File>,
+}
+
+impl Scene {
+    fn new(offered: u16, left: u16) -> Self {
+        let memory = Arc::new(simple(0x1_0000));
+        for head in 0..SIZE / 2 {
+            describe(&memory, head, HEADER, 16, 1, SIZE / 2 + head);
+            describe(&memory, SIZE / 2 + head, HEADER + 16, 1, 2, 0);
+            put(&memory, AVAILABLE + 4 + 2 * u64::from(head), head);
+        }
+        put(&memory, AVAILABLE + 2, offered);
+        let layout = Layout::of(1, SIZE, 1).unwrap();
+        let area = layout.make().unwrap();
+        let map = InflightArea::map(layout, area.try_clone().unwrap(), 0, layout.bytes()).unwrap();
+        let ring = || Ring::find(&memory, AT, SIZE.into(), false).unwrap();
+        let former = Start::of(&ring(), 0, 0, Some(&map)).unwrap().tracking.unwrap();
+        (0..left).for_each(|head| former.mark(head, 0));
+        let start = Start::of(&ring(), 0, 0, Some(&map)).unwrap();
+        let flags = EventfdFlags::NONBLOCK | EventfdFlags::CLOEXEC;
+        let kick: Arc<File> = Arc::new(rustix::event::eventfd(0, flags).unwrap().into());
+        let (socket, _) = UnixStream::pair().unwrap();
+        let config = VringConfig {
+            index: 0,
+            kick: kick.clone(),
+            call: Default::default(),
+            error: Default::default(),
+            memory: memory.clone(),
+            device: Arc::new(Device::new(
+                Disk::open(&Source::Ram(1 << 20), false).unwrap(),
+                "a",
+            )),
+            workers: None,
+            chain: Rc::new(DescriptorChain::default().into()),
+            connection: Rc::new(Connection::new(
+                LineLimit::new("a".into(), None),
+                Arc::new(socket),
+            )),
+            stats: Rc::default(),
+            log: None,
+            used_log: None,
+            write_through: false,
+            call_price: std::time::Duration::ZERO,
+        };
+        Self {
+            vring: Vring::new(ring(), start, config),
+            memory,
+            area,
+            kick,
+        }
+    }
+
+    /// Runs the queue as often as it has asked for that. Returns the number of turns.
+    fn run(&self) -> u32 {
+        let mut turns = 0;
+        while rustix::io::read(&*self.kick, &mut [0; 8]).is_ok() {
+            self.vring.run();
+            turns += 1;
+        }
+        turns
+    }
+
+    fn used(&self) -> u16 {
+        let index = self.memory.whole(GUEST + USED + 2, 2).unwrap();
+        index.read_obj(0).unwrap()
+    }
+
+    fn marks(&self) -> u16 {
+        let mut bytes = vec![0; self.area.metadata().unwrap().len() as usize];
+        std::os::unix::fs::FileExt::read_exact_at(&self.area, &mut bytes, 0).unwrap();
+        (0..usize::from(SIZE))
+            .map(|head| u16::from(bytes[16 + 16 * head]))
+            .sum()
+    }
+}
+
+fn put(memory: &Memory, at: u64, value: u16) {
+    memory.whole(GUEST + at, 2).unwrap().write_obj(value, 0).unwrap();
+}
+
+fn describe(memory: &Memory, index: u16, at: u64, len: u32, flags: u16, next: u16) {
+    let descriptor = virtio_queue::desc::split::Descriptor::new(at, len, flags, next);
+    let place = memory.whole(GUEST + 16 * u64::from(index), 16).unwrap();
+    place.get_ref(0).unwrap().store(descriptor);
+}
+
+/// What was left takes more than one turn, whether the loop polls or not. New requests come after it.
+#[test]
+fn c6_what_was_left_is_executed_in_turns() {
+    for (is_polled, new) in [(false, 0), (false, 3), (true, 0), (true, 3)] {
+        let left = 2 * REQUESTS_PER_TURN as u16 + 1;
+        let scene = Scene::new(left + new, left);
+        assert_eq!((scene.used(), scene.marks()), (0, left));
+        assert_eq!(scene.vring.positions(), (0, 0));
+        if is_polled {
+            aio_context::Pollable::poll_begin(&*scene.vring);
+        }
+        scene.vring.start();
+        let turns = scene.run();
+        assert_eq!(turns, 3, "polled: {is_polled}, {new} new");
+        assert_eq!((scene.used(), scene.marks()), (left + new, 0));
+        assert_eq!(scene.vring.positions(), (left + new, left + new));
+    }
+}
+
+/// A queue that is held executes what was left, and takes nothing new.
+#[test]
+fn c6_a_queue_that_is_held_takes_only_what_was_left() {
+    for left in [1, REQUESTS_PER_TURN as u16 + 1] {
+        let scene = Scene::new(left + 3, left);
+        scene.vring.start();
+        assert!(!scene.vring.hold());
+        scene.run();
+        assert!(scene.vring.hold());
+        assert_eq!((scene.used(), scene.marks()), (left, 0));
+        scene.vring.release();
+        scene.run();
+        assert_eq!(scene.used(), left + 3);
+        assert_eq!(scene.vring.stop(), left + 3);
+    }
+}
+
+/// A queue that stops before it has executed all of it leaves the rest.
+#[test]
+fn c6_a_queue_that_stops_leaves_the_rest() {
+    let left = 2 * REQUESTS_PER_TURN as u16;
+    let scene = Scene::new(left, left);
+    scene.vring.run();
+    let done = REQUESTS_PER_TURN as u16;
+    assert_eq!((scene.used(), scene.marks()), (done, left - done));
+    assert_eq!(scene.vring.stop(), done);
+    scene.run();
+    assert_eq!(scene.used(), done);
+}
