@@ -254,6 +254,24 @@ mod tests {
         }
     }
 
+    /// The seed of in-flight tracking gets as far as the regions of two queues that serve, and of no others.
+    #[test]
+    fn c6_the_seed_of_in_flight_tracking_begins_to_use_regions() {
+        let scene = Scene::new(1);
+        scene.memory.set_len(1 << 16).expect("a memfd can grow");
+        let client = scene.connect();
+        let seed = include_bytes!("../../../../fuzz/seeds/vhost_user/in_flight");
+        scene.send(&client, &seed[1..]);
+        scene.finish(client);
+        let versions = [0, 1, 2, 3].map(|queue| {
+            let mut version = [0; 2];
+            let at = 0x8000 + 320 * queue + 8;
+            std::os::unix::fs::FileExt::read_exact_at(&scene.memory, &mut version, at).expect("64 KiB");
+            u16::from_ne_bytes(version)
+        });
+        assert_eq!(versions, [1, 1, 0, 0]);
+    }
+
     /// A thread that panics before it has stopped its queue does not leave the daemon waiting.
     #[test]
     fn a_panic_of_a_loop_that_is_to_stop_a_queue_ends_the_daemon() {
