@@ -56,6 +56,7 @@ enum Step {
     Remove,
     Add { user: u64 },
     Reset,
+    Track,
     Offer,
     ForgetKicks,
 }
@@ -63,7 +64,7 @@ enum Step {
 fn step(random: &mut Rng) -> Step {
     let is_new = random.bool();
     let user = USERS[random.usize(..2)];
-    match random.u8(..24) {
+    match random.u8(..25) {
         0 => Step::Size,
         1 => Step::Addresses,
         2 => Step::Base,
@@ -82,6 +83,7 @@ fn step(random: &mut Rng) -> Step {
         16 => Step::Add { user },
         17 => Step::Reset,
         18 => Step::ForgetKicks,
+        19 => Step::Track,
         _ => Step::Offer,
     }
 }
@@ -190,6 +192,10 @@ impl Scene {
             Step::Reset => {
                 (self.model.enabled, self.model.started) = (false, false);
                 self.raw.frontend.reset_owner().unwrap();
+            }
+            Step::Track => {
+                self.raw.get_inflight(1);
+                self.raw.share_inflight().unwrap();
             }
             Step::ForgetKicks => {
                 // A queue that is serving needs its kicks.
