@@ -6,7 +6,7 @@
 //!
 //! # Threads and the ring
 //! With [`Workers`] the queue passes its requests to threads or to the ring of the loop. With in-flight tracking it completes each when it has
-//! ended ([`redo`]), else once all before it are complete, too ([`Outstanding`]). While it is [held](Vring::hold), it takes no request.
+//! ended ([`redo`]), else once all before it are complete, too ([`Outstanding`]). While it is [held](Vring::hold), it takes no new request.
 
 mod failure;
 mod logging;
@@ -88,7 +88,7 @@ pub(crate) struct Vring {
     polled: Cell<bool>,
     /// The queue failed or was stopped: the ring must not be accessed.
     stopped: Cell<bool>,
-    /// No request is taken.
+    /// No new request is taken.
     held: Cell<bool>,
     /// Kicks of the queue itself that were not received yet.
     own_kicks: Cell<u64>,

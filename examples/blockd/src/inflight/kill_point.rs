@@ -1,4 +1,4 @@
-//! Where tests end the protocol, as a kill of the daemon would: after any store to a region. Empty in ordinary builds.
+//! Where tests end a daemon, as a kill would: after any store to a region. Empty in ordinary builds.
 
 #[cfg(not(test))]
 #[inline(always)]

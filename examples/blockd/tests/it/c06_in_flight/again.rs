@@ -9,6 +9,8 @@ use vmm_sys_util::eventfd::EFD_NONBLOCK;
 
 use super::{FEATURES, Frozen, engines, marked};
 use crate::client::{eventfd, is_signalled};
+use crate::daemon::Daemon;
+use crate::images::Image;
 use crate::raw::{DATA, NEXT, Raw, SIZE};
 
 /// A write hangs, and a read behind it completes.
@@ -88,5 +90,26 @@ fn c6_a_client_that_comes_back_while_its_request_hangs_gets_one_completion() {
         frozen.raw.wait_marked(&[]);
         assert_eq!(frozen.raw.read_sector(5), [7; 512]);
         assert_eq!(frozen.raw.used(), frozen.raw.offered(), "{engine}");
+    }
+}
+
+/// QEMU 7.2 sets the base 0 for queues that it had not started when the daemon was killed.
+#[test]
+fn c6_a_client_that_comes_back_with_an_old_base_gets_no_completion_again() {
+    let mut random = crate::seed();
+    let image = Image::new(1 << 20);
+    for disk in ["ram=1M".to_owned(), image.disk()] {
+        let daemon = Daemon::start(&disk, &[]);
+        let mut raw = Raw::tracked(daemon.socket(), FEATURES);
+        for _ in 0..20 {
+            raw.read_sector(1);
+            let used = raw.used();
+            let base = used.wrapping_sub(random.u16(..=SIZE));
+            raw.reconnect(daemon.socket(), FEATURES, base);
+            // The answer tells where the queue is.
+            let position = raw.frontend.get_vring_base(0).unwrap();
+            assert_eq!((position, raw.used()), (used.into(), used), "base {base}");
+            raw.reconnect(daemon.socket(), FEATURES, base);
+        }
     }
 }
