@@ -323,17 +323,6 @@ fn c27_a_queue_of_an_image_comes_back_whatever_is_said_in_between() {
     }
 }
 
-/// The queue is served by another loop than the messages.
-#[test]
-fn c27_a_queue_of_another_loop_comes_back_whatever_is_said_in_between() {
-    for engine in ["auto", "sync"] {
-        let image = Image::new(1 << 20);
-        println!("{engine}");
-        let disk = format!("{},iothread=all", image.disk());
-        run(&disk, &["--engine", engine, "--iothreads", "2"]);
-    }
-}
-
 /// What starts a queue.
 type Start<'a> = &'a dyn Fn(&mut Raw);
 
