@@ -92,7 +92,7 @@ pub(crate) struct Vring {
     held: Cell<bool>,
     /// Kicks of the queue itself that were not received yet.
     own_kicks: Cell<u64>,
-    /// The requests that threads execute.
+    /// The requests that threads or the ring execute.
     outstanding: RefCell<Outstanding>,
     /// Where the next daemon finds the outstanding requests, if the client wants that.
     tracking: Option<Box<Tracking>>,
@@ -135,7 +135,10 @@ impl Vring {
             stopped: Cell::new(false),
             held: Cell::new(false),
             own_kicks: Cell::new(0),
-            outstanding: RefCell::new(Outstanding::new(tracking.is_none())),
+            outstanding: RefCell::new(match tracking {
+                None => Outstanding::in_order(),
+                Some(_) => Outstanding::in_any_order(),
+            }),
             tracking: tracking.map(Box::new),
             running: Running::default(),
             cancelled: Arc::default(),
