@@ -24,6 +24,8 @@ use crate::memory::{Mapping, map_file};
 use crate::ring::{Ring, check_size};
 pub(crate) use error::InflightError;
 use error::MOST_BYTES;
+#[cfg(test)]
+pub(crate) use kill_point::live;
 use region::{ALIGNMENT, ENTRY_LEN, HEADER_LEN, Region};
 pub(crate) use tracking::Tracking;
 

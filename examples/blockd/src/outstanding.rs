@@ -1,7 +1,7 @@
 //! [`Outstanding`]: the requests that threads or the ring execute. They end in any order.
 //!
-//! Usually they complete in the order of the available ring, so that the used index tells which requests are complete, also to the daemon
-//! that takes the place of a killed one. With in-flight tracking they complete in the order of their ends.
+//! Without in-flight tracking they complete in the order of the available ring, so that the used index tells which requests are complete, also
+//! to the daemon that takes the place of a killed one. With it they complete in the order of their ends.
 
 use std::collections::VecDeque;
 use std::rc::Rc;
@@ -25,11 +25,12 @@ pub(crate) enum Outstanding {
 }
 
 impl Outstanding {
-    pub(crate) fn new(in_order: bool) -> Self {
-        match in_order {
-            true => Self::InOrder(InOrder::default()),
-            false => Self::AnyOrder(AnyOrder::default()),
-        }
+    pub(crate) fn in_order() -> Self {
+        Self::InOrder(InOrder::default())
+    }
+
+    pub(crate) fn in_any_order() -> Self {
+        Self::AnyOrder(AnyOrder::default())
     }
 
     /// Adds the request with this head. Returns its number.
@@ -155,7 +156,7 @@ mod tests {
 
     #[test]
     fn c6_requests_complete_in_the_order_of_the_available_ring() {
-        let mut outstanding = Outstanding::new(true);
+        let mut outstanding = Outstanding::in_order();
         let numbers: Vec<u64> = [7, 3, 5].map(|head| outstanding.push(head)).into();
         assert_eq!(outstanding.next_completion(), None);
         outstanding.end(numbers[1], 513);
@@ -175,7 +176,7 @@ mod tests {
 
     #[test]
     fn c6_with_in_flight_tracking_requests_complete_in_the_order_of_their_ends() {
-        let mut outstanding = Outstanding::new(false);
+        let mut outstanding = Outstanding::in_any_order();
         let next = |head, written| Some(Completion { head, written });
         let numbers: Vec<u64> = [7, 3, 5].map(|head| outstanding.push(head)).into();
         assert_eq!((outstanding.next_completion(), outstanding.len()), (None, 3));

@@ -41,8 +41,9 @@
 //!
 //! # Starting
 //! The position is the one that the client has set, or the one at which the queue stopped; [`Ring::resume_at`] has the
-//! details. With in-flight tracking, requests that a former daemon has left are executed first ([`Start`]). Each start checks the available index, so that pending requests need no kick, and calls the driver once, so
-//! that no completion is missed.
+//! details. With in-flight tracking, the region and the used index tell the position, and requests that a former daemon has left are executed
+//! first ([`Start`]). Each start checks the available index, so that pending requests need no kick, and calls the driver once, so that no
+//! completion is missed.
 //!
 //! If the memory does not contain the rings, the queue waits for its memory, with a line in the log. At the first start the client has
 //! made a mistake, so the message that starts the queue is refused, and the error descriptor is signalled.

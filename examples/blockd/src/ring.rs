@@ -145,10 +145,10 @@ impl Ring {
 
     /// The entry of the available ring at which to start, if the client has set `base`.
     ///
-    /// Nothing is in flight, or the device completes requests in the order of the available ring, as it does without in-flight tracking. So the
-    /// used index counts the completed requests, also those of an earlier daemon of this kind. After a daemon was killed, the entries from the
-    /// used index to the available index are requests without a completion, and their descriptors still belong to the
-    /// device. A client may set either index: the used index, because nothing beyond it is complete (QEMU), or the available
+    /// This is for a queue without in-flight tracking, or whose region was never used. The device completes requests in the order of the
+    /// available ring, so the used index counts the completed requests, also those of an earlier daemon of this kind. After a daemon was
+    /// killed, the entries from the used index to the available index are requests without a completion, and their descriptors still belong to
+    /// the device. A client may set either index: the used index, because nothing beyond it is complete (QEMU), or the available
     /// index, because it regards all available requests as taken (cloud-hypervisor). The used index is right in both cases.
     /// A request that was executed but not published as used is executed again, with all later ones of its queue and in
     /// their order, so that the disk ends up the same.

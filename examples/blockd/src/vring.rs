@@ -6,7 +6,7 @@
 //!
 //! # Threads and the ring
 //! With [`Workers`] the queue passes its requests to threads or to the ring of the loop. With in-flight tracking it completes each when it has
-//! ended ([`redo`]), else once all before it are complete, too ([`Outstanding`]). While it is [held](Vring::hold), it takes no request.
+//! ended ([`redo`]), else once all before it are complete, too ([`Outstanding`]). While it is [held](Vring::hold), it takes no new request.
 
 mod failure;
 mod logging;
@@ -88,11 +88,11 @@ pub(crate) struct Vring {
     polled: Cell<bool>,
     /// The queue failed or was stopped: the ring must not be accessed.
     stopped: Cell<bool>,
-    /// No request is taken.
+    /// No new request is taken.
     held: Cell<bool>,
     /// Kicks of the queue itself that were not received yet.
     own_kicks: Cell<u64>,
-    /// The requests that threads execute.
+    /// The requests that threads or the ring execute.
     outstanding: RefCell<Outstanding>,
     /// Where the next daemon finds the outstanding requests, if the client wants that.
     tracking: Option<Box<Tracking>>,
@@ -135,7 +135,10 @@ impl Vring {
             stopped: Cell::new(false),
             held: Cell::new(false),
             own_kicks: Cell::new(0),
-            outstanding: RefCell::new(Outstanding::new(tracking.is_none())),
+            outstanding: RefCell::new(match tracking {
+                None => Outstanding::in_order(),
+                Some(_) => Outstanding::in_any_order(),
+            }),
             tracking: tracking.map(Box::new),
             running: Running::default(),
             cancelled: Arc::default(),

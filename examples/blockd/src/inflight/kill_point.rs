@@ -1,11 +1,13 @@
-//! Where tests end the protocol, as a kill of the daemon would: after any store to a region. Empty in ordinary builds.
+//! Where tests end a daemon, as a kill would: after any store to a region. Empty in ordinary builds.
 
 #[cfg(not(test))]
 #[inline(always)]
 pub(super) fn after_store() {}
 
 #[cfg(test)]
-pub(super) use planted::{after_store, live, stores};
+pub(crate) use planted::live;
+#[cfg(test)]
+pub(super) use planted::{after_store, stores};
 
 #[cfg(test)]
 mod planted {
@@ -33,7 +35,7 @@ mod planted {
     }
 
     /// Runs a daemon until it ends or is killed after so many stores. Returns whether it was killed.
-    pub(in super::super) fn live(until_kill: Option<u32>, daemon: impl FnOnce()) -> bool {
+    pub(crate) fn live(until_kill: Option<u32>, daemon: impl FnOnce()) -> bool {
         UNTIL_KILL.set(until_kill);
         let lived = catch_unwind(AssertUnwindSafe(daemon));
         UNTIL_KILL.set(None);

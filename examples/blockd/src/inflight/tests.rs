@@ -7,8 +7,8 @@ use std::sync::Arc;
 
 use vm_memory::VolatileMemory as _;
 
-use super::kill_point::{after_store, live, stores};
-use super::{InflightArea, Layout, Start, Tracking};
+use super::kill_point::{after_store, stores};
+use super::{InflightArea, Layout, Start, Tracking, live};
 use crate::memory::Memory;
 use crate::memory::tests::simple;
 use crate::ring::{Ring, RingAddresses};

@@ -12,7 +12,7 @@ use super::{REQUESTS_PER_TURN, Start, Vring, VringConfig};
 use crate::connection::Connection;
 use crate::descriptor_chain::DescriptorChain;
 use crate::disk::{Disk, Source};
-use crate::inflight::{InflightArea, Layout};
+use crate::inflight::{InflightArea, Layout, live};
 use crate::limit::LineLimit;
 use crate::memory::Memory;
 use crate::memory::tests::simple;
@@ -49,13 +49,18 @@ impl Scene {
             put(&memory, AVAILABLE + 4 + 2 * u64::from(head), head);
         }
         put(&memory, AVAILABLE + 2, offered);
-        let layout = Layout::of(1, SIZE, 1).unwrap();
-        let area = layout.make().unwrap();
-        let map = InflightArea::map(layout, area.try_clone().unwrap(), 0, layout.bytes()).unwrap();
-        let ring = || Ring::find(&memory, AT, SIZE.into(), false).unwrap();
-        let former = Start::of(&ring(), 0, 0, Some(&map)).unwrap().tracking.unwrap();
+        let area = layout().make().unwrap();
+        let former = start(&memory, &area).tracking.unwrap();
         (0..left).for_each(|head| former.mark(head, 0));
-        let start = Start::of(&ring(), 0, 0, Some(&map)).unwrap();
+        Self::of(memory, area)
+    }
+
+    /// The queue of the next daemon.
+    fn again(self) -> Self {
+        Self::of(self.memory, self.area)
+    }
+
+    fn of(memory: Arc<Memory>, area: File) -> Self {
         let flags = EventfdFlags::NONBLOCK | EventfdFlags::CLOEXEC;
         let kick: Arc<File> = Arc::new(rustix::event::eventfd(0, flags).unwrap().into());
         let (socket, _) = UnixStream::pair().unwrap();
@@ -82,7 +87,7 @@ impl Scene {
             call_price: std::time::Duration::ZERO,
         };
         Self {
-            vring: Vring::new(ring(), start, config),
+            vring: Vring::new(ring(&memory), start(&memory, &area), config),
             memory,
             area,
             kick,
@@ -104,6 +109,15 @@ impl Scene {
         index.read_obj(0).unwrap()
     }
 
+    /// The heads in the used ring, in the order of its entries.
+    fn heads(&self) -> Vec<u32> {
+        let head = |at: u16| {
+            let entry = self.memory.whole(GUEST + USED + 4 + 8 * u64::from(at), 4);
+            entry.unwrap().read_obj(0).unwrap()
+        };
+        (0..self.used()).map(head).collect()
+    }
+
     fn marks(&self) -> u16 {
         let mut bytes = vec![0; self.area.metadata().unwrap().len() as usize];
         std::os::unix::fs::FileExt::read_exact_at(&self.area, &mut bytes, 0).unwrap();
@@ -111,6 +125,19 @@ impl Scene {
             .map(|head| u16::from(bytes[16 + 16 * head]))
             .sum()
     }
+}
+
+fn layout() -> Layout {
+    Layout::of(1, SIZE, 1).unwrap()
+}
+
+fn ring(memory: &Memory) -> Ring {
+    Ring::find(memory, AT, SIZE.into(), false).unwrap()
+}
+
+fn start(memory: &Memory, area: &File) -> Start {
+    let map = InflightArea::map(layout(), area.try_clone().unwrap(), 0, layout().bytes()).unwrap();
+    Start::of(&ring(memory), 0, 0, Some(&map)).unwrap()
 }
 
 fn put(memory: &Memory, at: u64, value: u16) {
@@ -170,4 +197,35 @@ fn c6_a_queue_that_stops_leaves_the_rest() {
     assert_eq!(scene.vring.stop(), done);
     scene.run();
     assert_eq!(scene.used(), done);
+}
+
+/// It is killed after each of its stores, and so is the next one: each request completes once, those that were left first.
+#[test]
+fn c6_a_queue_killed_while_it_executes_what_was_left_completes_each_once() {
+    const LEFT: u16 = 5;
+    const ALL: u16 = LEFT + 3;
+    let serve = |scene: &Scene| {
+        scene.vring.start();
+        scene.run();
+    };
+    let mut kills = 0;
+    for first in 1.. {
+        let scene = Scene::new(ALL, LEFT);
+        if !live(Some(first), || serve(&scene)) {
+            break;
+        }
+        kills += 1;
+        let scene = scene.again();
+        live(Some(first.div_ceil(2)), || serve(&scene));
+        let scene = scene.again();
+        serve(&scene);
+        let heads = scene.heads();
+        assert_eq!(
+            heads,
+            (0..u32::from(ALL)).collect::<Vec<_>>(),
+            "killed after {first} stores"
+        );
+        assert_eq!((scene.used(), scene.marks()), (ALL, 0));
+    }
+    assert_eq!(kills, 4 * u32::from(LEFT));
 }

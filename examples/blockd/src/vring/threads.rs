@@ -85,7 +85,7 @@ impl Vring {
         Some(done.written)
     }
 
-    /// Completes a request that the loop has executed, once all before it are complete or in flight.
+    /// Completes a request that the loop has executed: with in-flight tracking at once, else when all before it are complete.
     fn complete_served(&self, head: u16, written: u32) {
         let Some(tracking) = &self.tracking else {
             let mut outstanding = self.outstanding.borrow_mut();

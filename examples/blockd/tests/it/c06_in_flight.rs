@@ -1,5 +1,8 @@
 //! C6 with in-flight tracking: requests complete in any order, and the next daemon finds those that are outstanding in an area of the client.
 
+mod again;
+mod once;
+
 use std::fs::File;
 use std::os::fd::AsRawFd;
 use std::os::unix::fs::FileExt as _;

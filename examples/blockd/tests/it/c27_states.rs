@@ -13,6 +13,7 @@ use vmm_sys_util::eventfd::EFD_NONBLOCK;
 
 use crate::client::{eventfd, is_signalled};
 use crate::daemon::Daemon;
+use crate::images::Image;
 use crate::raw::{EVENT_IDX, PROTOCOL, Raw, USER, VERSION_1};
 
 /// Where the client's memory may lie in its own addresses. The rings are in it at the same places.
@@ -194,7 +195,9 @@ impl Scene {
                 self.raw.frontend.reset_owner().unwrap();
             }
             Step::Track => {
-                self.raw.get_inflight(1);
+                if self.raw.inflight.is_none() || random.bool() {
+                    self.raw.get_inflight(1);
+                }
                 self.raw.share_inflight().unwrap();
             }
             Step::ForgetKicks => {
@@ -279,9 +282,10 @@ impl Scene {
     }
 }
 
-fn run(polling: &[&str]) {
+/// Talks to a daemon with this disk about a queue.
+fn run(disk: &str, args: &[&str]) {
     let mut random = crate::seed();
-    let daemon = Daemon::start("ram=1M", polling);
+    let daemon = Daemon::start(disk, args);
     for _ in 0..10 {
         let mut scene = Scene::new(&daemon);
         let mut steps = Vec::new();
@@ -299,12 +303,24 @@ fn run(polling: &[&str]) {
 
 #[test]
 fn c27_a_queue_comes_back_whatever_is_said_in_between() {
-    run(&[]);
+    run("ram=1M", &[]);
 }
 
 #[test]
 fn c27_a_polled_queue_comes_back_whatever_is_said_in_between() {
-    run(&["--poll-max", "100us"]);
+    run("ram=1M", &["--poll-max", "100us"]);
+}
+
+/// Requests are executed beside the loop of the queue, and tracked.
+#[test]
+fn c27_a_queue_of_an_image_comes_back_whatever_is_said_in_between() {
+    for engine in ["auto", "uring", "threads"] {
+        for polling in ["0", "100us"] {
+            let image = Image::new(1 << 20);
+            println!("{engine}, {polling}");
+            run(&image.disk(), &["--engine", engine, "--poll-max", polling]);
+        }
+    }
 }
 
 /// What starts a queue.

@@ -142,7 +142,7 @@ impl Raw {
         self.shut_down();
     }
 
-    fn shut_down(&self) {
+    pub(crate) fn shut_down(&self) {
         // SAFETY: the frontend owns the descriptor and outlives the borrow.
         let socket = unsafe { BorrowedFd::borrow_raw(self.frontend.as_raw_fd()) };
         // The daemon may be gone.

@@ -193,6 +193,27 @@ fn c6_a_region_that_was_never_used_has_nothing_in_flight() {
     }
 }
 
+/// QEMU 7.2 sets the base 0 for queues that it had not started when the daemon was killed. Requests before the used index are complete.
+#[test]
+fn c6_a_region_that_was_used_tells_the_position_whatever_the_base_is() {
+    for used in [0_u16, 5, SIZE, 0xfffe] {
+        for offered in 0..=SIZE {
+            for base in (0..=SIZE).map(|behind| used.wrapping_sub(behind)) {
+                let mut scene = Scene::at(used);
+                drop(Daemon::start(&scene, used));
+                let mut random = fastrand::Rng::with_seed(9);
+                (0..offered).for_each(|_| scene.offer(&mut random));
+                let next = Daemon::start(&scene, base);
+                assert_eq!(next.next_available, used, "{offered} offered, base {base}");
+                assert_eq!(next.to_complete(), scene.outstanding);
+            }
+        }
+    }
+    // No region was used before: the former daemon may have tracked nothing.
+    let scene = Scene::at(5);
+    assert_eq!(Daemon::start(&scene, 3).next_available, 3);
+}
+
 /// A queue beyond the area is served without tracking, and one that is longer than its region not at all.
 #[test]
 fn c6_an_area_for_other_queues_tracks_none_of_this_one() {

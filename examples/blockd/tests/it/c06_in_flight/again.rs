@@ -1,0 +1,115 @@
+//! A queue that is set up again while requests of its former life have not ended: each completes once.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
+use std::time::Duration;
+
+use vhost::VhostBackend;
+use vmm_sys_util::eventfd::EFD_NONBLOCK;
+
+use super::{FEATURES, Frozen, engines, marked};
+use crate::client::{eventfd, is_signalled};
+use crate::daemon::Daemon;
+use crate::images::Image;
+use crate::raw::{DATA, NEXT, Raw, SIZE};
+
+/// A write hangs, and a read behind it completes.
+fn hang(frozen: &mut Frozen) -> u16 {
+    frozen.raw.read_sector(9);
+    frozen.system.freeze();
+    let written = frozen.raw.prepare_write(0, 5, &[7; 512]);
+    frozen.raw.offer(written);
+    frozen.read_around();
+    frozen.raw.wait_marked(&[written]);
+    written
+}
+
+#[test]
+fn c6_a_queue_that_fails_while_a_request_hangs_executes_it_once_it_is_set_up_again() {
+    for engine in engines() {
+        let Some(mut frozen) = Frozen::start(engine) else {
+            return;
+        };
+        let error = eventfd(EFD_NONBLOCK);
+        frozen.raw.frontend.set_vring_err(0, &error).unwrap();
+        let written = hang(&mut frozen);
+        let used = frozen.raw.used();
+        let read = frozen.raw.prepare_read(3, 9);
+        frozen.raw.describe(read, DATA, 16, NEXT, SIZE);
+        frozen.raw.offer(read);
+        assert!(is_signalled(&error, Duration::from_secs(10)), "{engine}");
+        // The driver corrects it.
+        frozen.raw.prepare_read(3, 9);
+        let (frontend, kick) = (frozen.raw.frontend.clone(), frozen.raw.kick.try_clone().unwrap());
+        let set_up = thread::spawn(move || frontend.set_vring_kick(0, &kick).unwrap());
+        frozen.neighbour_is_served();
+        assert!(!set_up.is_finished(), "{engine}: the write has not ended");
+        assert_eq!(frozen.raw.used(), used, "{engine}");
+        assert_eq!(marked(frozen.raw.area()), [written]);
+        frozen.system.thaw();
+        set_up.join().unwrap();
+        frozen.raw.wait_used(used.wrapping_add(2));
+        assert_eq!(
+            frozen.raw.heads_since(used),
+            [written, read].map(u32::from),
+            "{engine}"
+        );
+        frozen.raw.wait_marked(&[]);
+        assert_eq!(frozen.raw.read_sector(5), [7; 512]);
+        assert_eq!(frozen.raw.used(), frozen.raw.offered(), "{engine}");
+    }
+}
+
+#[test]
+fn c6_a_client_that_comes_back_while_its_request_hangs_gets_one_completion() {
+    for engine in engines() {
+        let Some(mut frozen) = Frozen::start(engine) else {
+            return;
+        };
+        let written = hang(&mut frozen);
+        let used = frozen.raw.used();
+        let is_thawing = AtomicBool::new(false);
+        thread::scope(|scope| {
+            let (system, is_thawing) = (&frozen.system, &is_thawing);
+            let (daemon, raw) = (frozen.daemon.as_ref().unwrap(), &mut frozen.raw);
+            raw.shut_down();
+            let beside = daemon.directory.path().join("beside.sock");
+            scope.spawn(move || {
+                Raw::ready(&beside).read_sector(0);
+                is_thawing.store(true, Ordering::SeqCst);
+                system.thaw();
+            });
+            raw.reconnect(daemon.socket(), FEATURES, used);
+            assert!(
+                is_thawing.load(Ordering::SeqCst),
+                "{engine}: the write has not ended"
+            );
+        });
+        frozen.raw.wait_used(used.wrapping_add(1));
+        assert_eq!(frozen.raw.heads_since(used), [u32::from(written)], "{engine}");
+        frozen.raw.wait_marked(&[]);
+        assert_eq!(frozen.raw.read_sector(5), [7; 512]);
+        assert_eq!(frozen.raw.used(), frozen.raw.offered(), "{engine}");
+    }
+}
+
+/// QEMU 7.2 sets the base 0 for queues that it had not started when the daemon was killed.
+#[test]
+fn c6_a_client_that_comes_back_with_an_old_base_gets_no_completion_again() {
+    let mut random = crate::seed();
+    let image = Image::new(1 << 20);
+    for disk in ["ram=1M".to_owned(), image.disk()] {
+        let daemon = Daemon::start(&disk, &[]);
+        let mut raw = Raw::tracked(daemon.socket(), FEATURES);
+        for _ in 0..20 {
+            raw.read_sector(1);
+            let used = raw.used();
+            let base = used.wrapping_sub(random.u16(..=SIZE));
+            raw.reconnect(daemon.socket(), FEATURES, base);
+            // The answer tells where the queue is.
+            let position = raw.frontend.get_vring_base(0).unwrap();
+            assert_eq!((position, raw.used()), (used.into(), used), "base {base}");
+            raw.reconnect(daemon.socket(), FEATURES, base);
+        }
+    }
+}
