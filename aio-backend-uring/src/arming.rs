@@ -35,7 +35,8 @@ impl<S: Sys> Uring<S> {
             }
             let (completions, entered) = self.enter(Some(Duration::ZERO));
             match entered {
-                Ok(()) | Err(Errno::INTR) => {}
+                Ok(()) => retries = 0,
+                Err(Errno::INTR) => {}
                 Err(Errno::BUSY | Errno::AGAIN) if retries < RETRIES => retries += 1,
                 Err(error) => return Err(in_plain_words(error).into()),
             }

@@ -33,7 +33,7 @@ pub(crate) const ROUNDS: u32 = 256;
 /// seems to have work. A waker sets `IORING_SQ_TASKRUN` after it has queued its work; if the work was done in between, the flag stays set with
 /// nothing behind it until the next wake-up. One enter may also be spent on wake-ups that complete nothing.
 pub(crate) const FRUITLESS: u32 = 4;
-/// How often an enter is repeated that was refused for lack of memory or of room, both of which may be there the next time.
+/// How often in a row an enter is repeated that was refused for lack of memory or of room, both of which may be there the next time.
 pub(crate) const RETRIES: u32 = 3;
 
 /// Returns the error of an enter as other calls return it: `EAGAIN` and `EBUSY` are a lack of memory for requests and for completions, and
@@ -100,7 +100,7 @@ impl<S: Sys> Uring<S> {
                 limit = limit.rest(|| self.sys.now());
             }
             match entered {
-                Err(Errno::TIME) | Ok(()) => {}
+                Err(Errno::TIME) | Ok(()) => retries = 0,
                 Err(Errno::INTR) => limit = Limit::Now,
                 Err(Errno::BUSY | Errno::AGAIN) if retries < RETRIES => retries += 1,
                 Err(error) => {
@@ -142,7 +142,7 @@ impl<S: Sys> Uring<S> {
         while !self.to_cancel.is_empty() || self.ring.pushed() > 0 {
             self.push_cancellations();
             match self.enter(Some(Duration::ZERO)).1 {
-                Ok(()) => {}
+                Ok(()) => retries = 0,
                 Err(Errno::INTR | Errno::BUSY | Errno::AGAIN) if retries < RETRIES => retries += 1,
                 Err(error) => return Err(in_plain_words(error).into()),
             }

@@ -15,17 +15,26 @@ use rustix::io::Errno;
 
 use crate::kit::{A, B, IN, available, check, doorbell, read, ring, watch};
 
+/// Errors of an enter that is to be made again.
+const LACKS: [Errno; 3] = [Errno::AGAIN, Errno::BUSY, Errno::INTR];
+
 /// The errors of the next calls.
 #[derive(Clone, Debug, Default)]
-struct Failing {
+pub(crate) struct Failing {
     setup: Option<Errno>,
     enters: Rc<RefCell<VecDeque<Errno>>>,
+    /// One in so many enters fails, with each of [`LACKS`] in turn.
+    pub(crate) lacks: Rc<Cell<Option<usize>>>,
+    /// The number of those.
+    pub(crate) lacked: Rc<Cell<usize>>,
+    /// The number of all enters meanwhile.
+    entered: Rc<Cell<usize>>,
     /// `None`: the call succeeds.
     polls: Rc<RefCell<VecDeque<Option<Errno>>>>,
     /// The results of the next poll requests, which the kernel does not get.
-    requests: Rc<RefCell<VecDeque<Errno>>>,
+    pub(crate) requests: Rc<RefCell<VecDeque<Errno>>>,
     /// The number of requests that the submission queue has room for.
-    room: Rc<Cell<Option<usize>>>,
+    pub(crate) room: Rc<Cell<Option<usize>>>,
     /// The ring seems to have work.
     seems_busy: Rc<Cell<bool>>,
     /// The ring executes operations.
@@ -33,7 +42,7 @@ struct Failing {
 }
 
 #[derive(Debug)]
-struct FailingRing {
+pub(crate) struct FailingRing {
     sys: Failing,
     ring: KernelRing,
     failed: VecDeque<Completion>,
@@ -42,6 +51,21 @@ struct FailingRing {
 fn fail(calls: &RefCell<VecDeque<Errno>>) -> io::Result<()> {
     let failed = calls.borrow_mut().pop_front();
     failed.map_or(Ok(()), |errno| Err(errno.into()))
+}
+
+impl Failing {
+    /// Fails if it is the turn of an enter that lacks something.
+    fn lack(&self) -> io::Result<()> {
+        let Some(every) = self.lacks.get() else {
+            return Ok(());
+        };
+        self.entered.set(self.entered.get() + 1);
+        if !self.entered.get().is_multiple_of(every) {
+            return Ok(());
+        }
+        let turn = self.lacked.replace(self.lacked.get() + 1);
+        Err(LACKS[turn % LACKS.len()].into())
+    }
 }
 
 impl Sys for Failing {
@@ -102,6 +126,7 @@ impl Ring for FailingRing {
     }
     fn enter(&mut self, timeout: Option<Duration>) -> io::Result<()> {
         fail(&self.sys.enters)?;
+        self.sys.lack()?;
         let timeout = if self.failed.is_empty() {
             timeout
         } else {

@@ -1,9 +1,9 @@
-//! Hostile cases that need a kernel that refuses: 24 and 94 by the seam, and again 23, 25, 26, 72 and 84, which have tests of
-//! their own beside a real one in `aio-context/tests/hostile`.
+//! Hostile cases that need a kernel that refuses: 24, 27, 94 and 95 by the seam, and again 23, 25, 26, 72 and 84, which have tests
+//! of their own beside a real one in `aio-context/tests/hostile`.
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use aio_faults::{Call, Fault, Kind, Verdict, disturbed};
+use aio_faults::{Call, Fault, Kind, Verdict, disturbed, has_uring};
 use rustix::io::Errno;
 
 /// Runs count the descriptors of their process: one at a time.
@@ -26,6 +26,8 @@ fn each_time(kind: Kind, call: Call, errno: Errno, mut each: impl FnMut(u64, Ver
 }
 
 const LADDERS: [Kind; 2] = [Kind::LadderAt0, Kind::LadderAt4];
+/// A ring alone, and one with ppoll to fall back to.
+const RINGS: [Kind; 2] = [Kind::Uring, Kind::LadderToUring];
 
 /// Rule B4: a ladder goes on with ppoll and keeps all registrations; epoll alone returns an error, and the next attempt succeeds.
 #[test]
@@ -51,9 +53,55 @@ fn case_24_no_room_for_a_registration() {
     }
 }
 
-/// Rule B4: a filter of system calls answers `ENOSYS` or `EPERM`, to the making of a set or to every wait in it. A ladder goes
-/// on with ppoll, from the start if it may have no set. (`io_uring_setup` belongs to the backend that is to come; nothing here
-/// depends on `epoll_pwait2`.)
+/// Rule B4: a lack that passes is not noticed. After any other error a ladder goes on with ppoll, and a ring alone returns it, and the next
+/// wait succeeds.
+#[test]
+fn case_27_a_ring_that_fails() {
+    let _alone = alone();
+    if !has_uring() {
+        println!("skipped: io_uring is not available");
+        return;
+    }
+    for errno in [Errno::AGAIN, Errno::BUSY, Errno::INTR] {
+        for kind in RINGS {
+            let met = each_time(kind, Call::RingEnter, errno, |number, verdict| {
+                assert_eq!(verdict, Verdict::Unnoticed, "{kind:?}, {errno:?}, {number}");
+            });
+            assert!(met >= 5, "{kind:?}, {errno:?}: {met}");
+        }
+    }
+    for errno in [Errno::NOMEM, Errno::BADF, Errno::NOSYS, Errno::PERM] {
+        for (kind, expected) in RINGS.into_iter().zip([Verdict::Reported, Verdict::FellBack]) {
+            let mut noticed = 0;
+            each_time(kind, Call::RingEnter, errno, |number, verdict| {
+                noticed += u32::from(verdict == expected);
+                // An enter after which nothing is left to be done, or that is made again.
+                let is_allowed = verdict == expected || verdict == Verdict::Unnoticed;
+                assert!(is_allowed, "{kind:?}, {errno:?}, {number}: {verdict:?}");
+            });
+            assert!(noticed >= 5, "{kind:?}, {errno:?}: {noticed}");
+        }
+    }
+}
+
+/// Rule B4: another backend takes the place of a ring for which the process may not have the memory.
+#[test]
+fn case_95_no_memory_for_a_ring() {
+    let _alone = alone();
+    if !has_uring() {
+        println!("skipped: io_uring is not available");
+        return;
+    }
+    for (kind, expected) in RINGS.into_iter().zip([Verdict::Reported, Verdict::FellBack]) {
+        let met = each_time(kind, Call::RingSetup, Errno::NOMEM, |number, verdict| {
+            assert_eq!(verdict, expected, "{kind:?}, {number}");
+        });
+        assert!(met >= 1, "{kind:?}: {met}");
+    }
+}
+
+/// Rule B4: a filter of system calls answers `ENOSYS` or `EPERM`, to the making of a set or a ring, or to every wait in it. A ladder goes
+/// on with ppoll, from the start if it may have neither. (Nothing here depends on `epoll_pwait2`.)
 #[test]
 fn case_94_calls_that_a_filter_forbids() {
     let _alone = alone();
@@ -69,6 +117,18 @@ fn case_94_calls_that_a_filter_forbids() {
                 assert_eq!(verdict, Verdict::Reported, "{call:?}, {number}");
             });
             assert!(met >= 1, "{call:?}: {met}");
+        }
+    }
+    if !has_uring() {
+        println!("skipped: io_uring is not available");
+        return;
+    }
+    for errno in [Errno::NOSYS, Errno::PERM] {
+        for (kind, expected) in RINGS.into_iter().zip([Verdict::Reported, Verdict::FellBack]) {
+            let met = each_time(kind, Call::RingSetup, errno, |number, verdict| {
+                assert_eq!(verdict, expected, "{kind:?}, {errno:?}, {number}");
+            });
+            assert!(met >= 1, "{kind:?}, {errno:?}: {met}");
         }
     }
 }

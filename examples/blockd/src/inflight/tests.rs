@@ -170,7 +170,7 @@ impl Daemon {
             let head = self.begun.swap_remove(random.usize(..self.begun.len()));
             self.complete_one(head, true);
         } else if let Some(head) = self.tracking.first_left() {
-            self.tracking.has_begun_left();
+            self.tracking.forget_first_left();
             self.begun.push(head);
         } else if self.begun.is_empty() && random.bool() {
             // A queue whose requests the loop executes.

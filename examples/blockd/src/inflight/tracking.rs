@@ -126,8 +126,8 @@ impl Tracking {
         self.left.borrow().front().copied()
     }
 
-    /// That request was begun.
-    pub(crate) fn has_begun_left(&self) {
+    /// The first of them was begun.
+    pub(crate) fn forget_first_left(&self) {
         self.left.borrow_mut().pop_front();
     }
 

@@ -48,7 +48,7 @@ impl Vring {
     ) -> Result<(), VringError> {
         let Some(workers) = &self.config.workers else {
             if let Some(written) = self.serve_one(chain, head, turn)? {
-                tracking.has_begun_left();
+                tracking.forget_first_left();
                 self.complete_marked(head, written);
             }
             return Ok(());
@@ -57,7 +57,7 @@ impl Vring {
             .collect(&self.ring, &self.config.memory, head)
             .map_err(MalformedRequest::from)?;
         turn.requests -= 1;
-        tracking.has_begun_left();
+        tracking.forget_first_left();
         if let Some(written) = self.serve_now(chain, workers, turn) {
             self.check_memory()?;
             self.complete_marked(head, written);
