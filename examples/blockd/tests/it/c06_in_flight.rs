@@ -1,6 +1,7 @@
 //! C6 with in-flight tracking: requests complete in any order, and the next daemon finds those that are outstanding in an area of the client.
 
 mod again;
+mod frozen;
 mod once;
 
 use std::fs::File;
@@ -17,11 +18,11 @@ use crate::client::shared;
 use crate::daemon::Daemon;
 use crate::engines::has_ring;
 use crate::images::Image;
-use crate::images::c08_slow_images::Freezable;
 use crate::raw::{
     DATA, EVENT_IDX, HEADER, INDIRECT, NEXT, PROTOCOL, Raw, SIZE, STATUS, TABLE, VERSION_1, WRITE,
 };
 use crate::server::Server;
+use frozen::Frozen;
 
 const TRACKING: VhostUserProtocolFeatures = VhostUserProtocolFeatures::INFLIGHT_SHMFD;
 const FEATURES: u64 = VERSION_1 | PROTOCOL | EVENT_IDX;
@@ -101,79 +102,6 @@ fn engines() -> Vec<&'static str> {
         .collect()
 }
 
-/// An image that can be frozen, the daemon that serves it, and a client with event indexes.
-struct Frozen {
-    daemon: Option<Daemon>,
-    raw: Raw,
-    system: Freezable,
-}
-
-impl Frozen {
-    /// The daemon tracks the client's requests. `None` if nothing can be frozen here.
-    fn start(engine: &str) -> Option<Self> {
-        let system = Freezable::mount()?;
-        let daemon = Self::daemon(&system, engine);
-        let raw = Raw::tracked(daemon.socket(), FEATURES);
-        Some(Self {
-            daemon: Some(daemon),
-            raw,
-            system,
-        })
-    }
-
-    fn daemon(system: &Freezable, engine: &str) -> Daemon {
-        let directory = tempfile::tempdir().unwrap();
-        let beside = format!("ram=1M,socket={}", directory.path().join("beside.sock").display());
-        let disk = format!("path={}", system.image().display());
-        Daemon::start_in(directory, &disk, &["--engine", engine, "--export", &beside])
-    }
-
-    /// Connects again, with this position.
-    fn reconnect(&mut self, base: u16) {
-        let daemon = self.daemon.as_ref().unwrap();
-        self.raw.reconnect(daemon.socket(), FEATURES, base);
-    }
-
-    /// Another disk of the daemon is served, after the requests of this one were seen.
-    fn neighbour_is_served(&self) {
-        let directory = self.daemon.as_ref().unwrap().directory.path();
-        Raw::ready(&directory.join("beside.sock")).read_sector(0);
-    }
-
-    /// Kills the daemon. The image is thawed, because a process does not end before the system has ended its calls.
-    fn kill(&mut self) {
-        let daemon = self.daemon.take().unwrap();
-        let pid = rustix::process::Pid::from_raw(daemon.id() as i32).unwrap();
-        rustix::process::kill_process(pid, rustix::process::Signal::KILL).unwrap();
-        self.system.thaw();
-        drop(daemon);
-    }
-
-    /// Offers and completes reads of a sector in the slots from 1 on, until the place of each earlier request in the available ring is used
-    /// again.
-    fn read_around(&mut self) {
-        let raw = &mut self.raw;
-        for round in 0..2 * SIZE {
-            let slot = 1 + round % 4;
-            let head = raw.prepare_read(slot, 9);
-            let next = raw.used().wrapping_add(1);
-            raw.offer(head);
-            raw.wait_used(next);
-            assert_eq!(raw.contents(slot), [0; 512]);
-        }
-    }
-}
-
-impl Drop for Frozen {
-    fn drop(&mut self) {
-        if std::thread::panicking() {
-            // The daemon would not end.
-            self.system.try_to_thaw();
-        }
-        drop(self.daemon.take());
-    }
-}
-
 /// A frozen file system completes no write. Reads behind it complete with tracking, and without it they do not.
 #[test]
 fn c6_a_request_that_hangs_delays_those_behind_it_without_tracking_only() {
@@ -181,13 +109,7 @@ fn c6_a_request_that_hangs_delays_those_behind_it_without_tracking_only() {
         let Some(mut frozen) = Frozen::start(engine) else {
             return;
         };
-        // The sector is in the page cache.
-        frozen.raw.read_sector(9);
-        frozen.system.freeze();
-        let written = frozen.raw.prepare_write(0, 5, &[7; 512]);
-        frozen.raw.offer(written);
-        frozen.read_around();
-        frozen.raw.wait_marked(&[written]);
+        let written = frozen.hang_write();
         let used = frozen.raw.used();
         frozen.system.thaw();
         frozen.raw.wait_used(used.wrapping_add(1));

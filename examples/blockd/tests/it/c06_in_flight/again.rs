@@ -13,17 +13,6 @@ use crate::daemon::Daemon;
 use crate::images::Image;
 use crate::raw::{DATA, NEXT, Raw, SIZE};
 
-/// A write hangs, and a read behind it completes.
-fn hang(frozen: &mut Frozen) -> u16 {
-    frozen.raw.read_sector(9);
-    frozen.system.freeze();
-    let written = frozen.raw.prepare_write(0, 5, &[7; 512]);
-    frozen.raw.offer(written);
-    frozen.read_around();
-    frozen.raw.wait_marked(&[written]);
-    written
-}
-
 #[test]
 fn c6_a_queue_that_fails_while_a_request_hangs_executes_it_once_it_is_set_up_again() {
     for engine in engines() {
@@ -32,7 +21,7 @@ fn c6_a_queue_that_fails_while_a_request_hangs_executes_it_once_it_is_set_up_aga
         };
         let error = eventfd(EFD_NONBLOCK);
         frozen.raw.frontend.set_vring_err(0, &error).unwrap();
-        let written = hang(&mut frozen);
+        let written = frozen.hang_write();
         let used = frozen.raw.used();
         let read = frozen.raw.prepare_read(3, 9);
         frozen.raw.describe(read, DATA, 16, NEXT, SIZE);
@@ -66,7 +55,7 @@ fn c6_a_client_that_comes_back_while_its_request_hangs_gets_one_completion() {
         let Some(mut frozen) = Frozen::start(engine) else {
             return;
         };
-        let written = hang(&mut frozen);
+        let written = frozen.hang_write();
         let used = frozen.raw.used();
         let is_thawing = AtomicBool::new(false);
         thread::scope(|scope| {
