@@ -76,7 +76,6 @@ fn case_24_no_room_for_a_registration() {
 fn case_27_a_ring_that_fails() {
     let _alone = alone();
     if !has_uring() {
-        println!("skipped: io_uring is not available");
         return;
     }
     for errno in [Errno::AGAIN, Errno::BUSY, Errno::INTR] {
@@ -97,7 +96,6 @@ fn case_27_a_ring_that_fails() {
 fn case_95_no_memory_for_a_ring() {
     let _alone = alone();
     if !has_uring() {
-        println!("skipped: io_uring is not available");
         return;
     }
     assert_noticed(Call::RingSetup, Errno::NOMEM, 1);
@@ -123,7 +121,6 @@ fn case_94_calls_that_a_filter_forbids() {
         }
     }
     if !has_uring() {
-        println!("skipped: io_uring is not available");
         return;
     }
     for errno in [Errno::NOSYS, Errno::PERM] {

@@ -21,15 +21,12 @@ pub(crate) fn kills(at: &At<'_>) -> Result {
     let sum = |words: &str| -> u64 { lines.iter().filter_map(|line| number_before(line, words)).sum() };
     let all = KILLS * lines.len() as u64;
     ensure!(sum(" kills") == all, "{} kills instead of {all}", sum(" kills"));
-    ensure!(
-        sum(" of them with in-flight tracking") > 0,
-        "no kill with in-flight tracking"
-    );
+    let tracked = sum(" of them with in-flight tracking");
+    ensure!(tracked > 0, "no kill with in-flight tracking");
     let mut found = format!(
-        "{all} kills in {} combinations, {} of them with in-flight tracking, {} writes and {} flushes acknowledged, {} writes under way: 0 lost, \
+        "{all} kills in {} combinations, {tracked} of them with in-flight tracking, {} writes and {} flushes acknowledged, {} writes under way: 0 lost, \
          0 hung",
         lines.len(),
-        sum(" of them with in-flight tracking"),
         sum(" writes and"),
         sum(" flushes"),
         sum(" writes under way"),

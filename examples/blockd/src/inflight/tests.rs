@@ -156,10 +156,11 @@ impl Daemon {
             after_store();
             ring.publish(used);
             after_store();
+            used
         };
         match is_marked {
-            true => self.tracking.complete(head, used, publish),
-            false => self.tracking.complete_unmarked(head, used, publish),
+            true => self.tracking.complete(head, publish),
+            false => self.tracking.complete_unmarked(head, publish),
         }
         self.next_used = used;
     }

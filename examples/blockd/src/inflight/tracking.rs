@@ -101,24 +101,23 @@ impl Tracking {
         self.marked.set(self.marked.get() + 1);
     }
 
-    /// Completes a marked request. `publish` fills its entry of the used ring and publishes the index, which is `used` afterwards.
-    pub(crate) fn complete(&self, head: u16, used: u16, publish: impl FnOnce()) {
+    /// Completes a marked request. `publish` fills its entry of the used ring, and publishes and returns the index.
+    pub(crate) fn complete(&self, head: u16, publish: impl FnOnce() -> u16) {
         self.enlist(head);
-        publish();
+        let used = publish();
         self.region.set_in_flight(head, false);
         self.set_used_index(used);
         self.marked.set(self.marked.get().saturating_sub(1));
     }
 
     /// As [`complete`](Self::complete), for a request that is not marked.
-    pub(crate) fn complete_unmarked(&self, head: u16, used: u16, publish: impl FnOnce()) {
+    pub(crate) fn complete_unmarked(&self, head: u16, publish: impl FnOnce() -> u16) {
         if self.marked.get() == 0 {
             publish();
             return;
         }
         self.enlist(head);
-        publish();
-        self.set_used_index(used);
+        self.set_used_index(publish());
     }
 
     /// The head of the first request that a former daemon has left and this one has not begun.

@@ -69,22 +69,23 @@ impl Vring {
     /// Completes a request that is marked as in flight.
     pub(super) fn complete_marked(&self, head: u16, written: u32) {
         if let Some(tracking) = &self.tracking {
-            let (at, used) = self.next_entry();
-            tracking.complete(head, used, || self.publish_one(at, head, written));
+            tracking.complete(head, || self.publish_one(head, written));
         }
     }
 
-    /// Publishes one completion.
-    pub(super) fn publish_one(&self, at: u16, head: u16, written: u32) {
+    /// Publishes one completion. Returns the used index.
+    pub(super) fn publish_one(&self, head: u16, written: u32) -> u16 {
+        let used = self.use_next_entry(head, written);
+        self.publish(used);
+        used
+    }
+
+    /// Fills the next entry of the used ring. Returns the index that makes it visible.
+    pub(super) fn use_next_entry(&self, head: u16, written: u32) -> u16 {
+        let at = self.next_used.get();
         self.use_entry(at, head, written);
         let used = at.wrapping_add(1);
         self.next_used.set(used);
-        self.publish(used);
-    }
-
-    /// The next entry of the used ring, and the used index once it is published.
-    pub(super) fn next_entry(&self) -> (u16, u16) {
-        let at = self.next_used.get();
-        (at, at.wrapping_add(1))
+        used
     }
 }

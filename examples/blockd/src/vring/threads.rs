@@ -95,8 +95,7 @@ impl Vring {
             self.use_completed();
             return;
         };
-        let (at, used) = self.next_entry();
-        tracking.complete_unmarked(head, used, || self.publish_one(at, head, written));
+        tracking.complete_unmarked(head, || self.publish_one(head, written));
     }
 
     /// Passes a request to threads or to the ring.
@@ -202,9 +201,7 @@ impl Vring {
                 self.complete_marked(head, written);
                 continue;
             }
-            let (at, used) = self.next_entry();
-            self.use_entry(at, head, written);
-            self.next_used.set(used);
+            self.use_next_entry(head, written);
         }
         let used = self.next_used.get();
         if used != before && self.tracking.is_none() {
