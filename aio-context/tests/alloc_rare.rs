@@ -16,7 +16,7 @@ use std::time::Duration;
 use aio_backend_ppoll::Ppoll;
 use aio_context::{Context, Interest, PollParams, Registration, Token, Wait};
 
-use aio_testing::{Spoil, Spoiled};
+use aio_testing::{Spoil, spoiled};
 use bell::Bell;
 
 fn bells(count: usize) -> Vec<Rc<Bell>> {
@@ -98,7 +98,7 @@ impl Spoil for Stubborn {
 /// Returns the allocations of the resume of a group with `count` masked members, none of which the backend watches any longer.
 fn resume_and_invalidate(count: usize) -> u64 {
     let refused: Rc<RefCell<Vec<Token>>> = Rc::default();
-    let backend = Spoiled(Ppoll::new(), Stubborn(refused.clone()));
+    let backend = spoiled(Ppoll::new(), Stubborn(refused.clone()));
     let cx = Context::builder().backend(Box::new(backend)).build().unwrap();
     let (group, bells) = (cx.new_group(), bells(count));
     let watch = |bell: &Rc<Bell>| cx.watch_in(group, bell.clone(), Interest::READ).unwrap();

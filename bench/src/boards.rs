@@ -10,8 +10,8 @@ use aio_sources::{Doorbell, DoorbellBoard};
 use rustix::fd::OwnedFd;
 
 use crate::case::{Case, timed};
-use crate::floor::{Epoll, doorbells, ring};
-use crate::load::spread;
+use crate::floor::Epoll;
+use crate::load::{doorbells, ring, spread};
 use crate::ours::Always;
 
 pub(crate) fn cases() -> Vec<Case> {

@@ -4,28 +4,10 @@ use std::os::fd::OwnedFd;
 use std::rc::Rc;
 
 use rustix::buffer::spare_capacity;
+use rustix::event::Timespec;
 use rustix::event::epoll::{self, CreateFlags, Event, EventData, EventFlags};
-use rustix::event::{EventfdFlags, Timespec, eventfd};
 
-/// Makes an eventfd with the flags of all contestants.
-pub(crate) fn doorbell() -> anyhow::Result<Rc<OwnedFd>> {
-    Ok(Rc::new(eventfd(
-        0,
-        EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK,
-    )?))
-}
-
-pub(crate) fn doorbells(count: u64) -> anyhow::Result<Vec<Rc<OwnedFd>>> {
-    (0..count).map(|_| doorbell()).collect()
-}
-
-pub(crate) fn ring(fd: &OwnedFd) {
-    let _ = rustix::io::write(fd, &1u64.to_ne_bytes());
-}
-
-pub(crate) fn drain(fd: &OwnedFd) {
-    let _ = rustix::io::read(fd, &mut [0u8; 8]);
-}
+use crate::load::{Watches, drain};
 
 /// A bare epoll loop: descriptors in an array, the index in the event.
 pub(crate) struct Epoll {
@@ -63,5 +45,19 @@ impl Epoll {
             self.count += 1;
         }
         self.events.len()
+    }
+}
+
+impl Watches for Epoll {
+    fn bells(&self) -> &[Rc<OwnedFd>] {
+        &self.fds
+    }
+
+    fn count(&self) -> u64 {
+        self.count
+    }
+
+    fn iterate(&mut self, blocks: bool) {
+        Self::iterate(self, blocks);
     }
 }

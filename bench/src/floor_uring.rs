@@ -9,7 +9,7 @@ use std::rc::Rc;
 use io_uring::types::Fd;
 use io_uring::{EnterFlags, IoUring, opcode};
 
-use crate::floor::drain;
+use crate::load::{Watches, drain};
 
 const SUBMISSIONS: u32 = 1024;
 
@@ -116,10 +116,24 @@ impl Ring {
     }
 }
 
+impl Watches for Ring {
+    fn bells(&self) -> &[Rc<OwnedFd>] {
+        &self.fds
+    }
+
+    fn count(&self) -> u64 {
+        self.count
+    }
+
+    fn iterate(&mut self, blocks: bool) {
+        Self::iterate(self, blocks);
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::floor::{doorbell, doorbells, ring};
+    use crate::load::{doorbell, doorbells, ring};
 
     #[test]
     fn a_bare_ring_serves_what_is_rung_and_nothing_else() {

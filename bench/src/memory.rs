@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use aio_context::{ClockId, Context, Interest, Wait};
 
-use crate::floor::ring;
+use crate::load::ring;
 use crate::ours::{Loop, Silent};
 use crate::row::Row;
 
@@ -64,7 +64,7 @@ pub(crate) fn rows(wanted: &impl Fn(&str) -> bool) -> anyhow::Result<Vec<Row>> {
 fn allocations() -> anyhow::Result<Row> {
     const EVENTS: u64 = 64;
     const ITERATIONS: usize = 1000;
-    let ours = Loop::new(crate::floor::doorbells(EVENTS)?)?;
+    let ours = Loop::new(crate::load::doorbells(EVENTS)?)?;
     let turn = || {
         ours.bells.iter().for_each(|bell| ring(bell));
         ours.poll(Wait::Block);
@@ -80,7 +80,7 @@ fn allocations() -> anyhow::Result<Row> {
 
 fn bytes() -> anyhow::Result<[Row; 3]> {
     let cx = Context::new()?;
-    let mut handlers = crate::floor::doorbells(MANY as u64)?
+    let mut handlers = crate::load::doorbells(MANY as u64)?
         .into_iter()
         .map(|bell| Rc::new(Silent(bell)))
         .collect::<Vec<_>>()

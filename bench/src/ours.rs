@@ -12,7 +12,7 @@ use aio_pollctl::Iteration;
 
 use anyhow::ensure;
 
-use crate::floor::drain;
+use crate::load::{Watches, drain};
 
 /// A doorbell that counts how often it was rung.
 pub(crate) struct Bell {
@@ -84,6 +84,21 @@ impl Loop {
             count,
             _registrations: registrations,
         })
+    }
+}
+
+impl Watches for Loop {
+    fn bells(&self) -> &[Rc<OwnedFd>] {
+        &self.bells
+    }
+
+    fn count(&self) -> u64 {
+        self.count.get()
+    }
+
+    #[inline]
+    fn iterate(&mut self, blocks: bool) {
+        self.poll(if blocks { Wait::Block } else { Wait::NoBlock });
     }
 }
 

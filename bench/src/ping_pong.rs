@@ -12,7 +12,8 @@ use aio_context::{Context, PollParams, Wait};
 use aio_sources::{DoorbellBoard, IoThread};
 
 use crate::case::{Case, Run, timed};
-use crate::floor::{Epoll, doorbell, ring};
+use crate::floor::Epoll;
+use crate::load::{doorbell, ring};
 use crate::ours::{Always, Loop};
 
 /// Long enough for an answer to come, short enough not to disturb the others between two turns.

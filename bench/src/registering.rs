@@ -7,8 +7,9 @@ use aio_context::{Handler, Interest};
 use rustix::event::epoll::{self, EventData, EventFlags};
 
 use crate::case::{Case, Run, timed};
-use crate::floor::{Epoll, doorbell, doorbells};
+use crate::floor::Epoll;
 use crate::floor_uring::Ring;
+use crate::load::{doorbell, doorbells};
 use crate::ours::{Loop, Silent};
 use crate::peers;
 

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use aio_context::{Context, Handler, Interest, PollParams, Wait};
 use rustix::fd::{AsFd, BorrowedFd};
 
-use crate::floor::{doorbell, drain, ring};
+use crate::load::{doorbell, drain, ring};
 use crate::ours::{Always, Flag, on_uring};
 use crate::row::Row;
 

@@ -1,16 +1,15 @@
 //! P2, P3, P4, P8: iterations of a loop, idle, kicked by itself, and busy.
 
 use std::cell::Cell;
-use std::os::fd::OwnedFd;
 use std::rc::Rc;
 use std::time::Duration;
 
 use aio_context::{Builder, Context, Interest, PollParams, Registration, Wait};
 
 use crate::case::{Case, Run, timed};
-use crate::floor::{Epoll, doorbell, doorbells, ring};
+use crate::floor::Epoll;
 use crate::floor_uring::Ring;
-use crate::load::spread;
+use crate::load::{self, doorbell, doorbells};
 use crate::ours::{Always, Flag, Loop, on_uring};
 use crate::peers;
 
@@ -147,121 +146,36 @@ fn all_hot(n: u64) -> Case {
 fn self_kick(n: u64) -> Case {
     let bells = move || doorbells(n + 1);
     let case = Case::new("P3", "self-kick blocking", n)
-        .by("floor", move || {
-            let mut floor = Epoll::new(bells()?, 64)?;
-            let bell = floor.fds[n as usize].clone();
-            Ok(Box::new(move |times| {
-                timed(times, || {
-                    ring(&bell);
-                    floor.iterate(true);
-                })
-            }))
-        })
-        .by("aio", move || Ok(self_kick_with(Loop::new(bells()?)?, n)))
-        .by("floor-uring", move || {
-            let mut floor = Ring::new(bells()?)?;
-            let bell = floor.fds[n as usize].clone();
-            Ok(Box::new(move |times| {
-                timed(times, || {
-                    ring(&bell);
-                    floor.iterate(true);
-                })
-            }))
-        })
+        .by("floor", move || Ok(load::self_kick(Epoll::new(bells()?, 64)?)))
+        .by("aio", move || Ok(load::self_kick(Loop::new(bells()?)?)))
+        .by("floor-uring", move || Ok(load::self_kick(Ring::new(bells()?)?)))
         .by("aio-uring", move || {
-            Ok(self_kick_with(Loop::on_uring(bells()?)?, n))
+            Ok(load::self_kick(Loop::on_uring(bells()?)?))
         });
     peers::self_kick(case, n)
 }
 
 fn dispatch(k: u64, m: u64) -> Case {
+    let bells = move || doorbells(m);
     let case = Case::new("P4", format!("K={k}"), m)
         .operations(k)
         .by("floor", move || {
-            let mut floor = Epoll::new(doorbells(m)?, 1024)?;
-            let kicked: Vec<Rc<OwnedFd>> = spread(&floor.fds, k);
-            Ok(Box::new(move |times| {
-                timed(times, || {
-                    kicked.iter().for_each(|bell| ring(bell));
-                    let goal = floor.count + k;
-                    while floor.count < goal {
-                        floor.iterate(true);
-                    }
-                })
-            }))
+            Ok(load::dispatch(Epoll::new(bells()?, 1024)?, k))
         })
-        .by("aio", move || Ok(dispatch_with(Loop::new(doorbells(m)?)?, k)))
-        .by("floor-uring", move || {
-            let mut floor = Ring::new(doorbells(m)?)?;
-            let kicked: Vec<Rc<OwnedFd>> = spread(&floor.fds, k);
-            Ok(Box::new(move |times| {
-                timed(times, || {
-                    kicked.iter().for_each(|bell| ring(bell));
-                    let goal = floor.count + k;
-                    while floor.count < goal {
-                        floor.iterate(true);
-                    }
-                })
-            }))
-        })
+        .by("aio", move || Ok(load::dispatch(Loop::new(bells()?)?, k)))
+        .by("floor-uring", move || Ok(load::dispatch(Ring::new(bells()?)?, k)))
         .by("aio-uring", move || {
-            Ok(dispatch_with(Loop::on_uring(doorbells(m)?)?, k))
+            Ok(load::dispatch(Loop::on_uring(bells()?)?, k))
         });
     peers::dispatch(case, k, m)
 }
 
 fn empty(n: u64) -> Case {
+    let bells = move || doorbells(n);
     let case = Case::new("P8", "empty", n)
-        .by("floor", move || {
-            let mut floor = Epoll::new(doorbells(n)?, 64)?;
-            Ok(Box::new(move |times| {
-                timed(times, || {
-                    floor.iterate(false);
-                })
-            }))
-        })
-        .by("aio", move || Ok(empty_with(Loop::new(doorbells(n)?)?)))
-        .by("floor-uring", move || {
-            let mut floor = Ring::new(doorbells(n)?)?;
-            Ok(Box::new(move |times| {
-                timed(times, || {
-                    floor.iterate(false);
-                })
-            }))
-        })
-        .by("aio-uring", move || {
-            Ok(empty_with(Loop::on_uring(doorbells(n)?)?))
-        });
+        .by("floor", move || Ok(load::empty(Epoll::new(bells()?, 64)?)))
+        .by("aio", move || Ok(load::empty(Loop::new(bells()?)?)))
+        .by("floor-uring", move || Ok(load::empty(Ring::new(bells()?)?)))
+        .by("aio-uring", move || Ok(load::empty(Loop::on_uring(bells()?)?)));
     peers::empty(case, n)
-}
-
-fn self_kick_with(ours: Loop, n: u64) -> Run {
-    let bell = ours.bells[n as usize].clone();
-    Box::new(move |times| {
-        timed(times, || {
-            ring(&bell);
-            ours.poll(Wait::Block);
-        })
-    })
-}
-
-fn dispatch_with(ours: Loop, k: u64) -> Run {
-    let kicked: Vec<Rc<OwnedFd>> = spread(&ours.bells, k);
-    Box::new(move |times| {
-        timed(times, || {
-            kicked.iter().for_each(|bell| ring(bell));
-            let goal = ours.count.get() + k;
-            while ours.count.get() < goal {
-                ours.poll(Wait::Block);
-            }
-        })
-    })
-}
-
-fn empty_with(ours: Loop) -> Run {
-    Box::new(move |times| {
-        timed(times, || {
-            ours.poll(Wait::NoBlock);
-        })
-    })
 }

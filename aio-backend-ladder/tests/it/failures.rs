@@ -10,7 +10,7 @@ use rustix::io::Errno;
 
 use crate::faulty::{Faulty, Plan};
 use crate::world::World;
-use aio_testing::{Spoil, Spoiled, warnings};
+use aio_testing::{Spoil, Spoiled, spoiled, warnings};
 
 fn ladder(plan: &Rc<Plan>, climb_at: usize) -> Ladder<Ppoll, Faulty> {
     Ladder::new(Ppoll::new(), plan.maker(), climb_at)
@@ -304,7 +304,7 @@ impl Spoil for Refusing {
 fn b3_a_way_down_that_is_refused_changes_nothing() {
     let (plan, refused) = (Plan::new(), Rc::default());
     let mut ladder = Ladder::new(
-        Spoiled(Ppoll::new(), Refusing(Rc::clone(&refused), Errno::PERM)),
+        spoiled(Ppoll::new(), Refusing(Rc::clone(&refused), Errno::PERM)),
         plan.maker(),
         8,
     );
@@ -335,7 +335,7 @@ fn b3_a_way_down_that_is_refused_changes_nothing() {
 #[test]
 fn r3_r4_a_closed_number_stops_no_way_down_and_is_reported() {
     let (plan, refused) = (Plan::new(), Rc::default());
-    let picky = Spoiled(Ppoll::new(), Refusing(Rc::clone(&refused), Errno::BADF));
+    let picky = spoiled(Ppoll::new(), Refusing(Rc::clone(&refused), Errno::BADF));
     let mut ladder = Ladder::new(picky, plan.maker(), 8);
     let mut world = World::default();
     for _ in 0..8 {
@@ -361,7 +361,7 @@ fn r3_r4_a_closed_number_stops_no_way_down_and_is_reported() {
 fn r4_an_orphaned_registration_is_reported() {
     let (plan, refused) = (Plan::new(), Rc::default());
     let mut ladder = Ladder::new(
-        Spoiled(Ppoll::new(), Refusing(Rc::clone(&refused), Errno::BADF)),
+        spoiled(Ppoll::new(), Refusing(Rc::clone(&refused), Errno::BADF)),
         plan.maker(),
         0,
     );
@@ -426,7 +426,7 @@ fn b4_the_error_of_one_refused_change_is_returned() {
 fn r4_an_orphaned_registration_is_still_counted() {
     let (plan, refused) = (Plan::new(), Rc::default());
     let mut ladder = Ladder::new(
-        Spoiled(Ppoll::new(), Refusing(Rc::clone(&refused), Errno::BADF)),
+        spoiled(Ppoll::new(), Refusing(Rc::clone(&refused), Errno::BADF)),
         plan.maker(),
         0,
     );

@@ -14,6 +14,7 @@ use aio_context::{
     Backend, Builder, Context, Handler, Interest, ManualClock, Policy, PollParams, ReadyList, Token, Wait,
     Watched,
 };
+use aio_testing::{Layer, Layered};
 use rustix::pipe::PipeFlags;
 
 use crate::common::{Bench, is_readable};
@@ -86,9 +87,14 @@ impl Counted {
     }
 }
 
-impl Backend for Counted {
-    fn name(&self) -> &'static str {
-        self.inner.name()
+impl Layer for Counted {
+    type Inner = dyn Backend;
+
+    fn inner(&self) -> &Self::Inner {
+        &*self.inner
+    }
+    fn inner_mut(&mut self) -> &mut Self::Inner {
+        &mut *self.inner
     }
     fn add(&mut self, fd: Watched, token: Token, interest: Interest) -> io::Result<()> {
         self.change().add(fd, token, interest)
@@ -108,27 +114,6 @@ impl Backend for Counted {
         }
         self.inner.wait(timeout, ready)
     }
-    fn watched(&self) -> usize {
-        self.inner.watched()
-    }
-    fn visit(&self, each: &mut dyn FnMut(&Watched, Token, Interest)) {
-        self.inner.visit(each);
-    }
-    fn rebalance(&mut self) {
-        self.inner.rebalance();
-    }
-    fn reports_edges(&self) -> bool {
-        self.inner.reports_edges()
-    }
-    fn make_pollable(&mut self) -> io::Result<Option<BorrowedFd<'_>>> {
-        self.inner.make_pollable()
-    }
-    fn always_ready(&self) -> bool {
-        self.inner.always_ready()
-    }
-    fn drain(&mut self, each: &mut dyn FnMut(Watched, Token, Interest)) {
-        self.inner.drain(each);
-    }
 }
 
 /// Returns the builder of a context whose backend counts.
@@ -147,7 +132,7 @@ pub(crate) fn disturbed(
         calls: calls.clone(),
         before: Box::new(before),
     };
-    (Context::builder().backend(Box::new(backend)), calls)
+    (Context::builder().backend(Box::new(Layered(backend))), calls)
 }
 
 /// Asserts that the loop sleeps. (The waits of a busy loop end at once.)

@@ -15,7 +15,7 @@ use aio_context::{
 use aio_pollctl::HandlerMemory;
 
 use crate::common::{Kick, watch, watch_polled};
-use aio_testing::{Spoil, Spoiled};
+use aio_testing::{Spoil, spoiled};
 
 const US: Duration = Duration::from_micros(1);
 
@@ -68,7 +68,7 @@ impl Scene {
             next: next.clone(),
         };
         let cx = builder
-            .backend(Box::new(Spoiled(Ppoll::new(), slow)))
+            .backend(Box::new(spoiled(Ppoll::new(), slow)))
             .monotonic(clock.clone())
             .poll_params(PollParams::up_to(Duration::from_nanos(32_768)))
             .build()

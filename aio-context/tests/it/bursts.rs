@@ -9,9 +9,8 @@ use std::thread;
 use std::time::Duration;
 
 use aio_backend_ppoll::Ppoll;
-use aio_context::{
-    Backend, BottomHalf, Context, Interest, PollParams, ReadyList, Remote, Source, Token, Wait, Watched,
-};
+use aio_context::{Backend, BottomHalf, Context, PollParams, ReadyList, Remote, Source, Wait};
+use aio_testing::{Layer, Layered};
 
 use crate::common::{Bench, everywhere};
 
@@ -29,21 +28,15 @@ struct Gated {
     is_passed: bool,
 }
 
-impl Backend for Gated {
-    fn name(&self) -> &'static str {
-        "gated"
+impl Layer for Gated {
+    type Inner = Ppoll;
+
+    fn inner(&self) -> &Ppoll {
+        &self.waits
     }
 
-    fn add(&mut self, fd: Watched, token: Token, interest: Interest) -> io::Result<()> {
-        self.waits.add(fd, token, interest)
-    }
-
-    fn modify(&mut self, token: Token, interest: Interest) -> io::Result<()> {
-        self.waits.modify(token, interest)
-    }
-
-    fn remove(&mut self, token: Token) -> io::Result<()> {
-        self.waits.remove(token)
+    fn inner_mut(&mut self) -> &mut Ppoll {
+        &mut self.waits
     }
 
     fn wait(&mut self, timeout: Option<Duration>, ready: &mut ReadyList) -> io::Result<()> {
@@ -56,18 +49,6 @@ impl Backend for Gated {
         self.over.wait();
         self.is_passed = true;
         Ok(())
-    }
-
-    fn watched(&self) -> usize {
-        self.waits.watched()
-    }
-
-    fn visit(&self, each: &mut dyn FnMut(&Watched, Token, Interest)) {
-        self.waits.visit(each);
-    }
-
-    fn drain(&mut self, each: &mut dyn FnMut(Watched, Token, Interest)) {
-        self.waits.drain(each);
     }
 }
 
@@ -87,7 +68,10 @@ fn writes_of_a_burst(
         over: over.clone(),
         is_passed: false,
     };
-    let cx = Context::builder().backend(Box::new(backend)).build().unwrap();
+    let cx = Context::builder()
+        .backend(Box::new(Layered(backend)))
+        .build()
+        .unwrap();
     let remote = cx.remote();
     let threads: Vec<_> = (0..posters)
         .map(|number| {

@@ -11,7 +11,7 @@ use aio_context::{Context, GroupId, Handler, Interest, Registration, Token, Wait
 use rustix::fd::{AsFd, BorrowedFd};
 
 use crate::common::{Bench, Count, Kick, everywhere, watch};
-use aio_testing::{Spoil, Spoiled};
+use aio_testing::{Spoil, spoiled};
 
 everywhere! {
     d3_an_edge_is_served_once
@@ -334,7 +334,7 @@ impl Spoil for Unwilling {
 #[test]
 fn b4_a_change_of_interest_that_fails_loses_no_edge() {
     let unwilling = Rc::new(Cell::new(true));
-    let backend = Spoiled(Epoll::new().unwrap(), Unwilling(unwilling));
+    let backend = spoiled(Epoll::new().unwrap(), Unwilling(unwilling));
     let cx = Context::builder().backend(Box::new(backend)).build().unwrap();
     let edge = Kick::new();
     let interest = Interest::READ | Interest::EDGE;

@@ -12,7 +12,7 @@ use aio_context::{Context, Exclusive, HandlerMut, Interest, Readiness, ReadyList
 
 use crate::common::{Kick, Number, watch};
 use aio_testing::warnings;
-use aio_testing::{Spoil, Spoiled};
+use aio_testing::{Spoil, spoiled};
 
 /// Fails from the third descriptor on; counts them.
 #[derive(Debug)]
@@ -70,7 +70,7 @@ fn b4_no_epoll_descriptor_to_be_had() {
 #[test]
 fn b4_epoll_is_full_in_the_middle() {
     for climb_at in [0, 2, 5] {
-        let make = || Ok(Spoiled(Epoll::new()?, Full(0)));
+        let make = || Ok(spoiled(Epoll::new()?, Full(0)));
         let logged = warnings(|| {
             let ladder = Ladder::new(Ppoll::new(), make, climb_at);
             goes_on(&Context::builder().backend(Box::new(ladder)).build().unwrap());
@@ -119,13 +119,13 @@ fn b4_an_error_that_concerns_the_loop_names_the_call_and_the_remedy() {
             .unwrap();
         assert_eq!(refused.source.raw_os_error(), Some(errno));
     };
-    let backend = Spoiled(Epoll::new().unwrap(), Sleepless(true));
+    let backend = spoiled(Epoll::new().unwrap(), Sleepless(true));
     let cx = Context::builder().backend(Box::new(backend)).build().unwrap();
     let why = cx.poll(Wait::NoBlock).unwrap_err();
     names(why, &["wait", "sleepless", "os error 9", "look for a close()"], 9);
     assert!(!cx.poll(Wait::NoBlock).unwrap(), "and the loop goes on");
 
-    let backend = Spoiled(Epoll::new().unwrap(), Full(1));
+    let backend = spoiled(Epoll::new().unwrap(), Full(1));
     let cx = Context::builder().backend(Box::new(backend)).build().unwrap();
     let why = cx.watch(Kick::new(), Interest::READ).unwrap_err();
     names(
@@ -159,7 +159,7 @@ impl Spoil for Robbed {
 #[test]
 fn r4_a_loop_whose_own_eventfd_was_closed_reports_it_and_works() {
     let closed = Rc::new(Cell::new(false));
-    let backend = Spoiled(Epoll::new().unwrap(), Robbed(None, closed.clone()));
+    let backend = spoiled(Epoll::new().unwrap(), Robbed(None, closed.clone()));
     let cx = Context::builder().backend(Box::new(backend)).build().unwrap();
     let kick = Kick::new();
     let _registration = watch(&cx, &kick);
@@ -182,7 +182,7 @@ fn r4_a_loop_whose_own_eventfd_was_closed_reports_it_and_works() {
 #[test]
 fn r3_a_replacement_that_fails_twice_invalidates_the_handler() {
     // It has room for the doorbell's, and for the one of the first handler.
-    let backend = Spoiled(Epoll::new().unwrap(), Full(0));
+    let backend = spoiled(Epoll::new().unwrap(), Full(0));
     let cx = Context::builder().backend(Box::new(backend)).build().unwrap();
     let kick = Kick::new();
     let registration = watch(&cx, &kick);

@@ -12,7 +12,7 @@ use aio_context::{Context, GroupId, Handler, Interest, Paused, Pollable, Token, 
 
 use crate::common::Kick;
 use crate::polling::always;
-use aio_testing::{Spoil, Spoiled};
+use aio_testing::{Spoil, spoiled};
 
 const MICRO: Duration = Duration::from_micros(1);
 
@@ -110,7 +110,7 @@ impl Spoil for Stubborn {
 #[test]
 fn b5_d9_after_a_panic_when_a_pause_ends_every_handler_gets_events() {
     let refused: Rc<RefCell<Vec<Token>>> = Rc::default();
-    let backend = Spoiled(Ppoll::new(), Stubborn(refused.clone()));
+    let backend = spoiled(Ppoll::new(), Stubborn(refused.clone()));
     let cx = Context::builder().backend(Box::new(backend)).build().unwrap();
     let (group, kick) = (cx.new_group(), Kick::new());
     let first = fragile(&cx, group);

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use aio_backend_uring::Uring;
 use aio_context::{Completed, Context, Interest, Operation, Policy, PollParams, ReadyList, Wait};
-use aio_testing::{Bench, Count, Spoil, Spoiled};
+use aio_testing::{Bench, Count, Spoil, spoiled};
 
 /// A context on a ring; prints a `skipped` line if there is none.
 fn on_ring(params: PollParams) -> Option<Context> {
@@ -274,7 +274,7 @@ fn s1_a_wait_that_submits_is_one_call() {
         return println!("skipped: no io_uring");
     };
     let timeouts = Timeouts::default();
-    let backend = Spoiled(ring, timeouts.clone());
+    let backend = spoiled(ring, timeouts.clone());
     let cx = Context::builder().backend(Box::new(backend)).build().unwrap();
     let (reader, mut writer) = io::pipe().unwrap();
     let done = Rc::new(Cell::new(false));

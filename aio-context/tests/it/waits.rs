@@ -11,7 +11,7 @@ use aio_backend_ppoll::Ppoll;
 use aio_context::{Clock, Context, Moment, Readiness, ReadyList, Token, Wait};
 
 use crate::common::{Bench, Kick, everywhere, watch};
-use aio_testing::{Spoil, Spoiled};
+use aio_testing::{Spoil, spoiled};
 
 everywhere! {
     n2_after_a_wait_a_notification_costs_nothing
@@ -43,7 +43,7 @@ impl Spoil for NeverSleeps {
 #[test]
 fn d4_after_progress_the_loop_checks_more_than_once_before_it_sleeps() {
     let counts = NeverSleeps::default();
-    let builder = Context::builder().backend(Box::new(Spoiled(Ppoll::new(), counts.clone())));
+    let builder = Context::builder().backend(Box::new(spoiled(Ppoll::new(), counts.clone())));
     let cx = builder.build().unwrap();
     let kick = Kick::new();
     let _registration = watch(&cx, &kick);
@@ -81,7 +81,7 @@ impl Clock for Standing {
 #[test]
 fn d8_bottom_halves_that_keep_the_loop_from_waiting_share_a_check() {
     let counts = NeverSleeps::default();
-    let builder = Context::builder().backend(Box::new(Spoiled(Ppoll::new(), counts.clone())));
+    let builder = Context::builder().backend(Box::new(spoiled(Ppoll::new(), counts.clone())));
     let second = Moment::ZERO.saturating_add(Duration::from_secs(1));
     let cx = builder.monotonic(Arc::new(Standing(second))).build().unwrap();
     let kick = Kick::new();
@@ -160,7 +160,7 @@ impl Spoil for Unwell {
 
 #[test]
 fn n2_after_a_wait_that_panicked_a_notification_costs_nothing() {
-    let builder = Context::builder().backend(Box::new(Spoiled(Ppoll::new(), Unwell(true))));
+    let builder = Context::builder().backend(Box::new(spoiled(Ppoll::new(), Unwell(true))));
     let cx = builder.build().unwrap();
     assert!(catch_unwind(AssertUnwindSafe(|| cx.poll(Wait::Block))).is_err());
     notifying_costs_nothing(&cx);
@@ -186,7 +186,7 @@ impl Spoil for Late {
 #[test]
 fn r2_late_events_are_counted_and_call_no_handler() {
     let late: Rc<Cell<Option<Token>>> = Rc::default();
-    let builder = Context::builder().backend(Box::new(Spoiled(Ppoll::new(), Late(late.clone()))));
+    let builder = Context::builder().backend(Box::new(spoiled(Ppoll::new(), Late(late.clone()))));
     let cx = builder.build().unwrap();
     for count in 1..=3 {
         let kick = Kick::new();

@@ -12,7 +12,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use aio_backend_uring::Uring;
 use aio_context::{Allocation, Buffers, Completed, Context, Operation, Submit, TransferFlags, Wait};
 use aio_sources::{FileIo, FileOperation};
-use aio_testing::{Bench, Count, Spoil, Spoiled, thoroughly};
+use aio_testing::{Bench, Count, Spoil, spoiled, thoroughly};
 
 thoroughly! {
     s2_each_operation_does_what_its_system_call_does
@@ -544,7 +544,7 @@ fn s2_operations_survive_the_end_of_the_ring() {
     let cx = match Uring::new() {
         Ok(ring) => bench
             .builder()
-            .backend(Box::new(Spoiled(ring, Unshown)))
+            .backend(Box::new(spoiled(ring, Unshown)))
             .build()
             .unwrap(),
         Err(error) => {

@@ -9,8 +9,7 @@ use calloop::timer::{TimeoutAction, Timer};
 use calloop::{EventLoop, Interest, LoopHandle, Mode, PostAction, RegistrationToken};
 
 use crate::case::{Run, timed};
-use crate::floor::{doorbell, doorbells, drain, ring};
-use crate::load::spread;
+use crate::load::{Watches, doorbell, doorbells, drain};
 
 /// A shared descriptor.
 struct Bell(Rc<OwnedFd>);
@@ -21,7 +20,7 @@ impl AsFd for Bell {
     }
 }
 
-struct Loop {
+pub(super) struct Loop {
     events: EventLoop<'static, u64>,
     bells: Vec<Rc<OwnedFd>>,
     count: u64,
@@ -38,7 +37,7 @@ fn watch(handle: &LoopHandle<'static, u64>, bell: &Rc<OwnedFd>) -> anyhow::Resul
 }
 
 impl Loop {
-    fn new(n: u64) -> anyhow::Result<Self> {
+    pub(super) fn new(n: u64) -> anyhow::Result<Self> {
         let (events, bells) = (EventLoop::try_new()?, doorbells(n)?);
         for bell in &bells {
             watch(&events.handle(), bell)?;
@@ -49,42 +48,21 @@ impl Loop {
             count: 0,
         })
     }
+}
 
-    fn iterate(&mut self, timeout: Option<Duration>) {
+impl Watches for Loop {
+    fn bells(&self) -> &[Rc<OwnedFd>] {
+        &self.bells
+    }
+
+    fn count(&self) -> u64 {
+        self.count
+    }
+
+    fn iterate(&mut self, blocks: bool) {
+        let timeout = (!blocks).then_some(Duration::ZERO);
         let _ = self.events.dispatch(timeout, &mut self.count);
     }
-}
-
-pub(super) fn self_kick(n: u64) -> anyhow::Result<Run> {
-    let mut it = Loop::new(n + 1)?;
-    let bell = it.bells[n as usize].clone();
-    Ok(Box::new(move |times| {
-        timed(times, || {
-            ring(&bell);
-            it.iterate(None);
-        })
-    }))
-}
-
-pub(super) fn dispatch(k: u64, m: u64) -> anyhow::Result<Run> {
-    let mut it = Loop::new(m)?;
-    let kicked = spread(&it.bells, k);
-    Ok(Box::new(move |times| {
-        timed(times, || {
-            kicked.iter().for_each(|bell| ring(bell));
-            let goal = it.count + k;
-            while it.count < goal {
-                it.iterate(None);
-            }
-        })
-    }))
-}
-
-pub(super) fn empty(n: u64) -> anyhow::Result<Run> {
-    let mut it = Loop::new(n)?;
-    Ok(Box::new(move |times| {
-        timed(times, || it.iterate(Some(Duration::ZERO)))
-    }))
 }
 
 pub(super) fn register(n: u64) -> anyhow::Result<Run> {
@@ -108,7 +86,7 @@ pub(super) fn idle(batch: u64) -> anyhow::Result<Run> {
             for _ in 0..batch {
                 let _ = handle.insert_idle(|count| *count += 1);
             }
-            it.iterate(Some(Duration::ZERO));
+            it.iterate(false);
         })
     }))
 }
@@ -153,7 +131,7 @@ pub(super) fn timers(workload: &'static str, n: u64) -> anyhow::Result<Run> {
                     };
                     let _ = handle.insert_source(Timer::from_deadline(began), count);
                 }
-                total += timed(1, || it.iterate(Some(Duration::ZERO)));
+                total += timed(1, || it.iterate(false));
                 assert_eq!(it.count - before, STEP as u64);
                 continue;
             }

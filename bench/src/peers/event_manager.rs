@@ -6,8 +6,7 @@ use std::rc::Rc;
 use event_manager::{EventManager, EventOps, EventSet, Events, MutEventSubscriber, SubscriberOps};
 
 use crate::case::{Run, timed};
-use crate::floor::{doorbell, doorbells, drain, ring};
-use crate::load::spread;
+use crate::load::{Watches, doorbell, doorbells, drain};
 
 struct Bell {
     fd: Rc<OwnedFd>,
@@ -25,14 +24,14 @@ impl MutEventSubscriber for Bell {
     }
 }
 
-struct Loop {
+pub(super) struct Loop {
     manager: EventManager<Bell>,
     bells: Vec<Rc<OwnedFd>>,
     count: Rc<std::cell::Cell<u64>>,
 }
 
 impl Loop {
-    fn new(n: u64) -> anyhow::Result<Self> {
+    pub(super) fn new(n: u64) -> anyhow::Result<Self> {
         let manager = EventManager::new().map_err(|error| anyhow::anyhow!("{error:?}"))?;
         let mut it = Self {
             manager,
@@ -45,40 +44,20 @@ impl Loop {
         }
         Ok(it)
     }
+}
 
-    fn iterate(&mut self, timeout_ms: i32) {
-        let _ = self.manager.run_with_timeout(timeout_ms);
+impl Watches for Loop {
+    fn bells(&self) -> &[Rc<OwnedFd>] {
+        &self.bells
     }
-}
 
-pub(super) fn self_kick(n: u64) -> anyhow::Result<Run> {
-    let mut it = Loop::new(n + 1)?;
-    let bell = it.bells[n as usize].clone();
-    Ok(Box::new(move |times| {
-        timed(times, || {
-            ring(&bell);
-            it.iterate(-1);
-        })
-    }))
-}
+    fn count(&self) -> u64 {
+        self.count.get()
+    }
 
-pub(super) fn dispatch(k: u64, m: u64) -> anyhow::Result<Run> {
-    let mut it = Loop::new(m)?;
-    let kicked = spread(&it.bells, k);
-    Ok(Box::new(move |times| {
-        timed(times, || {
-            kicked.iter().for_each(|bell| ring(bell));
-            let goal = it.count.get() + k;
-            while it.count.get() < goal {
-                it.iterate(-1);
-            }
-        })
-    }))
-}
-
-pub(super) fn empty(n: u64) -> anyhow::Result<Run> {
-    let mut it = Loop::new(n)?;
-    Ok(Box::new(move |times| timed(times, || it.iterate(0))))
+    fn iterate(&mut self, blocks: bool) {
+        let _ = self.manager.run_with_timeout(if blocks { -1 } else { 0 });
+    }
 }
 
 pub(super) fn register(n: u64) -> anyhow::Result<Run> {

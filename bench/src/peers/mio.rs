@@ -8,10 +8,9 @@ use mio::unix::SourceFd;
 use mio::{Events, Interest, Poll, Token};
 
 use crate::case::{Run, timed};
-use crate::floor::{doorbell, doorbells, drain, ring};
-use crate::load::spread;
+use crate::load::{Watches, doorbell, doorbells, drain};
 
-struct Loop {
+pub(super) struct Loop {
     poll: Poll,
     events: Events,
     bells: Vec<Rc<OwnedFd>>,
@@ -19,7 +18,7 @@ struct Loop {
 }
 
 impl Loop {
-    fn new(n: u64) -> anyhow::Result<Self> {
+    pub(super) fn new(n: u64) -> anyhow::Result<Self> {
         let (poll, bells) = (Poll::new()?, doorbells(n)?);
         for (index, bell) in bells.iter().enumerate() {
             poll.registry()
@@ -32,46 +31,25 @@ impl Loop {
             count: 0,
         })
     }
+}
 
-    fn iterate(&mut self, timeout: Option<Duration>) {
+impl Watches for Loop {
+    fn bells(&self) -> &[Rc<OwnedFd>] {
+        &self.bells
+    }
+
+    fn count(&self) -> u64 {
+        self.count
+    }
+
+    fn iterate(&mut self, blocks: bool) {
+        let timeout = (!blocks).then_some(Duration::ZERO);
         let _ = self.poll.poll(&mut self.events, timeout);
         for event in &self.events {
             drain(&self.bells[event.token().0]);
             self.count += 1;
         }
     }
-}
-
-pub(super) fn self_kick(n: u64) -> anyhow::Result<Run> {
-    let mut it = Loop::new(n + 1)?;
-    let bell = it.bells[n as usize].clone();
-    Ok(Box::new(move |times| {
-        timed(times, || {
-            ring(&bell);
-            it.iterate(None);
-        })
-    }))
-}
-
-pub(super) fn dispatch(k: u64, m: u64) -> anyhow::Result<Run> {
-    let mut it = Loop::new(m)?;
-    let kicked = spread(&it.bells, k);
-    Ok(Box::new(move |times| {
-        timed(times, || {
-            kicked.iter().for_each(|bell| ring(bell));
-            let goal = it.count + k;
-            while it.count < goal {
-                it.iterate(None);
-            }
-        })
-    }))
-}
-
-pub(super) fn empty(n: u64) -> anyhow::Result<Run> {
-    let mut it = Loop::new(n)?;
-    Ok(Box::new(move |times| {
-        timed(times, || it.iterate(Some(Duration::ZERO)))
-    }))
 }
 
 pub(super) fn register(n: u64) -> anyhow::Result<Run> {

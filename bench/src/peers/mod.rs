@@ -9,31 +9,38 @@ mod scheme;
 mod tokio;
 
 use crate::case::Case;
+use crate::load;
 
 pub(crate) fn self_kick(case: Case, n: u64) -> Case {
     let case = c::self_kick(case, n);
-    case.by("mio", move || mio::self_kick(n))
-        .by("polling", move || polling::self_kick(n))
-        .by("calloop", move || calloop::self_kick(n))
-        .by("event-manager", move || event_manager::self_kick(n))
+    case.by("mio", move || Ok(load::self_kick(mio::Loop::new(n + 1)?)))
+        .by("polling", move || Ok(load::self_kick(polling::Loop::new(n + 1)?)))
+        .by("calloop", move || Ok(load::self_kick(calloop::Loop::new(n + 1)?)))
+        .by("event-manager", move || {
+            Ok(load::self_kick(event_manager::Loop::new(n + 1)?))
+        })
         .by("tokio", move || tokio::self_kick(n))
 }
 
 pub(crate) fn dispatch(case: Case, k: u64, m: u64) -> Case {
     let case = c::dispatch(case, k, m);
-    case.by("mio", move || mio::dispatch(k, m))
-        .by("polling", move || polling::dispatch(k, m))
-        .by("calloop", move || calloop::dispatch(k, m))
-        .by("event-manager", move || event_manager::dispatch(k, m))
+    case.by("mio", move || Ok(load::dispatch(mio::Loop::new(m)?, k)))
+        .by("polling", move || Ok(load::dispatch(polling::Loop::new(m)?, k)))
+        .by("calloop", move || Ok(load::dispatch(calloop::Loop::new(m)?, k)))
+        .by("event-manager", move || {
+            Ok(load::dispatch(event_manager::Loop::new(m)?, k))
+        })
         .by("tokio", move || tokio::dispatch(k, m))
 }
 
 pub(crate) fn empty(case: Case, n: u64) -> Case {
     let case = c::empty(case, n);
-    case.by("mio", move || mio::empty(n))
-        .by("polling", move || polling::empty(n))
-        .by("calloop", move || calloop::empty(n))
-        .by("event-manager", move || event_manager::empty(n))
+    case.by("mio", move || Ok(load::empty(mio::Loop::new(n)?)))
+        .by("polling", move || Ok(load::empty(polling::Loop::new(n)?)))
+        .by("calloop", move || Ok(load::empty(calloop::Loop::new(n)?)))
+        .by("event-manager", move || {
+            Ok(load::empty(event_manager::Loop::new(n)?))
+        })
 }
 
 pub(crate) fn register(case: Case, n: u64) -> Case {

@@ -7,10 +7,9 @@ use std::time::Duration;
 use polling::{Event, Events, PollMode, Poller};
 
 use crate::case::{Run, timed};
-use crate::floor::{doorbell, doorbells, drain, ring};
-use crate::load::spread;
+use crate::load::{Watches, doorbell, doorbells, drain};
 
-struct Loop {
+pub(super) struct Loop {
     // Before the bells: it must let go of them first.
     poller: Poller,
     events: Events,
@@ -19,7 +18,7 @@ struct Loop {
 }
 
 impl Loop {
-    fn new(n: u64) -> anyhow::Result<Self> {
+    pub(super) fn new(n: u64) -> anyhow::Result<Self> {
         let (poller, bells) = (Poller::new()?, doorbells(n)?);
         for (index, bell) in bells.iter().enumerate() {
             let added =
@@ -34,8 +33,19 @@ impl Loop {
             count: 0,
         })
     }
+}
 
-    fn iterate(&mut self, timeout: Option<Duration>) {
+impl Watches for Loop {
+    fn bells(&self) -> &[Rc<OwnedFd>] {
+        &self.bells
+    }
+
+    fn count(&self) -> u64 {
+        self.count
+    }
+
+    fn iterate(&mut self, blocks: bool) {
+        let timeout = (!blocks).then_some(Duration::ZERO);
         self.events.clear();
         let _ = self.poller.wait(&mut self.events, timeout);
         for event in self.events.iter() {
@@ -43,38 +53,6 @@ impl Loop {
             self.count += 1;
         }
     }
-}
-
-pub(super) fn self_kick(n: u64) -> anyhow::Result<Run> {
-    let mut it = Loop::new(n + 1)?;
-    let bell = it.bells[n as usize].clone();
-    Ok(Box::new(move |times| {
-        timed(times, || {
-            ring(&bell);
-            it.iterate(None);
-        })
-    }))
-}
-
-pub(super) fn dispatch(k: u64, m: u64) -> anyhow::Result<Run> {
-    let mut it = Loop::new(m)?;
-    let kicked = spread(&it.bells, k);
-    Ok(Box::new(move |times| {
-        timed(times, || {
-            kicked.iter().for_each(|bell| ring(bell));
-            let goal = it.count + k;
-            while it.count < goal {
-                it.iterate(None);
-            }
-        })
-    }))
-}
-
-pub(super) fn empty(n: u64) -> anyhow::Result<Run> {
-    let mut it = Loop::new(n)?;
-    Ok(Box::new(move |times| {
-        timed(times, || it.iterate(Some(Duration::ZERO)))
-    }))
 }
 
 pub(super) fn register(n: u64) -> anyhow::Result<Run> {

@@ -10,8 +10,7 @@ use tokio::runtime::{Builder, Runtime};
 use tokio::task::LocalSet;
 
 use crate::case::{Run, timed};
-use crate::floor::{doorbells, drain, ring};
-use crate::load::spread;
+use crate::load::{doorbells, drain, ring, spread};
 
 struct Loop {
     runtime: Runtime,

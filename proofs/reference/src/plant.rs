@@ -1,10 +1,10 @@
 //! Faults planted on purpose, to see that the comparison finds them.
 
 use std::io;
-use std::os::fd::BorrowedFd;
 use std::time::Duration;
 
 use aio_context::{Backend, Interest, Readiness, ReadyList, Token, Watched};
+use aio_testing::Layer;
 
 /// A fault of the loop or of a backend.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -182,9 +182,15 @@ impl Faulty {
     }
 }
 
-impl Backend for Faulty {
-    fn name(&self) -> &'static str {
-        self.inner.name()
+impl Layer for Faulty {
+    type Inner = dyn Backend;
+
+    fn inner(&self) -> &Self::Inner {
+        &*self.inner
+    }
+
+    fn inner_mut(&mut self) -> &mut Self::Inner {
+        &mut *self.inner
     }
 
     fn add(&mut self, fd: Watched, token: Token, interest: Interest) -> io::Result<()> {
@@ -241,29 +247,5 @@ impl Backend for Faulty {
         {
             self.muted.push(*token);
         }
-    }
-
-    fn reports_edges(&self) -> bool {
-        self.inner.reports_edges()
-    }
-
-    fn make_pollable(&mut self) -> io::Result<Option<BorrowedFd<'_>>> {
-        self.inner.make_pollable()
-    }
-
-    fn always_ready(&self) -> bool {
-        self.inner.always_ready()
-    }
-
-    fn watched(&self) -> usize {
-        self.inner.watched()
-    }
-
-    fn visit(&self, each: &mut dyn FnMut(&Watched, Token, Interest)) {
-        self.inner.visit(each);
-    }
-
-    fn drain(&mut self, each: &mut dyn FnMut(Watched, Token, Interest)) {
-        self.inner.drain(each);
     }
 }

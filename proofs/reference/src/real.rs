@@ -9,6 +9,7 @@ use std::time::Duration;
 use aio_context::{
     BottomHalf, Clock, Context, GroupId, ManualClock, Paused, Policy, PollParams, Registration, Timer, Wait,
 };
+use aio_testing::Layered;
 
 use crate::alive::Alive;
 use crate::crowd::Bystander;
@@ -70,7 +71,7 @@ impl Real {
         let clock = Arc::new(ManualClock::new());
         clock.advance(Duration::from_secs(1));
         let backend = match plant {
-            Some(plant) => Box::new(Faulty::new(setup.waiter.backend(), plant)),
+            Some(plant) => Box::new(Layered(Faulty::new(setup.waiter.backend(), plant))),
             None => setup.waiter.backend(),
         };
         let mut builder = Context::builder().backend(backend).monotonic(clock.clone());

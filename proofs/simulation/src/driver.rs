@@ -16,6 +16,8 @@ use aio_backend_uring::{Config, Uring};
 use aio_context::{Backend, Context, GroupId, Policy, PollParams, Wait};
 
 use crate::calls::Calls;
+use aio_testing::Layered;
+
 use crate::clock::SimulatedClock;
 use crate::kernel::{Kernel, NUMBERS};
 use crate::plant::{Faulty, Plant};
@@ -228,13 +230,13 @@ fn backend(world: &Rc<World>) -> Box<dyn Backend> {
         _ => Box::new(Uring::with_sys(calls(), Config::new()).expect("a simulated ring")),
     };
     match world.plant {
-        Some(plant) => Box::new(Faulty {
+        Some(plant) => Box::new(Layered(Faulty {
             inner,
             plant,
             calls: 0,
             kept: Vec::new(),
             lost: Vec::new(),
-        }),
+        })),
         None => inner,
     }
 }

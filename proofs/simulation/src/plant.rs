@@ -1,13 +1,11 @@
 //! Faults planted on purpose, to see that the checks find them.
 
 use std::io;
-use std::os::fd::BorrowedFd;
 use std::time::Duration;
 
 use aio_backend::Peek;
-use aio_context::{
-    Backend, Completed, Interest, NotSubmitted, Operation, Readiness, ReadyList, Token, Watched,
-};
+use aio_context::{Backend, Interest, Readiness, ReadyList, Token, Watched};
+use aio_testing::Layer;
 
 /// A fault of the loop, the backend, or the kernel.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -95,9 +93,19 @@ impl Faulty {
     }
 }
 
-impl Backend for Faulty {
-    fn name(&self) -> &'static str {
-        self.inner.name()
+impl Layer for Faulty {
+    type Inner = dyn Backend;
+
+    fn inner(&self) -> &Self::Inner {
+        &*self.inner
+    }
+
+    fn inner_mut(&mut self) -> &mut Self::Inner {
+        &mut *self.inner
+    }
+
+    fn peek(&mut self, ready: &mut ReadyList) -> io::Result<Peek> {
+        self.inner.peek(ready)
     }
 
     fn add(&mut self, fd: Watched, token: Token, interest: Interest) -> io::Result<()> {
@@ -117,10 +125,6 @@ impl Backend for Faulty {
             return Ok(());
         }
         self.inner.modify(token, interest)
-    }
-
-    fn remove(&mut self, token: Token) -> io::Result<()> {
-        self.inner.remove(token)
     }
 
     fn wait(&mut self, timeout: Option<Duration>, ready: &mut ReadyList) -> io::Result<()> {
@@ -150,57 +154,5 @@ impl Backend for Faulty {
             }
         }
         Ok(())
-    }
-
-    fn peek(&mut self, ready: &mut ReadyList) -> io::Result<Peek> {
-        self.inner.peek(ready)
-    }
-
-    fn submit(&mut self, report: Token, operation: Operation) -> Result<Token, NotSubmitted> {
-        self.inner.submit(report, operation)
-    }
-
-    fn cancel(&mut self, operation: Token) {
-        self.inner.cancel(operation);
-    }
-
-    fn next_completed(&mut self) -> Option<(Token, Completed)> {
-        self.inner.next_completed()
-    }
-
-    fn in_flight(&self) -> usize {
-        self.inner.in_flight()
-    }
-
-    fn end_operations(&mut self) {
-        self.inner.end_operations();
-    }
-
-    fn rebalance(&mut self) {
-        self.inner.rebalance();
-    }
-
-    fn reports_edges(&self) -> bool {
-        self.inner.reports_edges()
-    }
-
-    fn make_pollable(&mut self) -> io::Result<Option<BorrowedFd<'_>>> {
-        self.inner.make_pollable()
-    }
-
-    fn always_ready(&self) -> bool {
-        self.inner.always_ready()
-    }
-
-    fn watched(&self) -> usize {
-        self.inner.watched()
-    }
-
-    fn visit(&self, each: &mut dyn FnMut(&Watched, Token, Interest)) {
-        self.inner.visit(each);
-    }
-
-    fn drain(&mut self, each: &mut dyn FnMut(Watched, Token, Interest)) {
-        self.inner.drain(each);
     }
 }

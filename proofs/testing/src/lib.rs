@@ -1,5 +1,5 @@
 //! What the tests of several crates share: [`examples`] that are built, warnings that were logged (feature `logged`), backends that
-//! fail or take their time (feature `backend`), and a `Bench` of contexts on every backend (feature `context`).
+//! change what another one does, fail or take their time (feature `backend`), and a `Bench` of contexts on every backend (feature `context`).
 
 #![forbid(unsafe_code)]
 
@@ -11,6 +11,8 @@ mod readme {}
 #[cfg(feature = "context")]
 mod bench;
 pub mod examples;
+#[cfg(feature = "backend")]
+mod layer;
 #[cfg(feature = "logged")]
 mod logged;
 #[cfg(feature = "backend")]
@@ -18,7 +20,9 @@ mod spoiled;
 
 #[cfg(feature = "context")]
 pub use bench::{Bench, Count, is_readable, limited, poll_embedded};
+#[cfg(feature = "backend")]
+pub use layer::{Layer, Layered};
 #[cfg(feature = "logged")]
 pub use logged::{events, warnings};
 #[cfg(feature = "backend")]
-pub use spoiled::{Spoil, Spoiled};
+pub use spoiled::{Spoil, Spoiled, spoiled};

@@ -2,9 +2,12 @@
 
 use std::fmt;
 use std::io;
+use std::os::fd::BorrowedFd;
 use std::time::Duration;
 
-use aio_backend::{Backend, Completed, Interest, NotSubmitted, Operation, ReadyList, Token, Watched};
+use aio_backend::{Backend, Interest, ReadyList, Token, Watched};
+
+use crate::{Layer, Layered};
 
 /// What is done before the calls of a backend; an error takes the place of the call.
 pub trait Spoil: fmt::Debug + 'static {
@@ -35,10 +38,26 @@ pub trait Spoil: fmt::Debug + 'static {
 }
 
 /// A backend with something in front of it. It executes operations, and offers no descriptor to a foreign loop.
-#[derive(Debug)]
-pub struct Spoiled<B, S>(pub B, pub S);
+pub type Spoiled<B, S> = Layered<Spoiling<B, S>>;
 
-impl<B: Backend, S: Spoil> Backend for Spoiled<B, S> {
+/// Puts `spoil` in front of `backend`.
+pub fn spoiled<B: Backend + 'static, S: Spoil>(backend: B, spoil: S) -> Spoiled<B, S> {
+    Layered(Spoiling(backend, spoil))
+}
+
+/// See [`Spoiled`].
+#[derive(Debug)]
+pub struct Spoiling<B, S>(B, S);
+
+impl<B: Backend + 'static, S: Spoil> Layer for Spoiling<B, S> {
+    type Inner = B;
+
+    fn inner(&self) -> &B {
+        &self.0
+    }
+    fn inner_mut(&mut self) -> &mut B {
+        &mut self.0
+    }
     fn name(&self) -> &'static str {
         S::NAME
     }
@@ -50,38 +69,15 @@ impl<B: Backend, S: Spoil> Backend for Spoiled<B, S> {
         self.1.modify(token)?;
         self.0.modify(token, interest)
     }
-    fn remove(&mut self, token: Token) -> io::Result<()> {
-        self.0.remove(token)
-    }
     fn wait(&mut self, mut timeout: Option<Duration>, ready: &mut ReadyList) -> io::Result<()> {
         self.1.wait(&mut timeout, ready)?;
         self.0.wait(timeout, ready)
     }
-    fn reports_edges(&self) -> bool {
-        self.0.reports_edges()
+    fn rebalance(&mut self) {}
+    fn make_pollable(&mut self) -> io::Result<Option<BorrowedFd<'_>>> {
+        Ok(None)
     }
-    fn submit(&mut self, report: Token, operation: Operation) -> Result<Token, NotSubmitted> {
-        self.0.submit(report, operation)
-    }
-    fn cancel(&mut self, operation: Token) {
-        self.0.cancel(operation);
-    }
-    fn next_completed(&mut self) -> Option<(Token, Completed)> {
-        self.0.next_completed()
-    }
-    fn in_flight(&self) -> usize {
-        self.0.in_flight()
-    }
-    fn end_operations(&mut self) {
-        self.0.end_operations();
-    }
-    fn watched(&self) -> usize {
-        self.0.watched()
-    }
-    fn visit(&self, each: &mut dyn FnMut(&Watched, Token, Interest)) {
-        self.0.visit(each);
-    }
-    fn drain(&mut self, each: &mut dyn FnMut(Watched, Token, Interest)) {
-        self.0.drain(each);
+    fn always_ready(&self) -> bool {
+        false
     }
 }

@@ -8,7 +8,7 @@ use std::rc::Rc;
 use anyhow::Context as _;
 use libloading::Library;
 
-use crate::floor::drain;
+use crate::load::drain;
 
 /// A loop of one of these libraries. A drop frees all that it allocated.
 pub(super) trait Loop {

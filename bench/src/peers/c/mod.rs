@@ -14,8 +14,7 @@ use std::rc::Rc;
 
 use self::library::{Bell, EXPIRED, Loop, Timers, Watch};
 use crate::case::{Case, Run, timed};
-use crate::floor::{doorbell, doorbells, ring};
-use crate::load::spread;
+use crate::load::{doorbell, doorbells, ring, spread};
 
 type Make = fn() -> anyhow::Result<Box<dyn Loop>>;
 
