@@ -68,7 +68,6 @@ impl PollPolicy for Qemu2020 {
 
 #[cfg(test)]
 mod tests {
-    use std::println;
 
     use super::*;
 
@@ -205,11 +204,7 @@ mod tests {
 
     #[test]
     fn a6_a_million_random_waits_agree_with_the_table() {
-        let seed = std::env::var("AIO_SEED")
-            .ok()
-            .and_then(|seed| seed.parse().ok())
-            .unwrap_or_else(|| fastrand::u64(..));
-        println!("AIO_SEED={seed}");
+        let seed = crate::tests::seed();
         let mut rng = fastrand::Rng::with_seed(seed);
         for _ in 0..1000 {
             let max = [1, 999, 4000, 32768, 200_000, 1 << 40][rng.usize(0..6)];

@@ -137,16 +137,10 @@ fn stale(queue: &mut TimerQueue<usize>, gone: &[TimerId], which: usize, deadline
 #[cfg(test)]
 mod tests {
     use super::timer_queue;
+    use crate::tests::random;
     use std::path::Path;
     use std::println;
     use std::vec::Vec;
-
-    fn random() -> fastrand::Rng {
-        let given = std::env::var("AIO_SEED").ok().and_then(|seed| seed.parse().ok());
-        let seed = given.unwrap_or_else(|| fastrand::u64(..));
-        println!("AIO_SEED={seed}");
-        fastrand::Rng::with_seed(seed)
-    }
 
     #[test]
     fn t3_t4_random_operations_agree_with_a_sorted_vector() {

@@ -91,3 +91,17 @@ pub use timer_id::TimerId;
 #[cfg(feature = "std")]
 pub use virtual_clock::{Subscription, VirtualClock};
 pub use waiting::{Standstill, wait_for};
+
+/// What several tests use.
+#[cfg(test)]
+mod tests {
+    use std::println;
+
+    /// Random numbers whose seed is printed: that of the environment or a new one.
+    pub(crate) fn random() -> fastrand::Rng {
+        let given = std::env::var("AIO_SEED").ok().and_then(|seed| seed.parse().ok());
+        let seed = given.unwrap_or_else(|| fastrand::u64(..));
+        println!("AIO_SEED={seed}");
+        fastrand::Rng::with_seed(seed)
+    }
+}

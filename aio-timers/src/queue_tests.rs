@@ -1,6 +1,5 @@
 //! The rules of timers, one by one. Random operations beside a sorted vector are in `fuzz`.
 
-use std::println;
 use std::vec::Vec;
 
 use super::*;
@@ -229,12 +228,7 @@ impl Pair {
 }
 
 fn agree_with_a_sorted_vector(rounds: usize, steps: u32, standing: usize, most: u64) {
-    let seed = std::env::var("AIO_SEED")
-        .ok()
-        .and_then(|seed| seed.parse().ok())
-        .unwrap_or_else(|| fastrand::u64(..));
-    println!("AIO_SEED={seed}");
-    let mut rng = fastrand::Rng::with_seed(seed);
+    let mut rng = crate::tests::random();
     for _ in 0..rounds {
         let mut pair = Pair::aged(&mut rng);
         for step in 0..steps {

@@ -3,7 +3,6 @@
 use core::cell::Cell;
 use std::boxed::Box;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::println;
 use std::vec::Vec;
 
 use super::*;
@@ -401,10 +400,7 @@ impl Random {
 
 #[test]
 fn t3_t4_d6_d9_random_callbacks_agree_with_a_model() {
-    let given = std::env::var("AIO_SEED").ok().and_then(|seed| seed.parse().ok());
-    let seed = given.unwrap_or_else(|| fastrand::u64(..));
-    println!("AIO_SEED={seed}");
-    let mut rng = fastrand::Rng::with_seed(seed);
+    let mut rng = crate::tests::random();
     let (mut calls, mut panics) = (0, 0);
     for _ in 0..200 {
         let random = Random {

@@ -12,9 +12,7 @@ fn b3_ten_thousand_switches_lose_and_double_nothing() {
     const SWITCHES: u32 = 10_000;
     const CLIMB_AT: usize = 8;
 
-    let seed = std::env::var("AIO_SEED").ok().and_then(|seed| seed.parse().ok());
-    let seed: u64 = seed.unwrap_or_else(|| fastrand::u64(..));
-    println!("AIO_SEED={seed}");
+    let seed = aio_testing::seed();
     let mut random = fastrand::Rng::with_seed(seed);
 
     let mut ladder = Ladder::new(Ppoll::new(), Epoll::new, CLIMB_AT);

@@ -31,14 +31,6 @@ pub(crate) fn scaled(quick: u64, long: u64) -> u64 {
     }
 }
 
-/// The seed of a random test, printed.
-pub(crate) fn seed() -> u64 {
-    let given = std::env::var("AIO_SEED").ok().and_then(|text| text.parse().ok());
-    let seed = given.unwrap_or_else(|| fastrand::u64(..));
-    println!("AIO_SEED={seed}");
-    seed
-}
-
 /// The calls of a backend, counted; readable from any thread.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct BackendCalls {

@@ -19,7 +19,7 @@ use tracing_subscriber::fmt::format::FmtSpan;
 
 use crate::check::check;
 use crate::common::{Bench, Count, Kick, everywhere, is_readable, watch, watch_polled};
-use crate::fixtures::{MOMENT, Tap, always, counted, feed, is_balanced, keeps, pipe, scaled, seed};
+use crate::fixtures::{MOMENT, Tap, always, counted, feed, is_balanced, keeps, pipe, scaled};
 use crate::process::each_in_a_process;
 
 everywhere! {
@@ -129,7 +129,7 @@ fn case_91_parameters_from_another_thread_in_mid_search(bench: Bench) {
     let (remote, over) = (cx.remote(), Arc::new(AtomicBool::new(false)));
     let (writers, rounds) = ([polled.writer(), plain.writer()], scaled(300, 100_000));
     let flag = over.clone();
-    let seed = seed();
+    let seed = aio_testing::seed();
     let other = thread::spawn(move || {
         let mut dice = fastrand::Rng::with_seed(seed);
         for _ in 0..rounds {

@@ -14,7 +14,7 @@ use aio_context::{
 
 use crate::check::check;
 use crate::common::{Bench, Count, Kick, everywhere, watch};
-use crate::fixtures::{MOMENT, always, disturbed, feed, is_balanced, keeps, pipe, polling, scaled, seed};
+use crate::fixtures::{MOMENT, always, disturbed, feed, is_balanced, keeps, pipe, polling, scaled};
 use crate::process::to_its_death;
 
 everywhere! {
@@ -389,7 +389,7 @@ fn case_44_begin_and_end_in_pairs_whatever_happens(bench: Bench) {
     if bench.foreign {
         return; // a foreign loop does not poll
     }
-    let seed = seed();
+    let seed = aio_testing::seed();
     let mut panics = 0;
     for round in 0..scaled(100, 20_000) {
         let all = Rc::new(RefCell::new(Vec::<Rc<Bomb>>::new()));

@@ -159,11 +159,7 @@ fn w2_a_job_that_panics_is_an_error(bench: Bench) {
 #[test]
 fn w2_jobs_hop_between_contexts() {
     const HOPS: u32 = 20_000;
-    let seed = std::env::var("AIO_SEED")
-        .ok()
-        .and_then(|seed| seed.parse().ok())
-        .unwrap_or_else(|| fastrand::u64(..));
-    println!("AIO_SEED={seed}");
+    let seed = aio_testing::seed();
     let (tell, hear) = mpsc::channel::<Remote>();
     let stop = Arc::new(AtomicBool::new(false));
     let homes: Vec<_> = (0..5)

@@ -474,9 +474,7 @@ fn regressions(waiter: Waiter) {
 
 /// No order depends on keys or addresses of the moment: the same steps make the same calls.
 fn case_97_the_same_steps_twice(waiter: Waiter) {
-    let asked_for = std::env::var("AIO_SEED").ok().and_then(|text| text.parse().ok());
-    let seed: u64 = asked_for.unwrap_or_else(|| fastrand::u64(..));
-    println!("AIO_SEED={seed}");
+    let seed = aio_testing::seed();
     let mut dice = fastrand::Rng::with_seed(seed);
     for number in 0..75 {
         let steps: Vec<_> = sequence(&mut dice, USUAL)

@@ -172,9 +172,7 @@ fn duration() -> Duration {
 /// doubled. Each hop is counted by the task and where it arrives.
 fn case_14_e2_tasks_hop_between_contexts(bench: Bench) {
     const TASKS: u64 = 50;
-    let seed = std::env::var("AIO_SEED").ok().and_then(|seed| seed.parse().ok());
-    let seed: u64 = seed.unwrap_or_else(|| fastrand::u64(..));
-    println!("AIO_SEED={seed}");
+    let seed = aio_testing::seed();
     let end = Instant::now() + duration();
     on_five_homes(bench, |remotes| {
         let arrivals: Arc<[AtomicU64; HOMES]> = Arc::default();

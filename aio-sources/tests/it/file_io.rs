@@ -379,19 +379,9 @@ fn s2_an_operation_that_hangs_delays_no_other(bench: Bench) {
 /// Random operations, one after the other, on a file and on a vector of bytes.
 fn s2_a_file_behaves_as_its_model(bench: Bench) {
     const MOST: usize = 20_000;
-    let mut seed = std::env::var("AIO_SEED")
-        .ok()
-        .and_then(|text| text.parse().ok())
-        .unwrap_or_else(random_seed);
-    println!("AIO_SEED={seed}");
-    let mut random = move |most: usize| {
-        // A linear congruential generator is random enough.
-        seed = u64::wrapping_mul(seed, 6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
-        (seed >> 33) as usize % most
-    };
-    let random = RefCell::new(&mut random);
+    let random = RefCell::new(fastrand::Rng::with_seed(aio_testing::seed()));
     both_ways(bench, |cx, io| {
-        let next = |most: usize| (random.borrow_mut())(most);
+        let next = |most: usize| random.borrow_mut().usize(..most);
         let (file, mut model) = (file(b""), Vec::<u8>::new());
         let run = |operation| execute(&bench, cx, &io, operation);
         for _ in 0..150 {
@@ -431,11 +421,6 @@ fn s2_a_file_behaves_as_its_model(bench: Bench) {
         }
         assert_eq!(file.metadata().unwrap().len(), model.len() as u64);
     });
-}
-
-fn random_seed() -> u64 {
-    use std::hash::{BuildHasher as _, RandomState};
-    RandomState::new().hash_one(0)
 }
 
 fn s1_a_context_that_is_dropped_lets_go_of_its_operations(bench: Bench) {

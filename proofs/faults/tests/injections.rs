@@ -8,9 +8,7 @@ const INJECTIONS: u64 = 5_000;
 #[test]
 fn b4_every_call_fails_and_nothing_is_lost() {
     planted_faults_are_found();
-    let given = std::env::var("AIO_SEED").ok().and_then(|seed| seed.parse().ok());
-    let seed: u64 = given.unwrap_or_else(|| fastrand::u64(..));
-    println!("AIO_SEED={seed}");
+    let seed = aio_testing::seed();
     for call in Call::ALL {
         println!("{}: {}", call.name(), errors_of(call));
     }

@@ -9,9 +9,7 @@ use aio_reference::fuzz::operations;
 #[test]
 fn seeds_of_operations() {
     let seeds = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../fuzz/seeds/operations");
-    let given = std::env::var("AIO_SEED").ok().and_then(|seed| seed.parse().ok());
-    let seed = given.unwrap_or_else(|| fastrand::u64(..));
-    println!("AIO_SEED={seed}");
+    let seed = aio_testing::seed();
     let mut random = fastrand::Rng::with_seed(seed);
     let mut count = 0;
     for entry in std::fs::read_dir(&seeds).unwrap() {

@@ -9,17 +9,9 @@ use aio_reference::{Setup, Tally, USUAL, check, run_seed};
 
 const SEQUENCES: u64 = 20_000;
 
-/// Where the seeds begin: `AIO_SEED`, or anywhere.
-fn first() -> u64 {
-    let given = std::env::var("AIO_SEED").ok().and_then(|seed| seed.parse().ok());
-    let first = given.unwrap_or_else(|| fastrand::u64(..1 << 48));
-    println!("AIO_SEED={first}");
-    first
-}
-
 #[test]
 fn the_loop_matches_the_reference() {
-    let first = first();
+    let first = aio_testing::seed();
     let (next, tally) = (AtomicU64::new(0), Mutex::new(Tally::default()));
     let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
     std::thread::scope(|scope| {
@@ -29,7 +21,7 @@ fn the_loop_matches_the_reference() {
                 if sequence >= SEQUENCES {
                     return;
                 }
-                let seed = first + sequence;
+                let seed = first.wrapping_add(sequence);
                 let summary = run_seed(seed, USUAL, None)
                     .unwrap_or_else(|difference| panic!("AIO_SEED={seed}: {difference}"));
                 tally.lock().unwrap().add(&summary.tally);

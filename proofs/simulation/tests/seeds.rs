@@ -9,17 +9,9 @@ use aio_simulation::run;
 const SEEDS: u64 = 10_000;
 const STEPS: u64 = 1_000;
 
-/// Where the seeds begin: `AIO_SEED`, or anywhere.
-fn first() -> u64 {
-    let given = std::env::var("AIO_SEED").ok().and_then(|seed| seed.parse().ok());
-    let first = given.unwrap_or_else(|| fastrand::u64(..1 << 48));
-    println!("AIO_SEED={first}");
-    first
-}
-
 #[test]
 fn everything_is_served_whatever_fails() {
-    let first = first();
+    let first = aio_testing::seed();
     let [next, callbacks, operations, faults] = [(); 4].map(|()| AtomicU64::new(0));
     let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
     std::thread::scope(|scope| {
@@ -29,7 +21,7 @@ fn everything_is_served_whatever_fails() {
                 if seed >= SEEDS {
                     return;
                 }
-                let summary = run(first + seed, STEPS, None, false, false)
+                let summary = run(first.wrapping_add(seed), STEPS, None, false, false)
                     .unwrap_or_else(|failure| panic!("{failure}"));
                 callbacks.fetch_add(summary.callbacks, Ordering::Relaxed);
                 operations.fetch_add(summary.operations, Ordering::Relaxed);
@@ -52,8 +44,8 @@ fn everything_is_served_whatever_fails() {
 
 #[test]
 fn a_seed_does_the_same_every_time() {
-    let first = first();
-    for seed in first..first + 50 {
+    let first = aio_testing::seed();
+    for seed in (0..50).map(|number| first.wrapping_add(number)) {
         let digests = [0, 1].map(|_| run(seed, STEPS, None, false, false).unwrap().digest);
         assert_eq!(digests[0], digests[1], "AIO_SEED={seed}");
     }

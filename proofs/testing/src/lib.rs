@@ -1,4 +1,4 @@
-//! What the tests of several crates share: [`examples`] that are built, warnings that were logged (feature `logged`), backends that
+//! What the tests of several crates share: [`examples`] that are built, [`seed`]s of random tests, warnings that were logged (feature `logged`), backends that
 //! change what another one does, fail or take their time (feature `backend`), and a `Bench` of contexts on every backend (feature `context`).
 
 #![forbid(unsafe_code)]
@@ -15,6 +15,7 @@ pub mod examples;
 mod layer;
 #[cfg(feature = "logged")]
 mod logged;
+mod seed;
 #[cfg(feature = "backend")]
 mod spoiled;
 
@@ -24,5 +25,6 @@ pub use bench::{Bench, Count, is_readable, limited, poll_embedded};
 pub use layer::{Layer, Layered};
 #[cfg(feature = "logged")]
 pub use logged::{events, warnings};
+pub use seed::seed;
 #[cfg(feature = "backend")]
 pub use spoiled::{Spoil, Spoiled, spoiled};
