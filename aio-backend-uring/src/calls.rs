@@ -230,7 +230,8 @@ pub enum Request {
         /// It goes on after a completion.
         is_multishot: bool,
     },
-    /// `IORING_OP_POLL_REMOVE`.
+    /// `IORING_OP_ASYNC_CANCEL`. `IORING_OP_POLL_REMOVE` fails with `EALREADY` if a wake-up of the request is pending, and the request
+    /// is armed again if the wake-up finds nothing to report.
     Cancel {
         /// Its own user data.
         key: u64,

@@ -171,7 +171,7 @@ impl Ring for KernelRing {
                 .multi(is_multishot)
                 .build()
                 .user_data(key & !IS_OPERATION),
-            Request::Cancel { key, target } => opcode::PollRemove::new(target)
+            Request::Cancel { key, target } => opcode::AsyncCancel::new(target)
                 .build()
                 .user_data(key & !IS_OPERATION),
         };

@@ -67,7 +67,8 @@ pub enum Peek {
 /// 3. a registration with [`Interest::NONE`] reports nothing, not even hang-ups and errors, until [`modify`](Self::modify) sets
 ///    another interest;
 /// 4. the backend keeps the [`Watched`] from `add` until `remove` or `drain`, and drops it or hands it over there, whatever they
-///    return;
+///    return. After the next wait, and after the end of the backend, the system keeps nothing of the registration either: a file whose
+///    owners are gone is closed;
 /// 5. a wait appends at most [`ReadyList::room`] events to those in the list. If more descriptors are ready, none starves: repeated
 ///    waits report each of them. A wait that leaves out a ready descriptor has filled the list, or reports at least 64 events. It may
 ///    report the readiness of one descriptor in several events, unless the interest is in one event (8);

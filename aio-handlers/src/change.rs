@@ -206,8 +206,8 @@ impl<T> Registry<T> {
 
     /// Changes the interest and returns the former one. Returns `None` if the token is stale.
     ///
-    /// Recorded readiness outside the new interest is dropped; all of it with [`Interest::ONESHOT`], because the backend, which is armed
-    /// again, reports it again. Pass the [effective](Self::effective_interest) interest to the backend; it stays `NONE` while the
+    /// Recorded readiness outside the new interest is dropped; all of it if one of the two interests is reported once and the other is not, and
+    /// with [`Interest::ONESHOT`], because the backend, which is armed again, reports what is left of it. Pass the [effective](Self::effective_interest) interest to the backend; it stays `NONE` while the
     /// handler is paused or excluded and masked.
     #[inline]
     pub fn set_interest(&mut self, token: Token, interest: Interest) -> Option<Interest> {
@@ -217,13 +217,13 @@ impl<T> Registry<T> {
         let former = slot.state.interest();
         let pending = slot.state.pending();
         if !pending.is_empty() {
-            let is_once = interest.contains(Interest::ONESHOT);
-            let kept = if is_once {
-                Readiness::empty()
-            } else {
+            let once = Interest::EDGE | Interest::ONESHOT;
+            let is_kept = !interest.contains(Interest::ONESHOT) && former & once == interest & once;
+            slot.state.set_pending(if is_kept {
                 pending & interest.mask()
-            };
-            slot.state.set_pending(kept);
+            } else {
+                Readiness::empty()
+            });
         }
         slot.state.set_interest(interest);
         slot.is_watched |= interest != Interest::NONE;

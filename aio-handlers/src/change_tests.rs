@@ -150,3 +150,24 @@ fn d1_events_of_a_special_value_are_resolved_until_it_is_replaced() {
     registry.set_special(token);
     registry.check();
 }
+
+/// A backend that is armed again reports what is left; readiness from before may be gone.
+#[test]
+fn r14_recorded_readiness_is_dropped_when_the_backend_is_armed_in_another_way() {
+    let edge = READ | Interest::EDGE;
+    for (former, next, is_kept) in [
+        (READ, Interest::BOTH, true),
+        (edge, Interest::BOTH | Interest::EDGE, true),
+        (ONCE, READ, false),
+        (ONCE, edge, false),
+        (edge, READ, false),
+        (READ, edge, false),
+        (READ, ONCE, false),
+        (ONCE, ONCE, false),
+    ] {
+        let (mut registry, token) = registry(former);
+        registry.record(token, IN);
+        registry.set_interest(token, next);
+        assert_eq!(registry.has_ready(token), is_kept, "{former:?} to {next:?}");
+    }
+}

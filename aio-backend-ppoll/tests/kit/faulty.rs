@@ -60,6 +60,7 @@ pub(crate) enum Fault {
     RemovesTwins,
     KeepsDescriptors,
     DropsDescriptorsAtOnce,
+    KeepsFiles,
     ShowsHalf,
     ShowsFirstInterests,
     CountsOnlyActiveOnes,
@@ -330,6 +331,7 @@ impl Backend for Faulty {
         match self.fault {
             Fault::SwallowsUnknownTokens if !known => return Ok(()),
             Fault::ReportsRemovedTokens => self.gone = Some(token),
+            Fault::KeepsFiles if known => self.kept.push(Rc::new(rustix::io::dup(fd.unwrap())?).into()),
             Fault::RemovesTwins => {
                 let twins = fd.map_or(Vec::new(), |fd| {
                     let twin = |(token, other): (&Token, &Watched)| {
@@ -493,6 +495,5 @@ impl Backend for Faulty {
 /// What the system calls the file behind a descriptor.
 fn link(fd: &Watched) -> String {
     let link = std::fs::read_link(format!("/proc/self/fd/{}", fd.as_raw_fd()));
-    link.map(|link| link.to_string_lossy().into_owned())
-        .unwrap_or_default()
+    link.unwrap_or_default().to_string_lossy().into_owned()
 }

@@ -85,6 +85,7 @@ const FAULTS: &[(Fault, &str)] = &[
         Fault::DropsDescriptorsAtOnce,
         "descriptors_are_kept_until_removal",
     ),
+    (Fault::KeepsFiles, "files_are_closed_after_removal"),
     (Fault::ShowsHalf, "visit_shows_every_registration"),
     (Fault::ShowsFirstInterests, "visit_shows_every_registration"),
     (Fault::CountsOnlyActiveOnes, "visit_shows_every_registration"),

@@ -1,6 +1,6 @@
 //! What the kernel keeps of a file after its registration has ended: nothing.
 
-use std::io::{PipeReader, PipeWriter, Write};
+use std::io::{PipeReader, PipeWriter, Read as _, Write as _};
 use std::rc::Rc;
 use std::time::Duration;
 
@@ -66,6 +66,30 @@ fn r8_a_removal_after_an_event_or_a_change_closes_the_file() {
             backend.remove(B).unwrap();
             assert_closes(ready, "after an event");
             assert_closes(changed, &format!("after a change to {interest:?}"));
+        }
+    }
+}
+
+/// The request's wake-up is pending, and finds nothing to report: the request would be armed again.
+#[test]
+fn r8_b7_a_request_ends_whose_wake_up_is_pending_without_its_cause() {
+    for end in ["remove", "modify", "drain", "drop"] {
+        for mut backend in backends() {
+            let (reader, writer) = pipe(&mut backend, A, Interest::READ);
+            assert_eq!(check(&mut backend), []);
+            (&writer).write_all(b"x").unwrap();
+            (&*reader).read_exact(&mut [0]).unwrap();
+            match end {
+                "remove" => backend.remove(A).unwrap(),
+                "modify" => {
+                    backend.modify(A, Interest::NONE).unwrap();
+                    assert_eq!(check(&mut backend), []);
+                    backend.remove(A).unwrap();
+                }
+                "drain" => backend.drain(&mut |fd, _, _| drop(fd)),
+                _ => drop(backend),
+            }
+            assert_closes((reader, writer), end);
         }
     }
 }

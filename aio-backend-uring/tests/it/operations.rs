@@ -443,7 +443,7 @@ fn s1_operations_and_descriptors_share_the_ring() {
                         assert_eq!(
                             is_reported,
                             watched[index] && rung[index],
-                            "{index} in step {step}"
+                            "{index} in step {step}: {seen:?}, {backend:?}"
                         );
                     }
                     while let Some((token, completed)) = backend.next_completed() {

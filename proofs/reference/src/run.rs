@@ -183,16 +183,17 @@ fn shorter_at(ops: &[Op], index: usize) -> Vec<Vec<Op>> {
 /// # Errors
 /// The first difference, with the shortest sequence that shows it.
 pub fn run(setup: Setup, plant: Option<Plant>, ops: &[Op]) -> Result<Summary, Box<Difference>> {
-    if let Ok(summary) = try_replay(setup, plant, ops) {
-        return Ok(summary);
-    }
-    let ops = shortest(setup, plant, ops.to_vec());
-    let why = try_replay(setup, plant, &ops).err();
-    Err(Box::new(Difference {
-        setup,
-        trace: text(&ops),
-        why: why.unwrap_or_else(|| "it does not differ every time".to_owned()),
-    }))
+    let first = match try_replay(setup, plant, ops) {
+        Ok(summary) => return Ok(summary),
+        Err(why) => why,
+    };
+    let fewer = shortest(setup, plant, ops.to_vec());
+    let (trace, why) = match try_replay(setup, plant, &fewer) {
+        Err(why) => (text(&fewer), why),
+        // What was left out may matter.
+        Ok(_) => (text(ops), format!("not every time: {first}")),
+    };
+    Err(Box::new(Difference { setup, trace, why }))
 }
 
 /// Runs the sequence of a seed, of at most `most` operations, in every way to wait, and with the policy whose turn it is.

@@ -5,7 +5,7 @@
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use aio_reference::{Setup, Tally, USUAL, check, run_seed};
+use aio_reference::{Setup, Tally, USUAL, Waiter, check, run_seed};
 
 const SEQUENCES: u64 = 20_000;
 
@@ -62,5 +62,70 @@ fn r3_r4_a_closed_number_takes_a_handler_without_an_interest() {
     let trace = "timer t; watch e w in g polled; closeraw e; on t { replace e e - polled, replace e e r polled }; arm t 0; wait 24";
     for name in ["epoll/kvm", "epoll/never", "ppoll/kvm"] {
         check(Setup::by_name(name).unwrap(), trace).unwrap();
+    }
+}
+
+/// An event that is reported once, was found and was not delivered, is not delivered for a level that is set afterwards: the backend, armed
+/// again, reports what is left.
+#[test]
+fn r14_an_event_found_once_is_not_kept_for_a_level() {
+    for trace in [
+        "watch a rp1 in g; work a; bh z; on z { panic }; idle z; poll; interest a r; drain a; wait 24",
+        "watch c r in g polled; on c.readable { interest a r, drain a, poll }; kick a; watch a r1; kick c; wait 15",
+        "watch a r1; on e.readable { drain a, panic }; watch e r in g polled; work e; kick a; poll; interest a r; wait 12",
+    ] {
+        for waiter in Waiter::ALL {
+            check(Setup::new(waiter, 0), trace).unwrap();
+        }
+    }
+}
+
+/// What a paused handler may have collected before masks it only if it was collected.
+#[test]
+fn b5_an_event_that_may_have_been_collected_masks_a_paused_handler_perhaps() {
+    for (name, trace) in [
+        (
+            "ppoll/learned-2",
+            "bh x; polling 1000; watch a r1 in g polled; work a; wait 7; pause g; wait 20; kick a; idle x; wait 14",
+        ),
+        (
+            "ppoll/always",
+            "polling 20000; watch a rwp1 in g polled; watch e r1 polled; work e; wait 8; polling 0; pause zz; poll; wait 14; work a; \
+             polling 50; kick e; wait 12; wait 24",
+        ),
+    ] {
+        check(Setup::by_name(name).unwrap(), trace).unwrap();
+    }
+}
+
+/// A notification ends polling before a hit; the next iteration, which the log does not show, polls again.
+#[test]
+fn d4_an_iteration_that_the_log_does_not_show_finds_what_a_bottom_half_has_left() {
+    for (name, trace) in [
+        (
+            "ppoll/ewma",
+            "bh x; watch c r1 polled; watch e r polled; on a.poll { work c }; on e.poll { idle x }; watch a r polled; on x { work e }; \
+             polling 50; poll; wait 9",
+        ),
+        (
+            "ppoll/fixed",
+            "bh x; polling 5; watch a - polled; watch e p in g polled; watch d r1 polled; on x { work e }; on a.begin { remove a }; poll; \
+             on e.poll { work d, idle x }; wait 28",
+        ),
+    ] {
+        check(Setup::by_name(name).unwrap(), trace).unwrap();
+    }
+}
+
+/// A ring that has ended leaves no file open: a number that is closed later disturbs no epoll set.
+#[test]
+fn b7_a_ring_that_has_ended_keeps_no_file() {
+    for _ in 0..20 {
+        check(Setup::new(Waiter::Uring, 0), "watch a p; poll; kick a").unwrap();
+        check(
+            Setup::new(Waiter::Foreign, 0),
+            "watch a w polled; closeraw a; replace a aa polled; wait 14",
+        )
+        .unwrap();
     }
 }

@@ -98,6 +98,8 @@ promises! {
             "look for the token first, and return NotFound";
         descriptors_are_kept_until_removal: "(4) the descriptor is kept from add until remove or drain, and released there",
             "keep the Watched beside the registration, and move it out in remove and drain, also when the system call fails";
+        files_are_closed_after_removal: "(4) after a removal and a wait, and after a drain, the file is closed with its last owner, whatever was under way",
+            "cancel requests of the system also if their wake-up is pending, though its cause may be gone (io_uring: IORING_OP_ASYNC_CANCEL; POLL_REMOVE fails then)";
         visit_shows_every_registration: "visit passes every registration with its latest interest and changes nothing, and watched counts them",
             "store the latest interest, also NONE, and count silent registrations too";
         drain_hands_everything_over: "drain hands over every registration with its latest interest, and leaves the backend as if newly made",

@@ -176,6 +176,59 @@ pub(super) fn descriptors_are_kept_until_removal(backend: &mut dyn Backend) {
     }
 }
 
+/// The peer of a socket reads the end of its data as soon as the socket is closed.
+pub(super) fn files_are_closed_after_removal(backend: &mut dyn Backend) {
+    for end in ["remove", "modify and remove", "drain"] {
+        for activity in ["none", "data", "data that was read", "room"] {
+            let source = Source::new(Kind::Socket);
+            let interest = if activity == "room" {
+                Interest::WRITE
+            } else {
+                Interest::READ
+            };
+            if activity == "room" {
+                source.fill();
+            }
+            add(backend, &source, A, interest);
+            expect(backend, &[], "it is not ready");
+            match activity {
+                "none" => {}
+                "room" => source.make_room(),
+                _ => source.feed(),
+            }
+            if activity == "data that was read" {
+                source.consume();
+            }
+            if end == "drain" {
+                backend.drain(&mut |fd, _, _| drop(fd));
+            } else {
+                if end == "modify and remove" {
+                    need(backend.modify(A, Interest::NONE), "a modify");
+                }
+                need(backend.remove(A), "a remove");
+                expect(backend, &[], "it was removed");
+            }
+            let Source { fd, peer, .. } = source;
+            assert_eq!(Rc::strong_count(&fd), 1, "a reference was kept after {end}");
+            drop(fd);
+            let peer = peer.expect("a socket has a peer");
+            let mut bytes = [0; 64];
+            let read = loop {
+                match rustix::io::read(&peer, &mut bytes) {
+                    // What the socket had written.
+                    Ok(read) if read > 0 => {}
+                    read => break read,
+                }
+            };
+            let is_closed = matches!(read, Ok(0) | Err(rustix::io::Errno::CONNRESET));
+            assert!(
+                is_closed,
+                "the file is open after {end}; activity before it: {activity}"
+            );
+        }
+    }
+}
+
 pub(super) fn visit_shows_every_registration(backend: &mut dyn Backend) {
     let interests = [Interest::WRITE, Interest::NONE, Interest::READ, Interest::BOTH];
     let kinds = [Kind::Eventfd, Kind::Eventfd, Kind::Socket, Kind::File];

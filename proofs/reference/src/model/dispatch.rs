@@ -65,6 +65,7 @@ impl Model {
     /// progress, and another iteration follows.
     pub(super) fn dispatch(&mut self, mut found: Vec<Found>, may_go_on: bool) -> Flow<bool> {
         let mut served = Vec::new();
+        let polled_late = if may_go_on { self.with_work() } else { Vec::new() };
         loop {
             // A registration that could not be called at some moment need not be called later: it may have been next then.
             for one in &mut found {
@@ -75,7 +76,11 @@ impl Model {
             let is_due = |one: &Found| one.is_sure && !one.was_uncallable && self.must_be(one).is_some();
             let place = found.iter().position(is_next).or(found.iter().position(is_due));
             let Some(place) = place else {
-                if may_go_on && let Some(late) = self.find_late(&served) {
+                if may_go_on
+                    && let Some(late) = self
+                        .find_late(&served)
+                        .or_else(|| self.find_late_hit(&served, &polled_late))
+                {
                     found.push(late);
                     continue;
                 }
@@ -110,6 +115,36 @@ impl Model {
         is_new.then_some(Found {
             id: one.id,
             is_hit: false,
+            is_sure: false,
+            was_uncallable: false,
+            left,
+        })
+    }
+
+    /// The registrations that a poll would find work for now.
+    fn with_work(&self) -> Vec<u64> {
+        let places = (0..self.registrations.len()).filter(|place| self.may_hit(*place));
+        places.map(|place| self.registrations[place].id).collect()
+    }
+
+    /// As [`find_late`](Self::find_late): an iteration that a notification has ended before a hit is followed by one that polls again, and finds
+    /// what bottom halves of the first one have left. `polled` are the registrations with work then.
+    fn find_late_hit(&mut self, served: &[Found], polled: &[u64]) -> Option<Found> {
+        let Some(Callback::Of(label, Side::PollReady)) = self.next_call() else {
+            return None;
+        };
+        if served.iter().any(|one| !one.is_hit || one.is_sure) {
+            return None;
+        }
+        let was_served = |id: u64| served.iter().any(|one| one.id == id);
+        let is_it =
+            |one: &&mut Registration| one.label == label && polled.contains(&one.id) && !was_served(one.id);
+        let one = self.registrations.iter_mut().find(is_it)?;
+        let left = one.pending;
+        one.pending.hit = Hit::Perhaps;
+        Some(Found {
+            id: one.id,
+            is_hit: true,
             is_sure: false,
             was_uncallable: false,
             left,

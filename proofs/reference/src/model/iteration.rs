@@ -33,6 +33,8 @@ struct Outcome {
     hit: Hit,
     sure: Readiness,
     perhaps: Readiness,
+    /// A part of what is possible is the state of the file, and not only what may have been collected before.
+    is_ready: bool,
 }
 
 /// The state of a registration at some moment before the loop's wait ended.
@@ -368,6 +370,7 @@ impl Model {
             hit: self.hit(place, seen, search),
             sure: Readiness::empty(),
             perhaps: seen.ready | now | collected,
+            is_ready: !(seen.ready | now).is_empty(),
         };
         if is_sure {
             outcome.sure = now;
@@ -399,7 +402,9 @@ impl Model {
         };
         if outcome.paused && !outcome.perhaps.is_empty() {
             if !outcome.sure.is_empty() || slept {
-                one.masked = Masked::Yes;
+                // What was collected masks it, and perhaps nothing was.
+                let is_certain = outcome.is_ready || one.masked == Masked::Yes;
+                one.masked = if is_certain { Masked::Yes } else { Masked::Perhaps };
                 one.pending.perhaps = Readiness::empty();
             } else if one.masked == Masked::No {
                 one.masked = Masked::Perhaps;

@@ -185,9 +185,10 @@ impl Model {
         let one = &mut self.registrations[place];
         one.pending.sure &= interest.mask();
         if !refused {
+            let was_once = one.is_once();
             (one.interest, one.is_asleep) = (interest, false);
             one.pending.perhaps &= interest.mask();
-            if one.is_once() {
+            if was_once || one.is_once() {
                 // It is armed anew, and reported anew.
                 (one.pending.sure, one.pending.perhaps) = (Readiness::empty(), Readiness::empty());
             }
