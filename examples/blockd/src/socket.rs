@@ -169,6 +169,9 @@ fn bind(path: &Path, permissions: Permissions) -> anyhow::Result<OwnedFd> {
                 "a socket's path has at most 107 bytes; name a shorter one, or change to its directory and name the \
                  last part"
             }
+            Errno::MFILE | Errno::NFILE => {
+                "the limit of open files is reached; raise it (ulimit -n, or LimitNOFILE of a service)"
+            }
             Errno::ADDRINUSE => "another process has just created it; name another path",
             _ => "name another path",
         };

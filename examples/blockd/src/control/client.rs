@@ -36,7 +36,8 @@ pub(super) fn run(args: &CtlArgs, out: &mut dyn Write) -> anyhow::Result<()> {
             Some(0) | None => writeln!(out, "{name} is removed")?,
             Some(count) => writeln!(
                 out,
-                "{name} is removed; its image had not completed {count} requests in time, which the driver regards as outstanding"
+                "{name} is removed; {count} requests were not completed in time, or their replies not read by NBD clients; the driver of a guest \
+                 regards its own as outstanding"
             )?,
         },
         Action::Resize { name, .. } => writeln!(out, "{name} has {} bytes", answer["size"])?,

@@ -127,7 +127,7 @@ fn within(cx: &Context, limit: Duration, what: String, done: Done) -> Done {
     let late = done.clone();
     let timer = cx.timer(ClockId::Monotonic, move |cx, _| {
         if let Some(done) = late.take() {
-            tracing::warn!("{what} has no result within {limit:?}");
+            tracing::warn!("the command {what} has no result within {limit:?}");
             done(cx, Err(anyhow!(NO_RESULT)));
         }
     });
@@ -175,10 +175,10 @@ impl Protocol for Lines {
             };
             reply.send(cx, answer.to_line(), false);
         });
-        match serde_json::from_slice(request) {
+        match serde_json::from_slice::<Command>(request) {
             Ok(command) => {
                 tracing::debug!(?command, "control");
-                let answer = within(cx, RESULT_TIMEOUT, format!("{command:?}"), answer);
+                let answer = within(cx, RESULT_TIMEOUT, command.to_string(), answer);
                 self.execute(cx, command, answer);
             }
             Err(error) => answer(

@@ -3,9 +3,13 @@
 //! The size changes after the storage has grown, and before it shrinks. So a request that is checked against either size finds
 //! its bytes, and a request that is executed meanwhile fails at worst as it does on a truncated image.
 
+use std::io;
 use std::sync::atomic::Ordering;
 
+use rustix::io::Errno;
+
 use super::error::ResizeError;
+use super::image::Image;
 use super::{Disk, Medium};
 
 impl Disk {
@@ -53,7 +57,7 @@ impl Disk {
             self.size.store(to, Ordering::Relaxed);
         }
         let resized = match &self.medium {
-            Medium::File(image) if from != to => image.set_len(to).map_err(ResizeError::from),
+            Medium::File(image) if from != to => set_len(image, to),
             Medium::Ram(ram) => ram.resize(from, to),
             Medium::File(_) | Medium::Null => Ok(()),
         };
@@ -66,6 +70,14 @@ impl Disk {
         }
         resized
     }
+}
+
+/// Extends or truncates an image file. No file has more bytes than an `off_t` counts.
+fn set_len(image: &Image, to: u64) -> Result<(), ResizeError> {
+    if i64::try_from(to).is_err() {
+        return Err(io::Error::from(Errno::FBIG).into());
+    }
+    Ok(image.set_len(to)?)
 }
 
 #[cfg(test)]
@@ -128,6 +140,18 @@ mod tests {
             for at in [MIB + 512, MIB + 4096, 3 * MIB] {
                 assert_eq!(sector(&disk, at, None), [0; 512], "{source:?} at {at}");
             }
+        }
+    }
+
+    #[test]
+    fn c14_a_size_that_no_file_has_is_refused_by_the_systems_word() {
+        let (_image, file) = image(MIB);
+        let disk = disk(&file);
+        for size in [1 << 62, 1 << 63, u64::MAX / 512 * 512] {
+            let error = disk.resize(size, false).unwrap_err();
+            let text = format!("{:#}", anyhow::Error::new(error));
+            assert_eq!(text, "the system refuses: File too large (os error 27)", "{size}");
+            assert_eq!(disk.size(), MIB);
         }
     }
 

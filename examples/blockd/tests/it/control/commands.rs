@@ -1,5 +1,6 @@
 //! What each command does, and what it says when it cannot.
 
+use std::process::{Command, Stdio};
 use std::thread;
 
 use serde_json::json;
@@ -284,5 +285,29 @@ fn a_command_line_without_a_socket_is_explained() {
     assert!(
         !output.status.success() && error.contains("--control PATH"),
         "{error}"
+    );
+}
+
+/// Whoever reads the output of `blockd ctl`, such as `head`, may stop when it has enough.
+#[test]
+fn a_reader_of_ctl_that_has_gone_is_no_error() {
+    let controlled = Controlled::start("ram=1M");
+    for args in [&["list"][..], &["resize", "first", "2M"], &["stats", "--watch"]] {
+        let (read, write) = std::io::pipe().unwrap();
+        drop(read);
+        let output = Command::new(env!("CARGO_BIN_EXE_blockd"))
+            .args(["ctl", "--control"])
+            .arg(&controlled.control)
+            .args(args)
+            .stdout(write)
+            .stderr(Stdio::piped())
+            .output()
+            .unwrap();
+        let error = String::from_utf8(output.stderr).unwrap();
+        assert!(output.status.success() && error.is_empty(), "{args:?}: {error}");
+    }
+    assert!(
+        controlled.ctl_says(&["list"]).contains("2M"),
+        "the command was executed"
     );
 }
