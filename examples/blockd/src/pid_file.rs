@@ -105,7 +105,7 @@ mod tests {
         ] {
             std::fs::write(&path, &contents).unwrap();
             let error = format!("{:#}", PidFile::create(&path).unwrap_err());
-            assert!(error.contains("remove it, or name another path"), "{error}");
+            assert!(error.contains("has other contents; name another path"), "{error}");
             assert_eq!(std::fs::read_to_string(&path).unwrap(), contents);
         }
     }

@@ -133,7 +133,9 @@ mod tests {
             let policy = Policy::by_name("always", PollParams::up_to(Duration::from_micros(10))).unwrap();
             let error = Recorder::new(policy, Duration::ZERO, &path).unwrap_err();
             assert!(
-                error.to_string().contains("remove it, or name another path"),
+                error
+                    .to_string()
+                    .contains("has other contents; name another path"),
                 "{error}"
             );
             assert_eq!(std::fs::read_to_string(&path).unwrap(), contents);

@@ -36,7 +36,7 @@ pub(crate) fn open(path: &Path, is_own: impl FnOnce(&[u8]) -> bool) -> io::Resul
     match beginning.is_empty() || is_own(&beginning) {
         true => Ok(file),
         false => Err(io::Error::other(
-            "the file exists, and its contents are not those of such a file; remove it, or name another path",
+            "the file exists and has other contents; name another path, or remove the file if nobody needs it",
         )),
     }
 }

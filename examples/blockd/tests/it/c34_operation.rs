@@ -247,7 +247,7 @@ fn c34_a_file_that_is_not_the_daemons_stays() {
     ] {
         for export in [&export, &image_export] {
             let error = complaint(&[option, &["--export", export]].concat());
-            assert!(error.contains("remove it, or name another path"), "{error}");
+            assert!(error.contains("has other contents; name another path"), "{error}");
             assert!(
                 std::fs::read(&image).unwrap() == contents,
                 "{option:?} has changed the image"
