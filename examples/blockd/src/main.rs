@@ -114,7 +114,7 @@ fn control(args: &CtlArgs) -> ExitCode {
     let Err(error) = blockd::ctl(args, &mut out) else {
         return ExitCode::SUCCESS;
     };
-    // Who has closed the pipe, as `head` does, needs no more of it.
+    // A reader that closes the pipe, as `head` does, needs no more of it.
     if out.is_closed {
         return ExitCode::SUCCESS;
     }

@@ -21,7 +21,7 @@ pub(crate) fn open(path: &Path, is_own: impl FnOnce(&[u8]) -> bool) -> io::Resul
         .create(true)
         .truncate(false)
         .mode(0o644)
-        // A FIFO without a reader makes nobody wait.
+        // The open of a FIFO without a reader does not wait.
         .custom_flags(libc::O_NONBLOCK | libc::O_NOCTTY)
         .open(path)?;
     let kind = file.metadata()?.file_type();
@@ -36,7 +36,7 @@ pub(crate) fn open(path: &Path, is_own: impl FnOnce(&[u8]) -> bool) -> io::Resul
     match beginning.is_empty() || is_own(&beginning) {
         true => Ok(file),
         false => Err(io::Error::other(
-            "the file exists and has other contents; name another path, or remove the file if nobody needs it",
+            "the file exists and has other contents; name another path, or remove the file if it is not needed",
         )),
     }
 }

@@ -127,7 +127,7 @@ fn c7_the_socket_of_a_killed_daemon_with_a_ring_is_free() {
     }
 }
 
-/// The error names who has the socket, so that nobody looks for a process that is not there.
+/// The error names who has the socket, so that a user does not look for a process that is not there.
 #[test]
 fn c7_the_listener_of_a_socket_is_named() {
     let directory = tempfile::tempdir().unwrap();

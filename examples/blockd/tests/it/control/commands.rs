@@ -288,7 +288,7 @@ fn a_command_line_without_a_socket_is_explained() {
     );
 }
 
-/// Whoever reads the output of `blockd ctl`, such as `head`, may stop when it has enough.
+/// A program that reads the output of `blockd ctl`, such as `head`, may stop when it has enough.
 #[test]
 fn a_reader_of_ctl_that_has_gone_is_no_error() {
     let controlled = Controlled::start("ram=1M");
