@@ -18,7 +18,7 @@ pub(crate) fn warnings(args: &Args) -> Vec<String> {
         warnings.extend(ignored_by_policy(args));
     }
     warnings.extend(idle_threads(args));
-    warnings.extend(too_much_memory(args, memory_limit()));
+    warnings.extend(too_much_memory(in_memory(args)));
     warnings.extend(args.nbd.iter().filter_map(|address| address.warning()));
     warnings
 }
@@ -88,12 +88,21 @@ fn names<const N: usize>(given: [(&str, bool); N]) -> Option<String> {
     (!names.is_empty()).then(|| names.join(", "))
 }
 
-fn too_much_memory(args: &Args, limit: Option<u64>) -> Option<String> {
-    let ram = args.exports.iter().map(|export| match export.source {
-        Source::Ram(bytes) => bytes,
-        Source::File(_) | Source::Null(_) => 0,
-    });
-    let wanted = ram.fold(0, u64::saturating_add);
+/// A warning if disks in memory of these sizes exceed the memory that the process can have.
+pub(crate) fn too_much_memory(disks: impl Iterator<Item = u64>) -> Option<String> {
+    beyond(disks, memory_limit())
+}
+
+/// The sizes of the disks in memory.
+fn in_memory(args: &Args) -> impl Iterator<Item = u64> {
+    args.exports.iter().filter_map(|export| match export.source {
+        Source::Ram(bytes) => Some(bytes),
+        Source::File(_) | Source::Null(_) => None,
+    })
+}
+
+fn beyond(disks: impl Iterator<Item = u64>, limit: Option<u64>) -> Option<String> {
+    let wanted = disks.fold(0, u64::saturating_add);
     let limit = limit.filter(|limit| wanted > *limit)?;
     Some(format!(
         "RAM disks can grow to {}, and the memory limit is {}: the system kills this process when it exceeds the limit; \
@@ -229,9 +238,9 @@ mod tests {
     #[test]
     fn c33_disks_that_do_not_fit_into_memory_are_warned_of() {
         let two = args("--export ram=2G,socket=b --export null=100T,socket=c");
-        assert_eq!(too_much_memory(&two, Some(3 << 30)), None);
-        assert_eq!(too_much_memory(&two, None), None);
-        let warning = too_much_memory(&two, Some((3 << 30) - 1)).unwrap();
+        assert_eq!(beyond(in_memory(&two), Some(3 << 30)), None);
+        assert_eq!(beyond(in_memory(&two), None), None);
+        let warning = beyond(in_memory(&two), Some((3 << 30) - 1)).unwrap();
         assert!(warning.contains("3.0 GiB"), "{warning}");
         assert!(memory_limit().is_some_and(|limit| limit > 1 << 20));
     }

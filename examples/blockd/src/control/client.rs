@@ -29,6 +29,7 @@ pub(super) fn run(args: &CtlArgs, out: &mut dyn Write) -> anyhow::Result<()> {
         writeln!(out, "{answer}")?;
         return Ok(());
     }
+    let warning = answer["warning"].as_str().map(str::to_owned);
     match &args.action {
         Action::Stats { .. } => stats::print(&serde_json::from_value(answer)?, out)?,
         Action::List => print_list(&serde_json::from_value(answer)?, out)?,
@@ -45,6 +46,9 @@ pub(super) fn run(args: &CtlArgs, out: &mut dyn Write) -> anyhow::Result<()> {
             writeln!(out, "polling: {}", answer["polling"].as_str().unwrap_or_default())?;
         }
         Action::Add { .. } | Action::LogLevel { .. } => writeln!(out, "done")?,
+    }
+    if let Some(warning) = warning {
+        writeln!(out, "warning: {warning}")?;
     }
     Ok(())
 }

@@ -311,3 +311,36 @@ fn a_reader_of_ctl_that_has_gone_is_no_error() {
         "the command was executed"
     );
 }
+
+/// As at the start, a disk in memory that is larger than the memory is worth a warning.
+#[test]
+fn c33_disks_that_do_not_fit_into_memory_are_warned_of_when_they_come() {
+    let controlled = Controlled::start("ram=1M");
+    let socket = |name: &str| controlled.path(name).display().to_string();
+    let add = |disk: &str, name: &str| {
+        let export = format!("{disk},name={name},socket={}", socket(name));
+        controlled.tell(&json!({"command": "add", "export": export}))
+    };
+    let resize = |size: &str| controlled.tell(&json!({"command": "resize", "name": "first", "size": size}));
+    let warns = |answer: serde_json::Value| {
+        let warning = answer["warning"].as_str().unwrap_or_default();
+        assert!(
+            warning.is_empty() || warning.contains("the memory limit is"),
+            "{warning}"
+        );
+        !warning.is_empty()
+    };
+    assert!(!warns(add("null=1T", "ignored")));
+    assert!(!warns(resize("2M")));
+    assert!(warns(add("ram=1T", "big")));
+    assert!(!warns(add("null=2T", "other")), "it takes no memory");
+    assert!(warns(resize("3M")), "together they do not fit");
+    let text = controlled.ctl_says(&["resize", "first", "4M"]);
+    assert!(
+        text.starts_with("first has 4194304 bytes\nwarning: RAM disks"),
+        "{text}"
+    );
+    controlled.tell(&json!({"command": "remove", "name": "big"}));
+    assert!(!warns(resize("5M")));
+    assert!(controlled.daemon.stop().contains("RAM disks can grow to"));
+}
