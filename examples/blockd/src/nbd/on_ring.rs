@@ -134,12 +134,13 @@ impl RingJob {
             return Ok(Next::Threads);
         };
         let memory = lend(data, from..from + len as usize);
-        let operation = if writes {
-            Operation::write(file, at, memory)
-        } else {
-            Operation::read(file, at, memory)
-        };
-        Ok(Next::Operation(operation, Outcome::Transferred, shared))
+        Ok(match writes {
+            true => {
+                let outcome = Outcome::Written { end: at + len };
+                Next::Operation(Operation::write(file, at, memory), outcome, shared)
+            }
+            false => Next::Operation(Operation::read(file, at, memory), Outcome::Transferred, shared),
+        })
     }
 
     fn submit(self: &Rc<Self>, operation: Operation, outcome: Outcome, shared: Option<SharedWrites>) {
