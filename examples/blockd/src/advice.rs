@@ -1,6 +1,7 @@
 //! Warnings about options that are valid and most likely a mistake, logged before the daemon is ready.
 
 use std::fs;
+use std::path::Path;
 
 use aio_context::{Policy, PollParams, PollPolicy as _};
 
@@ -17,7 +18,7 @@ pub(crate) fn warnings(args: &Args) -> Vec<String> {
         warnings.extend(ignored_by_policy(args));
     }
     warnings.extend(idle_threads(args));
-    warnings.extend(too_much_memory(args, memory_limit()));
+    warnings.extend(too_much_memory(in_memory(args)));
     warnings.extend(args.nbd.iter().filter_map(|address| address.warning()));
     warnings
 }
@@ -87,12 +88,21 @@ fn names<const N: usize>(given: [(&str, bool); N]) -> Option<String> {
     (!names.is_empty()).then(|| names.join(", "))
 }
 
-fn too_much_memory(args: &Args, limit: Option<u64>) -> Option<String> {
-    let ram = args.exports.iter().map(|export| match export.source {
-        Source::Ram(bytes) => bytes,
-        Source::File(_) | Source::Null(_) => 0,
-    });
-    let wanted = ram.fold(0, u64::saturating_add);
+/// A warning if disks in memory of these sizes exceed the memory that the process can have.
+pub(crate) fn too_much_memory(disks: impl Iterator<Item = u64>) -> Option<String> {
+    beyond(disks, memory_limit())
+}
+
+/// The sizes of the disks in memory.
+fn in_memory(args: &Args) -> impl Iterator<Item = u64> {
+    args.exports.iter().filter_map(|export| match export.source {
+        Source::Ram(bytes) => Some(bytes),
+        Source::File(_) | Source::Null(_) => None,
+    })
+}
+
+fn beyond(disks: impl Iterator<Item = u64>, limit: Option<u64>) -> Option<String> {
+    let wanted = disks.fold(0, u64::saturating_add);
     let limit = limit.filter(|limit| wanted > *limit)?;
     Some(format!(
         "RAM disks can grow to {}, and the memory limit is {}: the system kills this process when it exceeds the limit; \
@@ -106,19 +116,40 @@ fn gib(bytes: u64) -> String {
     format!("{:.1} GiB", bytes as f64 / f64::from(1 << 30))
 }
 
-/// The memory that the process can have: that of the machine, or the limit of its control group.
+/// The memory that the process can have: that of the machine, or the limit of its control group or of one above it.
 fn memory_limit() -> Option<u64> {
     let machine = fs::read_to_string("/proc/meminfo").ok().and_then(|text| {
         let line = text.lines().find_map(|line| line.strip_prefix("MemTotal:"))?;
         let kib: u64 = line.trim().strip_suffix(" kB")?.parse().ok()?;
         Some(kib * 1024)
     });
-    let group = fs::read_to_string("/proc/self/cgroup").ok().and_then(|text| {
-        let group = text.lines().find_map(|line| line.strip_prefix("0::"))?;
-        let limit = fs::read_to_string(format!("/sys/fs/cgroup{group}/memory.max")).ok()?;
-        limit.trim().parse().ok()
-    });
+    let groups = fs::read_to_string("/proc/self/cgroup").unwrap_or_default();
+    let group = group_limit(&groups, Path::new("/sys/fs/cgroup"));
     machine.into_iter().chain(group).min()
+}
+
+/// The least limit of control groups and those above them, in version 1 and 2. `groups` is the file `cgroup` of the process, and `root` the
+/// directory where they are mounted.
+fn group_limit(groups: &str, root: &Path) -> Option<u64> {
+    let limits = groups.lines().filter_map(|line| {
+        let (controllers, group) = line.split_once(':')?.1.split_once(':')?;
+        let (hierarchy, file) = match controllers {
+            "" => (root.to_owned(), "memory.max"),
+            _ if controllers.split(',').any(|name| name == "memory") => {
+                (root.join("memory"), "memory.limit_in_bytes")
+            }
+            _ => return None,
+        };
+        let of = |group: &Path| -> Option<u64> {
+            let limit = fs::read_to_string(hierarchy.join(group).join(file)).ok()?;
+            limit.trim().parse().ok()
+        };
+        Path::new(group.strip_prefix('/')?)
+            .ancestors()
+            .filter_map(of)
+            .min()
+    });
+    limits.min()
 }
 
 #[cfg(test)]
@@ -207,11 +238,38 @@ mod tests {
     #[test]
     fn c33_disks_that_do_not_fit_into_memory_are_warned_of() {
         let two = args("--export ram=2G,socket=b --export null=100T,socket=c");
-        assert_eq!(too_much_memory(&two, Some(3 << 30)), None);
-        assert_eq!(too_much_memory(&two, None), None);
-        let warning = too_much_memory(&two, Some((3 << 30) - 1)).unwrap();
+        assert_eq!(beyond(in_memory(&two), Some(3 << 30)), None);
+        assert_eq!(beyond(in_memory(&two), None), None);
+        let warning = beyond(in_memory(&two), Some((3 << 30) - 1)).unwrap();
         assert!(warning.contains("3.0 GiB"), "{warning}");
         assert!(memory_limit().is_some_and(|limit| limit > 1 << 20));
+    }
+
+    #[test]
+    fn c33_the_least_limit_of_memory_on_the_way_to_the_root_counts() {
+        let directory = tempfile::tempdir().unwrap();
+        let write = |file: &str, text: &str| {
+            let path = directory.path().join(file);
+            fs::create_dir_all(path.parent().unwrap()).unwrap();
+            fs::write(path, text).unwrap();
+        };
+        let limit = |groups: &str| group_limit(groups, directory.path());
+        let (two, one) = ("0::/a/b/c\n", "3:cpu:/a\n7:foo,memory:/a/b\n1:name=systemd:/\n");
+        assert_eq!((limit(two), limit(one), limit("")), (None, None, None));
+        write("a/b/c/memory.max", "max\n");
+        assert_eq!(limit(two), None);
+        write("a/memory.max", "3000\n");
+        assert_eq!(limit(two), Some(3000));
+        write("a/b/c/memory.max", "2000\n");
+        write("other/memory.max", "1\n");
+        assert_eq!((limit(two), limit(one)), (Some(2000), None));
+        write("memory/a/memory.limit_in_bytes", "700\n");
+        write("memory/a/b/memory.limit_in_bytes", "9223372036854771712\n");
+        assert_eq!(limit(one), Some(700));
+        assert_eq!(limit(&format!("{one}{two}")), Some(700));
+        // The namespace of a container has its group as the root.
+        write("memory.max", "50\n");
+        assert_eq!((limit("0::/\n"), limit("0::/elsewhere\n")), (Some(50), Some(50)));
     }
 
     #[test]

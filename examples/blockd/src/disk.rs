@@ -30,6 +30,7 @@ use image::Image;
 pub(crate) use image::{BUFFER_ALIGN, FlushStart, Flushing, RingFile, SharedWrites};
 pub(crate) use on_ring::{Clear, Outcome, RingProgress, RingStep};
 use ram::Ram;
+use resize::Cut;
 pub(crate) use slices::Extent;
 pub(crate) use units::{SECTOR, STEP};
 
@@ -57,6 +58,7 @@ pub(crate) struct Disk {
     medium: Medium,
     /// Bytes. Any thread may read it while it changes.
     size: AtomicU64,
+    cut: Cut,
     access: Access,
 }
 
@@ -86,6 +88,7 @@ impl Disk {
         Ok(Self {
             medium,
             size: AtomicU64::new(bytes / access.block * access.block),
+            cut: Cut::default(),
             access,
         })
     }
@@ -149,7 +152,7 @@ impl Disk {
         if self.access.read_only {
             return Err(DiskError::ReadOnly);
         }
-        self.check(at, len)
+        self.check(at, len).inspect_err(|_| self.is_outside())
     }
 
     /// Reads from byte `at` into `into`.
@@ -183,9 +186,14 @@ impl Disk {
     /// [`DiskError`]; a part can have been written, never outside the range.
     pub(crate) fn write(&self, at: u64, from: Bytes<'_>) -> Result<(), DiskError> {
         self.check_write(at, from.len())?;
+        let end = at + from.len();
         match &self.medium {
             Medium::Ram(ram) => ram.write(at, from),
-            Medium::File(image) => image.write(at, from),
+            Medium::File(image) => {
+                let written = image.write(at, from);
+                self.has_written(end);
+                written
+            }
             Medium::Null => Ok(()),
         }
     }
@@ -222,7 +230,11 @@ impl Disk {
         self.check_write(at, len)?;
         let unmap = unmap && self.access.discard;
         match &self.medium {
-            Medium::File(image) => Ok(image.write_zeroes(at, len, unmap)?),
+            Medium::File(image) => {
+                let cleared = image.write_zeroes(at, len, unmap);
+                self.has_written(at + len);
+                Ok(cleared?)
+            }
             Medium::Ram(ram) => Ok(ram.write_zeroes(at, len, unmap)?),
             Medium::Null => Ok(Cleared::nothing(len)),
         }

@@ -4,6 +4,7 @@
 //! [background](Background), and the first loop continues with the result.
 
 mod checks;
+mod memory;
 
 use std::cell::{Cell, RefCell};
 use std::rc::{Rc, Weak};

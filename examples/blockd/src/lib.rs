@@ -106,6 +106,7 @@ mod socket;
 mod stats;
 mod stopper;
 mod vring;
+mod written_file;
 
 pub use cli::{Args, Command};
 pub use control::{CtlArgs, ctl};

@@ -21,7 +21,7 @@ use tracing_subscriber::{EnvFilter, reload};
 const MAX_WAITING: usize = 4096;
 /// Longer lines are truncated.
 const MAX_LINE_BYTES: usize = 4096;
-/// How long [`Log`] waits for the writer when it is dropped.
+/// The longest wait of [`Log`] for the writer.
 const MAX_FLUSH: Duration = Duration::from_secs(1);
 /// Each level that BLOCKD_LOG may name.
 const LEVELS: [&str; 6] = ["off", "error", "warn", "info", "debug", "trace"];
@@ -124,6 +124,11 @@ impl Log {
         self.level.clone()
     }
 
+    /// Waits, for at most a second, until all lines are written.
+    pub fn flush(&self) {
+        self.queue.wait_until_written(MAX_FLUSH);
+    }
+
     /// Writes a line that the filter does not apply to.
     pub fn report(&self, level: &str, text: &dyn fmt::Display) {
         self.queue.push(message(self.format, level, text));
@@ -132,7 +137,7 @@ impl Log {
 
 impl Drop for Log {
     fn drop(&mut self) {
-        self.queue.wait_until_written(MAX_FLUSH);
+        self.flush();
     }
 }
 

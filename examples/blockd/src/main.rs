@@ -60,6 +60,8 @@ fn run(args: &Args, log: &Log, sockets: anyhow::Result<PassedSockets>) -> anyhow
     };
     let _pid_file = args.pidfile.as_deref().map(PidFile::create).transpose()?;
     let server = Server::in_process(args, &process)?;
+    // The warnings come first, also where both go to one file.
+    log.flush();
     if !write_ready(&signalled).context("cannot write the line \"ready\" to standard output")? {
         return Ok(());
     }
@@ -80,11 +82,42 @@ fn run(args: &Args, log: &Log, sockets: anyhow::Result<PassedSockets>) -> anyhow
     ended.and(finished).context("an event loop has failed")
 }
 
+/// Standard output.
+#[derive(Default)]
+struct Output {
+    /// Its reader has gone.
+    is_closed: bool,
+}
+
+impl Output {
+    fn check<T>(&mut self, result: io::Result<T>) -> io::Result<T> {
+        self.is_closed |= matches!(&result, Err(error) if error.kind() == io::ErrorKind::BrokenPipe);
+        result
+    }
+}
+
+impl Write for Output {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let written = io::stdout().write(bytes);
+        self.check(written)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        let flushed = io::stdout().flush();
+        self.check(flushed)
+    }
+}
+
 /// Controls another daemon.
 fn control(args: &CtlArgs) -> ExitCode {
-    let Err(error) = blockd::ctl(args, &mut io::stdout()) else {
+    let mut out = Output::default();
+    let Err(error) = blockd::ctl(args, &mut out) else {
         return ExitCode::SUCCESS;
     };
+    // A reader that closes the pipe, as `head` does, needs no more of it.
+    if out.is_closed {
+        return ExitCode::SUCCESS;
+    }
     // Without standard error the status has to do.
     let _ = writeln!(io::stderr(), "blockd: {error:#}");
     ExitCode::FAILURE

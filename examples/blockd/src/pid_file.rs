@@ -1,11 +1,16 @@
 //! [`PidFile`]: the number of the process in a file, for tools that want it there.
 
-use std::fs::{File, OpenOptions, TryLockError};
-use std::io::Write;
-use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
+use std::fs::{File, TryLockError};
+use std::io::{Seek, Write};
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, bail};
+
+use crate::written_file;
+
+/// The most bytes of such a file: other programs put spaces around the number.
+const MOST_BYTES: usize = 32;
 
 /// A file with the number of this process. It is locked for as long as the process runs, and removed when this value is dropped.
 #[derive(Debug)]
@@ -19,21 +24,11 @@ impl PidFile {
     /// Writes the file. One that another process has left behind is overwritten.
     ///
     /// # Errors
-    /// If a running process has locked it, or it cannot be written; with the remedy.
+    /// If a running process has locked it, it contains something else than the number of a process, or it cannot be written; with the
+    /// remedy. A file that contains something else stays as it is.
     pub fn create(path: &Path) -> anyhow::Result<Self> {
-        let what = || {
-            format!(
-                "cannot write the number of the process to {}; name another file",
-                path.display()
-            )
-        };
-        let mut file = OpenOptions::new()
-            .write(true)
-            .create(true)
-            .truncate(false)
-            .mode(0o644)
-            .open(path)
-            .with_context(what)?;
+        let what = || format!("cannot write the number of the process to {}", path.display());
+        let mut file = written_file::open(path, is_number).with_context(what)?;
         match file.try_lock() {
             Ok(()) => {}
             Err(TryLockError::WouldBlock) => {
@@ -44,13 +39,19 @@ impl PidFile {
             }
             Err(TryLockError::Error(error)) => return Err(anyhow::Error::new(error).context(what())),
         }
-        file.set_len(0).with_context(what)?;
+        file.set_len(0).and_then(|()| file.rewind()).with_context(what)?;
         writeln!(file, "{}", std::process::id()).with_context(what)?;
         Ok(Self {
             file,
             path: path.to_owned(),
         })
     }
+}
+
+/// Whether these are the contents of a file with the number of a process.
+fn is_number(contents: &[u8]) -> bool {
+    let text = contents.trim_ascii();
+    contents.len() <= MOST_BYTES && !text.is_empty() && text.iter().all(u8::is_ascii_digit)
 }
 
 impl Drop for PidFile {
@@ -74,7 +75,7 @@ mod tests {
     fn c34_a_file_with_the_number_is_locked_and_removed() {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("pid");
-        std::fs::write(&path, "123456789 of a former process\n").unwrap();
+        std::fs::write(&path, "  123456789\n").unwrap();
         let file = PidFile::create(&path).unwrap();
         let text = std::fs::read_to_string(&path).unwrap();
         assert_eq!(text, format!("{}\n", std::process::id()));
@@ -89,6 +90,23 @@ mod tests {
         drop(file);
         assert!(path.exists());
         let error = PidFile::create(&directory.path().join("no/pid")).unwrap_err();
-        assert!(error.to_string().contains("name another file"), "{error}");
+        assert!(error.to_string().contains("cannot write the number"), "{error}");
+    }
+
+    #[test]
+    fn c34_a_file_with_other_contents_stays() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("disk.raw");
+        for contents in [
+            "0".repeat(512),
+            "123456789 of a process\n".to_owned(),
+            "\0".repeat(4096),
+            "\n".to_owned(),
+        ] {
+            std::fs::write(&path, &contents).unwrap();
+            let error = format!("{:#}", PidFile::create(&path).unwrap_err());
+            assert!(error.contains("has other contents; name another path"), "{error}");
+            assert_eq!(std::fs::read_to_string(&path).unwrap(), contents);
+        }
     }
 }

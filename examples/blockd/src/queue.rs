@@ -21,7 +21,7 @@
 //! |---|---|---|---|
 //! | SET_VRING_NUM | | size | continues with it |
 //! | SET_VRING_ADDR | | addresses | continues there |
-//! | SET_VRING_BASE | | position | continues at it |
+//! | SET_VRING_BASE | | position | continues: see Starting |
 //! | SET_VRING_KICK | starts | kick descriptor | continues with it |
 //! | SET_VRING_CALL | | call descriptor | the driver is called: an earlier call may have gone to the former descriptor |
 //! | SET_VRING_ERR | | error descriptor | |
@@ -40,7 +40,7 @@
 //! other messages continues where it stopped.
 //!
 //! # Starting
-//! The position is the one that the client has set, or the one at which the queue stopped; [`Ring::resume_at`] has the
+//! The position is the used index, whatever the client has set, unless the rings contradict that; [`Ring::resume_at`] has the
 //! details. With in-flight tracking, the region and the used index tell the position, and requests that a former daemon has left are executed
 //! first ([`Start`]). Each start checks the available index, so that pending requests need no kick, and calls the driver once, so that no
 //! completion is missed.
@@ -60,7 +60,7 @@
 //! descriptor, and logs the reason. The other queues and the connection go on. The protocol has no message for this, and says nothing
 //! about the error descriptor but that it is signalled when an error occurs. GET_VRING_BASE returns the position of the first request
 //! that is not complete. SET_VRING_NUM, SET_VRING_ADDR, SET_VRING_BASE, SET_VRING_KICK and SET_VRING_ENABLE 0 set up the queue again; the
-//! messages that concern all queues do not.
+//! messages that concern all queues do not. What made it fail stays outstanding, so a start that finds it unchanged fails again.
 
 use std::cell::{Cell, RefCell};
 use std::fs::File;

@@ -1,11 +1,16 @@
 //! Records the duration of each wait of the loop, to compare polling policies on a real load.
 
 use std::fs::File;
-use std::io::{BufWriter, Write as _};
+use std::io::{BufWriter, Seek as _, Write as _};
 use std::path::Path;
 use std::time::Duration;
 
 use aio_context::{Iteration, PollParams, PollPolicy};
+
+use crate::written_file;
+
+/// The first line of each record.
+const HEADER: &str = "# nanoseconds between two pieces of work, as blockd waited for them\n";
 
 /// A policy that forwards to another one and writes a line for every wait: nanoseconds until the next event, without the
 /// latency of the wake-up. `cargo xtask policies --trace` reads such files.
@@ -18,12 +23,18 @@ pub(crate) struct Recorder<P> {
 }
 
 impl<P: PollPolicy> Recorder<P> {
+    /// Overwrites an earlier record.
+    ///
+    /// # Errors
+    /// If the file cannot be written, or contains something else; it stays as it is then.
     pub(crate) fn new(policy: P, latency: Duration, path: &Path) -> std::io::Result<Self> {
-        let mut file = BufWriter::new(File::create(path)?);
-        writeln!(
-            file,
-            "# nanoseconds between two pieces of work, as blockd waited for them"
-        )?;
+        let mut file = written_file::open(path, |beginning| beginning.starts_with(HEADER.as_bytes()))?;
+        if file.metadata()?.is_file() {
+            file.set_len(0)?;
+            file.rewind()?;
+        }
+        let mut file = BufWriter::new(file);
+        file.write_all(HEADER.as_bytes())?;
         Ok(Self {
             policy,
             latency,
@@ -103,5 +114,31 @@ mod tests {
         let text = std::fs::read_to_string(&path).unwrap();
         let lines: Vec<&str> = text.lines().skip(1).collect();
         assert_eq!(lines, ["3000", "30000"]);
+        // Another record takes its place.
+        let policy = Policy::by_name("always", params).unwrap();
+        drop(Recorder::new(policy, Duration::ZERO, &path).unwrap());
+        assert_eq!(std::fs::read_to_string(&path).unwrap(), HEADER);
+    }
+
+    #[test]
+    fn c34_a_file_that_is_no_record_stays() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("disk.raw");
+        for contents in [
+            "\0".repeat(4096),
+            "# a program\n".to_owned(),
+            "100\n200\n".to_owned(),
+        ] {
+            std::fs::write(&path, &contents).unwrap();
+            let policy = Policy::by_name("always", PollParams::up_to(Duration::from_micros(10))).unwrap();
+            let error = Recorder::new(policy, Duration::ZERO, &path).unwrap_err();
+            assert!(
+                error
+                    .to_string()
+                    .contains("has other contents; name another path"),
+                "{error}"
+            );
+            assert_eq!(std::fs::read_to_string(&path).unwrap(), contents);
+        }
     }
 }

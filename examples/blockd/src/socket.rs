@@ -20,6 +20,7 @@ use anyhow::{Context as _, bail};
 use rustix::fs::{AtFlags, CWD, Gid, Mode};
 use rustix::io::Errno;
 use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType};
+use rustix::process::Pid;
 
 /// The time between two attempts to get a lock that another process holds.
 const LOCK_AGAIN: Duration = Duration::from_millis(10);
@@ -169,6 +170,9 @@ fn bind(path: &Path, permissions: Permissions) -> anyhow::Result<OwnedFd> {
                 "a socket's path has at most 107 bytes; name a shorter one, or change to its directory and name the \
                  last part"
             }
+            Errno::MFILE | Errno::NFILE => {
+                "the limit of open files is reached; raise it (ulimit -n, or LimitNOFILE of a service)"
+            }
             Errno::ADDRINUSE => "another process has just created it; name another path",
             _ => "name another path",
         };
@@ -242,33 +246,44 @@ fn remove_stale(path: &Path) -> anyhow::Result<()> {
     if !about.file_type().is_socket() {
         bail!("{} exists and is not a socket; name another path", path.display());
     }
-    if is_listened_at(path)? {
-        bail!(
+    match listener_at(path)? {
+        None => {}
+        Some(Some(own)) if own == rustix::process::getpid() => {
+            bail!(
+                "this daemon listens at {} already, for another option or export; name another path",
+                path.display()
+            )
+        }
+        Some(Some(other)) => bail!(
+            "another process listens at {} already; stop the process {other}, or name another path",
+            path.display()
+        ),
+        Some(None) => bail!(
             "another process listens at {} already; stop that process, or name another path",
             path.display()
-        );
+        ),
     }
     std::fs::remove_file(path).with_context(|| format!("cannot remove the stale socket {}", path.display()))
 }
 
-/// Whether a process listens at `path`. Does not wait until it accepts.
+/// The process that listens at `path`, if there is one and the system tells it. Does not wait until it accepts.
 ///
 /// The kernel closes the sockets of a killed process that used an io_uring some time after its end. Until then they take connections.
-fn is_listened_at(path: &Path) -> anyhow::Result<bool> {
+fn listener_at(path: &Path) -> anyhow::Result<Option<Option<Pid>>> {
     for _ in 0..CLOSE_TRIES {
         match probe(path)? {
-            Probe::Free => return Ok(false),
-            Probe::Taken => return Ok(true),
+            Probe::Free => return Ok(None),
+            Probe::Taken(by) => return Ok(Some(by)),
             Probe::Ended => std::thread::sleep(CLOSE_AGAIN),
         }
     }
-    Ok(true)
+    Ok(Some(None))
 }
 
 /// What a connection to a socket tells about its listener.
 enum Probe {
     Free,
-    Taken,
+    Taken(Option<Pid>),
     /// The process that made it has ended. It may have passed the listener on.
     Ended,
 }
@@ -286,10 +301,14 @@ fn probe(path: &Path) -> anyhow::Result<Probe> {
                     .with_context(what)?
                     .pid;
                 let has_ended = rustix::process::test_kill_process(made_by) == Err(Errno::SRCH);
-                return Ok(if has_ended { Probe::Ended } else { Probe::Taken });
+                return Ok(if has_ended {
+                    Probe::Ended
+                } else {
+                    Probe::Taken(Some(made_by))
+                });
             }
             // The backlog is full.
-            Err(Errno::AGAIN) => return Ok(Probe::Taken),
+            Err(Errno::AGAIN) => return Ok(Probe::Taken(None)),
             Err(Errno::CONNREFUSED | Errno::NOENT) => return Ok(Probe::Free),
             Err(Errno::INTR) => {}
             // For example a datagram socket, or one of another user.

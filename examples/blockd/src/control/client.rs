@@ -29,6 +29,7 @@ pub(super) fn run(args: &CtlArgs, out: &mut dyn Write) -> anyhow::Result<()> {
         writeln!(out, "{answer}")?;
         return Ok(());
     }
+    let warning = answer["warning"].as_str().map(str::to_owned);
     match &args.action {
         Action::Stats { .. } => stats::print(&serde_json::from_value(answer)?, out)?,
         Action::List => print_list(&serde_json::from_value(answer)?, out)?,
@@ -36,7 +37,8 @@ pub(super) fn run(args: &CtlArgs, out: &mut dyn Write) -> anyhow::Result<()> {
             Some(0) | None => writeln!(out, "{name} is removed")?,
             Some(count) => writeln!(
                 out,
-                "{name} is removed; its image had not completed {count} requests in time, which the driver regards as outstanding"
+                "{name} is removed; {count} requests were not completed in time, or their replies not read by NBD clients; the driver of a guest \
+                 regards its own as outstanding"
             )?,
         },
         Action::Resize { name, .. } => writeln!(out, "{name} has {} bytes", answer["size"])?,
@@ -44,6 +46,9 @@ pub(super) fn run(args: &CtlArgs, out: &mut dyn Write) -> anyhow::Result<()> {
             writeln!(out, "polling: {}", answer["polling"].as_str().unwrap_or_default())?;
         }
         Action::Add { .. } | Action::LogLevel { .. } => writeln!(out, "done")?,
+    }
+    if let Some(warning) = warning {
+        writeln!(out, "warning: {warning}")?;
     }
     Ok(())
 }

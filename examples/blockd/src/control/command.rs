@@ -1,5 +1,7 @@
 //! The commands of the control socket, as they are sent: one JSON object per line.
 
+use std::fmt;
+
 use clap::Args;
 use serde::{Deserialize, Serialize};
 
@@ -46,6 +48,13 @@ pub(crate) enum Command {
         /// As BLOCKD_LOG takes it.
         level: String,
     },
+}
+
+impl fmt::Display for Command {
+    /// As it is sent, with control characters escaped.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&serde_json::to_string(self).map_err(|_| fmt::Error)?)
+    }
 }
 
 /// The polling parameters that are to change, those of the command line: as `blockd ctl` takes them, and as they are sent. The daemon

@@ -67,7 +67,13 @@ impl Lines {
                 });
             }
             Command::Add { export } => match export.parse::<Export>() {
-                Ok(export) => exports.add(export, Box::new(|cx, added| done(cx, added.map(|()| json!({}))))),
+                Ok(export) => {
+                    let (name, exports) = (export.log_name(), exports.clone());
+                    let answer = move |()| with_warning(&exports, &name, json!({}));
+                    self.0
+                        .exports
+                        .add(export, Box::new(|cx, added| done(cx, added.map(answer))));
+                }
                 Err(error) => done(cx, Err(anyhow!(error))),
             },
             Command::Remove { name } => exports.remove(
@@ -79,12 +85,11 @@ impl Lines {
                     );
                 }),
             ),
-            Command::Resize { name, size, shrink } => exports.resize(
-                &name,
-                &size,
-                shrink,
-                Box::new(|cx, resized| done(cx, resized.map(|size| json!({"size": size})))),
-            ),
+            Command::Resize { name, size, shrink } => exports.resize(&name, &size, shrink, {
+                let (name, exports) = (name.clone(), exports.clone());
+                let answer = move |size| with_warning(&exports, &name, json!({"size": size}));
+                Box::new(|cx, resized| done(cx, resized.map(answer)))
+            }),
             Command::SetPoll { name, poll } => self.set_poll(cx, &name, poll, done),
             Command::LogLevel { level } => done(cx, self.set_log_level(&level)),
         }
@@ -127,7 +132,7 @@ fn within(cx: &Context, limit: Duration, what: String, done: Done) -> Done {
     let late = done.clone();
     let timer = cx.timer(ClockId::Monotonic, move |cx, _| {
         if let Some(done) = late.take() {
-            tracing::warn!("{what} has no result within {limit:?}");
+            tracing::warn!("the command {what} has no result within {limit:?}");
             done(cx, Err(anyhow!(NO_RESULT)));
         }
     });
@@ -138,6 +143,15 @@ fn within(cx: &Context, limit: Duration, what: String, done: Done) -> Done {
             done(cx, result);
         }
     })
+}
+
+/// Adds a warning to the answer, and logs it, if the disk of this export and others can take more memory than there is.
+fn with_warning(exports: &Exports, name: &str, mut answer: Value) -> Value {
+    if let Some(warning) = exports.memory_warning(name) {
+        tracing::warn!("{warning}");
+        answer["warning"] = warning.into();
+    }
+    answer
 }
 
 /// The JSON form of an answer.
@@ -175,10 +189,10 @@ impl Protocol for Lines {
             };
             reply.send(cx, answer.to_line(), false);
         });
-        match serde_json::from_slice(request) {
+        match serde_json::from_slice::<Command>(request) {
             Ok(command) => {
                 tracing::debug!(?command, "control");
-                let answer = within(cx, RESULT_TIMEOUT, format!("{command:?}"), answer);
+                let answer = within(cx, RESULT_TIMEOUT, command.to_string(), answer);
                 self.execute(cx, command, answer);
             }
             Err(error) => answer(

@@ -67,5 +67,11 @@ pub(crate) enum ResizeError {
     NoRoom(u64),
     /// The system refuses.
     #[error("the system refuses: {0}")]
-    System(#[from] io::Error),
+    System(io::Error),
+}
+
+impl From<io::Error> for ResizeError {
+    fn from(error: io::Error) -> Self {
+        Self::System(error)
+    }
 }

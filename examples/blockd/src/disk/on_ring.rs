@@ -48,12 +48,14 @@ pub(crate) struct RingProgress {
 /// What the result of an operation means.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Outcome {
-    /// It is a number of bytes.
+    /// It is a number of bytes that were read.
     Transferred,
+    /// It is a number of bytes that were written, of those up to this position.
+    Written { end: u64 },
     /// It is the size of the file, which must reach this position for a hole.
     Size { end: u64 },
-    /// So many bytes are cleared, or the system refuses this means.
-    Zeroed(u64),
+    /// So many bytes are cleared, up to this position, or the system refuses this means.
+    Zeroed { bytes: u64, end: u64 },
     /// So many bytes are discarded, or discards have no effect.
     Discarded(u64),
 }
@@ -122,27 +124,35 @@ impl Disk {
         outcome: Outcome,
         result: io::Result<usize>,
     ) -> io::Result<()> {
+        let is_executed =
+            !matches!(&result, Err(error) if Errno::from_io_error(error) == Some(Errno::CANCELED));
+        if let Outcome::Written { end } | Outcome::Zeroed { end, .. } = outcome
+            && is_executed
+        {
+            self.has_written_on_ring(end)?;
+        }
         match (outcome, result) {
-            (Outcome::Transferred, Ok(0)) => {
+            (Outcome::Transferred | Outcome::Written { .. }, Ok(0)) => {
                 return Err(io::Error::new(
                     io::ErrorKind::UnexpectedEof,
                     "it has become shorter than it was when it was opened",
                 ));
             }
-            (Outcome::Transferred, Ok(count)) => progress.done += count as u64,
-            (Outcome::Transferred, Err(error)) if error.kind() == io::ErrorKind::Interrupted => {}
+            (Outcome::Transferred | Outcome::Written { .. }, Ok(count)) => progress.done += count as u64,
+            (Outcome::Transferred | Outcome::Written { .. }, Err(error))
+                if error.kind() == io::ErrorKind::Interrupted => {}
             // It was not executed, and by no other means it would be.
             (_, Err(error)) if Errno::from_io_error(&error) == Some(Errno::CANCELED) => return Err(error),
-            (Outcome::Transferred, Err(error)) => return Err(error),
+            (Outcome::Transferred | Outcome::Written { .. }, Err(error)) => return Err(error),
             (Outcome::Size { end }, Ok(size)) if size as u64 >= end => progress.means = Means::Hole,
             (Outcome::Size { .. }, _) => progress.means = Means::ZeroRange,
-            (Outcome::Zeroed(bytes), Ok(_)) => {
+            (Outcome::Zeroed { bytes, .. }, Ok(_)) => {
                 progress.done += bytes;
                 if progress.means == Means::Hole {
                     progress.means = Means::Size;
                 }
             }
-            (Outcome::Zeroed(_), Err(_)) => {
+            (Outcome::Zeroed { .. }, Err(_)) => {
                 progress.means = match progress.means {
                     Means::Size | Means::Hole => Means::ZeroRange,
                     Means::ZeroRange | Means::Write => Means::Write,
@@ -185,16 +195,18 @@ impl Image {
                 let end = stretch.from + stretch.len;
                 RingStep::Operation(Operation::size(self.file()), Outcome::Size { end })
             }
-            (Some(stretch), Means::Hole) => {
-                self.allocate(at, Allocation::PunchHole, stretch, Outcome::Zeroed)
-            }
+            (Some(stretch), Means::Hole) => self.zero(at, Allocation::PunchHole, stretch),
             (Some(stretch), Means::ZeroRange) if self.zeroes_quickly() => {
-                self.allocate(at, Allocation::ZeroRange, stretch, Outcome::Zeroed)
+                self.zero(at, Allocation::ZeroRange, stretch)
             }
             _ if self.is_direct() => RingStep::Threads,
             _ => {
                 let zeroes = vec![0; step.write_len(true) as usize];
-                RingStep::Operation(Operation::write(self.file(), at, zeroes), Outcome::Transferred)
+                let end = at + zeroes.len() as u64;
+                RingStep::Operation(
+                    Operation::write(self.file(), at, zeroes),
+                    Outcome::Written { end },
+                )
             }
         }
     }
@@ -206,6 +218,11 @@ impl Image {
         } else {
             step.long()
         }
+    }
+
+    fn zero(&self, at: u64, how: Allocation, stretch: Stretch) -> RingStep {
+        let end = stretch.from + stretch.len;
+        self.allocate(at, how, stretch, |bytes| Outcome::Zeroed { bytes, end })
     }
 
     fn allocate(

@@ -52,16 +52,26 @@ impl Ram {
             return Err(no_room);
         }
         if to > from {
+            // A request that was in flight when it shrank can have written there.
+            self.clear(from, to)?;
             return Ok(make_accessible(&self.map, to)?);
         }
+        self.clear(to, from)
+    }
+
+    /// Releases the pages from byte `from` to byte `to`, and zeroes what `from` leaves of its page, which is accessible.
+    fn clear(&self, from: usize, to: usize) -> Result<(), ResizeError> {
         let page = page_size() as usize;
-        let (whole, end) = (to.next_multiple_of(page), from.next_multiple_of(page).min(room));
+        let (whole, end) = (
+            from.next_multiple_of(page),
+            to.next_multiple_of(page).min(self.map.size()),
+        );
         if whole < end {
             release_pages(&self.map, whole, end - whole)?;
         }
         let part = self
             .map
-            .get_slice(to, whole.min(from) - to)
+            .get_slice(from, whole.min(to) - from)
             .map_err(io::Error::other)?;
         part.copy_from(&vec![0_u8; part.len()]);
         Ok(())

@@ -1,14 +1,89 @@
 //! Changes of a disk's size while it is served.
 //!
 //! The size changes after the storage has grown, and before it shrinks. So a request that is checked against either size finds
-//! its bytes, and a request that is executed meanwhile fails at worst as it does on a truncated image.
+//! its bytes, and a read that is executed meanwhile fails at worst as it does on a truncated image.
+//!
+//! A write that was checked before the disk shrank, and is executed after that, extends the image again. So each write checks its end
+//! again once it is over, and one that ends beyond the disk has the image [cut](Cut) again. If the file was truncated before the write, then
+//! the size had changed before it as well, because the kernel executes the two one after the other.
 
-use std::sync::atomic::Ordering;
+use std::io;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use rustix::io::Errno;
 
 use super::error::ResizeError;
+use super::image::Image;
 use super::{Disk, Medium};
 
+/// The length of an image after its disk has changed its size.
+#[derive(Debug, Default)]
+pub(super) struct Cut {
+    /// What the last change has left. Locked while the size changes.
+    len: Mutex<u64>,
+    /// A write on a ring has ended beyond the disk. The thread that executes it anew cuts the image.
+    is_due: AtomicBool,
+}
+
+impl Cut {
+    fn lock(&self) -> MutexGuard<'_, u64> {
+        self.len.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// A write on a ring has ended beyond the disk, which has shrunk since the write began.
+#[derive(Debug, thiserror::Error)]
+#[error("the disk has shrunk while it was written")]
+struct Shrunk;
+
 impl Disk {
+    /// A write up to `end` is over.
+    #[inline]
+    pub(super) fn has_written(&self, end: u64) {
+        if end > self.size() {
+            self.cut_again();
+        }
+    }
+
+    /// As [`has_written`](Self::has_written), for a write on a ring, whose loop must not wait for the image.
+    ///
+    /// # Errors
+    /// If the disk has shrunk meanwhile. [`has_shrunk`](Self::has_shrunk) knows the error, and a thread has to execute the write anew.
+    pub(super) fn has_written_on_ring(&self, end: u64) -> io::Result<()> {
+        if end <= self.size() {
+            return Ok(());
+        }
+        self.cut.is_due.store(true, Ordering::Relaxed);
+        Err(io::Error::other(Shrunk))
+    }
+
+    /// Whether this error tells that the disk has shrunk during a write on a ring.
+    pub(crate) fn has_shrunk(error: &io::Error) -> bool {
+        error.get_ref().is_some_and(|inner| inner.is::<Shrunk>())
+    }
+
+    /// A write is not on the disk. If that is because the disk has shrunk while a ring executed the write, the image is cut.
+    #[cold]
+    pub(super) fn is_outside(&self) {
+        if self.cut.is_due.swap(false, Ordering::Relaxed) {
+            self.cut_again();
+        }
+    }
+
+    #[cold]
+    fn cut_again(&self) {
+        let Medium::File(image) = &self.medium else { return };
+        let len = self.cut.lock();
+        let cut = match image.len() {
+            Ok(now) if now > *len && !image.is_device() => image.set_len(*len),
+            other => other.map(drop),
+        };
+        if let Err(error) = cut {
+            tracing::warn!(%error, len = *len, "a write has extended an image that was made shorter meanwhile, and it cannot be cut again");
+        }
+    }
+
     /// Adopts the size that the image has by now. Returns whether it has changed. Can wait for a file server.
     ///
     /// # Errors
@@ -17,10 +92,12 @@ impl Disk {
         let Medium::File(image) = &self.medium else {
             return Err(ResizeError::NoImage);
         };
+        let mut len = self.cut.lock();
         let bytes = image.len()?;
         if bytes < self.block() {
             return Err(ResizeError::NoSize(bytes, self.block()));
         }
+        *len = bytes;
         let size = bytes / self.block() * self.block();
         Ok(self.size.swap(size, Ordering::Relaxed) != size)
     }
@@ -33,6 +110,7 @@ impl Disk {
         if to == 0 || !to.is_multiple_of(self.block()) {
             return Err(ResizeError::NoSize(to, self.block()));
         }
+        let mut len = self.cut.lock();
         let from = match &self.medium {
             // It may have grown by itself, and is truncated only on demand.
             Medium::File(image) => image.len()?,
@@ -53,25 +131,41 @@ impl Disk {
             self.size.store(to, Ordering::Relaxed);
         }
         let resized = match &self.medium {
-            Medium::File(image) if from != to => image.set_len(to).map_err(ResizeError::from),
+            Medium::File(image) if from != to => set_len(image, to),
             Medium::Ram(ram) => ram.resize(from, to),
             Medium::File(_) | Medium::Null => Ok(()),
         };
         match &resized {
-            Ok(()) => self.size.store(to, Ordering::Relaxed),
-            Err(_) if to < from => self
-                .size
-                .store(from / self.block() * self.block(), Ordering::Relaxed),
+            Ok(()) => {
+                *len = to;
+                self.size.store(to, Ordering::Relaxed);
+            }
+            Err(_) if to < from => {
+                *len = from;
+                let size = from / self.block() * self.block();
+                self.size.store(size, Ordering::Relaxed);
+            }
             Err(_) => {}
         }
         resized
     }
 }
 
+/// Extends or truncates an image file. No file has more bytes than an `off_t` counts.
+fn set_len(image: &Image, to: u64) -> Result<(), ResizeError> {
+    if i64::try_from(to).is_err() {
+        return Err(io::Error::from(Errno::FBIG).into());
+    }
+    Ok(image.set_len(to)?)
+}
+
 #[cfg(test)]
 mod tests {
-    use super::super::{Access, Source};
+    use super::super::on_ring::Outcome;
+    use super::super::{Access, RingProgress, Source};
     use super::*;
+    use std::os::unix::fs::FileExt;
+
     use crate::buffers::{Buffer, Bytes};
     use crate::memory::tests::simple;
 
@@ -128,6 +222,78 @@ mod tests {
             for at in [MIB + 512, MIB + 4096, 3 * MIB] {
                 assert_eq!(sector(&disk, at, None), [0; 512], "{source:?} at {at}");
             }
+        }
+    }
+
+    /// A write that was checked before the disk shrank, and executed after that.
+    #[test]
+    fn c14_a_write_in_flight_leaves_nothing_behind_the_new_end() {
+        let (image, file) = image(2 * MIB);
+        let disk = disk(&file);
+        let len = || image.as_file().metadata().unwrap().len();
+        let at = 2 * MIB - 512;
+        disk.check_write(at, 512).unwrap();
+        disk.resize(MIB, true).unwrap();
+        // By a thread.
+        image.as_file().write_all_at(&[7; 512], at).unwrap();
+        disk.has_written(at + 512);
+        assert_eq!((len(), disk.size()), (MIB, MIB));
+        // By a ring: its loop leaves it to a thread, which finds it outside the disk.
+        for outcome in [
+            Outcome::Written { end: at + 512 },
+            Outcome::Zeroed {
+                bytes: 512,
+                end: at + 512,
+            },
+        ] {
+            image.as_file().write_all_at(&[7; 512], at).unwrap();
+            let error = disk
+                .accept(&mut RingProgress::default(), outcome, Ok(512))
+                .unwrap_err();
+            assert!(Disk::has_shrunk(&error) && len() == 2 * MIB, "{outcome:?}");
+            disk.check_write(at, 512).unwrap_err();
+            assert_eq!((len(), disk.size()), (MIB, MIB), "{outcome:?}");
+        }
+        // What lies in the disk is unchanged, and so is an image that another program has extended.
+        let within = Outcome::Written { end: MIB };
+        disk.accept(&mut RingProgress::default(), within, Ok(512))
+            .unwrap();
+        image.as_file().set_len(3 * MIB).unwrap();
+        disk.check_write(at, 512).unwrap_err();
+        sector(&disk, MIB - 512, Some(7));
+        assert_eq!(len(), 3 * MIB);
+        disk.resize(MIB, true).unwrap();
+        disk.resize(2 * MIB, false).unwrap();
+        assert_eq!(sector(&disk, at, None), [0; 512]);
+    }
+
+    #[test]
+    fn c14_memory_that_was_written_after_it_was_cut_off_is_zero_when_it_comes_back() {
+        let disk = disk(&Source::Ram(MIB));
+        let Medium::Ram(ram) = &disk.medium else {
+            unreachable!("it was made that way");
+        };
+        for end in [MIB / 2, MIB / 2 + 512] {
+            disk.resize(end, true).unwrap();
+            for at in [end, MIB - 512] {
+                ram.write_from(at, &[7; 512]).unwrap();
+            }
+            disk.resize(MIB, false).unwrap();
+            for at in [end, MIB - 512] {
+                assert_eq!(sector(&disk, at, None), [0; 512], "{at} of {end}");
+            }
+        }
+    }
+
+    #[test]
+    fn c14_a_size_that_no_file_has_is_refused_by_the_systems_word() {
+        let (_image, file) = image(MIB);
+        let disk = disk(&file);
+        for size in [1 << 62, 1 << 63, u64::MAX / 512 * 512] {
+            let error = disk.resize(size, false).unwrap_err();
+            let text = format!("{:#}", anyhow::Error::new(error));
+            assert_eq!(text, "the system refuses: File too large (os error 27)", "{size}");
+            assert_eq!(disk.size(), MIB);
         }
     }
 

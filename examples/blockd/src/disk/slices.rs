@@ -51,7 +51,12 @@ impl Disk {
         self.check_write(at, from.len() as u64)?;
         match &self.medium {
             Medium::Ram(ram) => ram.write_from(at, from),
-            Medium::File(image) => image.write_from(at, from),
+            Medium::File(image) => {
+                let end = at + from.len() as u64;
+                let written = image.write_from(at, from);
+                self.has_written(end);
+                written
+            }
             Medium::Null => Ok(()),
         }
     }

@@ -192,6 +192,7 @@ fn a_full_file_system_is_an_error() {
     let disk = Disk {
         medium: Medium::File(Image::new(file.unwrap(), full).unwrap()),
         size: AtomicU64::new(1 << 20),
+        cut: Cut::default(),
         access: Access::new(false),
     };
     let client = Client::new(&[300_000, 512 - 300_000 % 512]);

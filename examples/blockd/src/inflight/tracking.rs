@@ -50,15 +50,14 @@ struct Marked {
 
 impl Tracking {
     /// Reads what a former daemon has left in a region, and brings the region up to date. Returns the next entry of the available ring, too.
-    /// `base` counts only if the region was never used, so that the former daemon may have tracked nothing, or the used index is impossible.
+    /// `base` counts only if nothing is marked and the used index is impossible ([`Ring::resume_at`]).
     ///
     /// # Errors
     /// [`InflightError`] if the region contradicts itself or the ring. It is not changed then.
     pub(super) fn recover(region: Region, ring: &Ring, base: u16) -> Result<(Self, u16), InflightError> {
         let used = ring.used_index();
         let mut all = Vec::new();
-        let was_used = region.check_header()?;
-        if was_used {
+        if region.check_header()? {
             all = marked(&region, ring.size())?;
             if !all.is_empty() {
                 let completed = last_completed(&region, used, ring.size())?;
@@ -74,10 +73,9 @@ impl Tracking {
         }
         all.sort_by_key(|request| request.counter);
         let count = all.len() as u16;
-        let is_possible = ring.available_index().wrapping_sub(used) <= ring.size();
-        let next_available = match count > 0 || (was_used && is_possible) {
-            true => used.wrapping_add(count),
-            false => ring.resume_at(base),
+        let next_available = match count {
+            0 => ring.resume_at(base),
+            _ => used.wrapping_add(count),
         };
         let tracking = Self {
             counter: Cell::new(all.last().map_or(0, |last| last.counter.wrapping_add(1))),

@@ -18,7 +18,7 @@ use crate::disk::{
 use crate::guest_buffers::{lend, lent};
 use crate::request::{Device, is_for_threads};
 use crate::ring_engine::{InFlight, RingEngine};
-use crate::ring_flushes::Flushed;
+use crate::ring_flushes::Flushes;
 
 /// What has become of a request.
 pub(super) enum Ended {
@@ -97,33 +97,6 @@ impl RingJob {
         job.is_starting.set(false);
     }
 
-    /// Does the next step, and those after it that need no operation.
-    fn advance(self: &Rc<Self>) {
-        loop {
-            if self.cancelled.load(Ordering::Relaxed) {
-                return self.end(Ended::Result(Ok(Payload::Nothing)));
-            }
-            match self.next(&self.device.disk) {
-                Ok(Next::Nothing(bytes)) => {
-                    let mut progress = self.progress.get();
-                    progress.done += bytes;
-                    self.progress.set(progress);
-                    continue;
-                }
-                Ok(Next::Operation(operation, outcome, shared)) => self.submit(operation, outcome, shared),
-                Ok(Next::Flush) => {
-                    let job = self.clone();
-                    self.engine
-                        .flush(&self.device, move |flushed| job.accept_flush(flushed));
-                }
-                Ok(Next::Threads) => self.leave(),
-                Ok(Next::Done) => self.end(Ended::Result(Ok(self.payload()))),
-                Err(error) => self.end(Ended::Result(Err(error))),
-            }
-            return;
-        }
-    }
-
     fn next(&self, disk: &Disk) -> Result<Next, DiskError> {
         let (request, progress) = (&self.request, self.progress.get());
         let left = u64::from(request.len) - progress.done;
@@ -161,12 +134,13 @@ impl RingJob {
             return Ok(Next::Threads);
         };
         let memory = lend(data, from..from + len as usize);
-        let operation = if writes {
-            Operation::write(file, at, memory)
-        } else {
-            Operation::read(file, at, memory)
-        };
-        Ok(Next::Operation(operation, Outcome::Transferred, shared))
+        Ok(match writes {
+            true => {
+                let outcome = Outcome::Written { end: at + len };
+                Next::Operation(Operation::write(file, at, memory), outcome, shared)
+            }
+            false => Next::Operation(Operation::read(file, at, memory), Outcome::Transferred, shared),
+        })
     }
 
     fn submit(self: &Rc<Self>, operation: Operation, outcome: Outcome, shared: Option<SharedWrites>) {
@@ -208,32 +182,6 @@ impl RingJob {
         }
     }
 
-    fn accept_flush(self: &Rc<Self>, flushed: Flushed) {
-        match flushed {
-            Flushed::Ended(Ok(())) => {
-                let mut progress = self.progress.get();
-                progress.is_flushed = true;
-                self.progress.set(progress);
-                self.advance();
-            }
-            Flushed::Ended(Err(error)) => self.end(Ended::Result(Err(error))),
-            Flushed::Threads => self.leave(),
-        }
-    }
-
-    /// Passes the request to a thread.
-    fn leave(self: &Rc<Self>) {
-        let mut data = self.data.take();
-        if self.request.kind == Kind::Write {
-            data.drain(..self.from);
-            data.truncate(self.request.len as usize);
-        } else {
-            data = Vec::new();
-        }
-        let request = self.request;
-        self.end(Ended::Threads(Job { request, data }));
-    }
-
     fn payload(&self) -> Payload {
         if self.request.kind != Kind::Read {
             return Payload::Nothing;
@@ -255,6 +203,55 @@ impl RingJob {
             drop(job);
             done(ended);
         });
+    }
+}
+
+impl Flushes for RingJob {
+    fn progress(&self) -> &Cell<RingProgress> {
+        &self.progress
+    }
+
+    /// Also does the steps after it that need no operation.
+    fn advance(self: &Rc<Self>) {
+        loop {
+            if self.cancelled.load(Ordering::Relaxed) {
+                return self.end(Ended::Result(Ok(Payload::Nothing)));
+            }
+            match self.next(&self.device.disk) {
+                Ok(Next::Nothing(bytes)) => {
+                    let mut progress = self.progress.get();
+                    progress.done += bytes;
+                    self.progress.set(progress);
+                    continue;
+                }
+                Ok(Next::Operation(operation, outcome, shared)) => self.submit(operation, outcome, shared),
+                Ok(Next::Flush) => {
+                    let job = self.clone();
+                    self.engine
+                        .flush(&self.device, move |flushed| job.accept_flush(flushed));
+                }
+                Ok(Next::Threads) => self.leave(),
+                Ok(Next::Done) => self.end(Ended::Result(Ok(self.payload()))),
+                Err(error) => self.end(Ended::Result(Err(error))),
+            }
+            return;
+        }
+    }
+
+    fn fail(self: &Rc<Self>, error: DiskError) {
+        self.end(Ended::Result(Err(error)));
+    }
+
+    fn leave(self: &Rc<Self>) {
+        let mut data = self.data.take();
+        if self.request.kind == Kind::Write {
+            data.drain(..self.from);
+            data.truncate(self.request.len as usize);
+        } else {
+            data = Vec::new();
+        }
+        let request = self.request;
+        self.end(Ended::Threads(Job { request, data }));
     }
 }
 

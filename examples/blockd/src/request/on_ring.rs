@@ -14,7 +14,7 @@ use virtio_bindings::virtio_blk::{
 use super::{Device, Done, MalformedRequest, Progress, Request, RequestError, part_of};
 use crate::buffers::Bytes;
 use crate::descriptor_chain::DescriptorChain;
-use crate::disk::{DiskError, Outcome, RingFile, RingProgress, RingStep, STEP, SharedWrites};
+use crate::disk::{Disk, DiskError, Outcome, RingFile, RingProgress, RingStep, STEP, SharedWrites};
 use crate::guest_buffers::{Described, describe};
 use crate::memory::Memory;
 
@@ -137,12 +137,13 @@ impl Device {
         let Some(RingFile { file, shared }) = self.disk.ring_file(writes, at, len, alignment) else {
             return Ok(Some(OnRing::Threads));
         };
-        let operation = if writes {
-            Operation::write(file, at, memory)
-        } else {
-            Operation::read(file, at, memory)
-        };
-        Ok(Some(OnRing::Operation(operation, Outcome::Transferred, shared)))
+        Ok(Some(match writes {
+            true => {
+                let outcome = Outcome::Written { end: at + len };
+                OnRing::Operation(Operation::write(file, at, memory), outcome, shared)
+            }
+            false => OnRing::Operation(Operation::read(file, at, memory), Outcome::Transferred, shared),
+        }))
     }
 }
 
@@ -160,7 +161,8 @@ fn fail(kind: u32, status: Bytes<'_>, error: RequestError) -> Result<Done, Malfo
     })
 }
 
-/// Whether a thread can do what the ring cannot: the system takes no direct transfer of this kind.
+/// Whether a thread can do what the ring cannot: the system takes no direct transfer of this kind, or the disk has shrunk meanwhile.
 pub(crate) fn is_for_threads(device: &Device, error: &io::Error) -> bool {
-    device.disk.is_direct() && error.raw_os_error() == Some(libc::EINVAL)
+    let is_refused = device.disk.is_direct() && error.raw_os_error() == Some(libc::EINVAL);
+    is_refused || Disk::has_shrunk(error)
 }

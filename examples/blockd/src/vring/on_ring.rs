@@ -19,7 +19,7 @@ use crate::memory::Memory;
 use crate::outstanding::Running;
 use crate::request::{Done, MalformedRequest, OnRing, is_for_threads};
 use crate::ring_engine::{InFlight, RingEngine};
-use crate::ring_flushes::Flushed;
+use crate::ring_flushes::Flushes;
 
 /// A request that the ring executes.
 #[derive(Debug)]
@@ -66,7 +66,76 @@ impl RingRequest {
         self.vring.upgrade().filter(|vring| !vring.stopped.get())
     }
 
-    /// Does the next step, and those after it that need no operation.
+    fn submit(
+        self: &Rc<Self>,
+        operation: Operation,
+        outcome: Outcome,
+        shared: Option<SharedWrites>,
+    ) -> Result<(), NotSubmitted> {
+        let request = self.clone();
+        self.engine.submit(operation, move |completed| {
+            let Completed { result, operation } = completed;
+            drop((operation, shared));
+            request.accept(outcome, result);
+        })
+    }
+
+    /// Accepts the result of an operation.
+    fn accept(self: &Rc<Self>, outcome: Outcome, result: io::Result<usize>) {
+        let Some(vring) = self.vring() else { return };
+        let device = &vring.config.device;
+        let mut progress = self.progress.get();
+        match device.disk.accept(&mut progress, outcome, result) {
+            Ok(()) => {
+                self.progress.set(progress);
+                self.advance();
+            }
+            Err(error) => match Errno::from_io_error(&error) {
+                Some(Errno::FAULT) => vring.fail(&VringError::MemoryLost),
+                // The context has lost its ring.
+                Some(Errno::CANCELED) => self.leave_ring(&vring, &error),
+                _ if is_for_threads(device, &error) => self.pass_to_thread(&vring),
+                _ => self.end_with_error(&vring, error.into()),
+            },
+        }
+    }
+
+    fn end_with_error(&self, vring: &Vring, error: DiskError) {
+        let done = vring
+            .config
+            .device
+            .fail_on_ring(&self.memory, &self.chain.borrow(), error);
+        self.end(vring, done);
+    }
+
+    fn end(&self, vring: &Vring, done: Result<Done, MalformedRequest>) {
+        vring.end(self.number, self.taken_at, Ok(done.map(Some)));
+    }
+
+    /// Passes the request to a thread, which begins it anew, because the ring executes nothing any more.
+    #[cold]
+    fn leave_ring(&self, vring: &Vring, why: &dyn fmt::Display) {
+        self.engine.report_loss(why);
+        self.pass_to_thread(vring);
+    }
+
+    fn pass_to_thread(&self, vring: &Vring) {
+        let Some(workers) = &vring.config.workers else {
+            return;
+        };
+        let mut chain = self.chain.take();
+        if let Err(error) = vring.pass_to_thread(self.number, self.taken_at, &mut chain, workers) {
+            vring.fail(&error);
+        }
+    }
+}
+
+impl Flushes for RingRequest {
+    fn progress(&self) -> &Cell<RingProgress> {
+        &self.progress
+    }
+
+    /// Also does the steps after it that need no operation.
     fn advance(self: &Rc<Self>) {
         let Some(vring) = self.vring() else { return };
         let VringConfig {
@@ -101,81 +170,15 @@ impl RingRequest {
         }
     }
 
-    fn submit(
-        self: &Rc<Self>,
-        operation: Operation,
-        outcome: Outcome,
-        shared: Option<SharedWrites>,
-    ) -> Result<(), NotSubmitted> {
-        let request = self.clone();
-        self.engine.submit(operation, move |completed| {
-            let Completed { result, operation } = completed;
-            drop((operation, shared));
-            request.accept(outcome, result);
-        })
-    }
-
-    /// Accepts the result of an operation.
-    fn accept(self: &Rc<Self>, outcome: Outcome, result: io::Result<usize>) {
-        let Some(vring) = self.vring() else { return };
-        let device = &vring.config.device;
-        let mut progress = self.progress.get();
-        match device.disk.accept(&mut progress, outcome, result) {
-            Ok(()) => {
-                self.progress.set(progress);
-                self.advance();
-            }
-            Err(error) => match Errno::from_io_error(&error) {
-                Some(Errno::FAULT) => vring.fail(&VringError::MemoryLost),
-                // The context has lost its ring.
-                Some(Errno::CANCELED) => self.leave_ring(&vring, &error),
-                _ if is_for_threads(device, &error) => self.pass_to_thread(&vring),
-                _ => self.fail(&vring, error.into()),
-            },
+    fn fail(self: &Rc<Self>, error: DiskError) {
+        if let Some(vring) = self.vring() {
+            self.end_with_error(&vring, error);
         }
     }
 
-    /// Accepts the result of a flush.
-    fn accept_flush(self: &Rc<Self>, flushed: Flushed) {
-        let Some(vring) = self.vring() else { return };
-        match flushed {
-            Flushed::Ended(Ok(())) => {
-                let mut progress = self.progress.get();
-                progress.is_flushed = true;
-                self.progress.set(progress);
-                self.advance();
-            }
-            Flushed::Ended(Err(error)) => self.fail(&vring, error),
-            Flushed::Threads => self.pass_to_thread(&vring),
-        }
-    }
-
-    fn fail(&self, vring: &Vring, error: DiskError) {
-        let done = vring
-            .config
-            .device
-            .fail_on_ring(&self.memory, &self.chain.borrow(), error);
-        self.end(vring, done);
-    }
-
-    fn end(&self, vring: &Vring, done: Result<Done, MalformedRequest>) {
-        vring.end(self.number, self.taken_at, Ok(done.map(Some)));
-    }
-
-    /// Passes the request to a thread, which begins it anew, because the ring executes nothing any more.
-    #[cold]
-    fn leave_ring(&self, vring: &Vring, why: &dyn fmt::Display) {
-        self.engine.report_loss(why);
-        self.pass_to_thread(vring);
-    }
-
-    fn pass_to_thread(&self, vring: &Vring) {
-        let Some(workers) = &vring.config.workers else {
-            return;
-        };
-        let mut chain = self.chain.take();
-        if let Err(error) = vring.pass_to_thread(self.number, self.taken_at, &mut chain, workers) {
-            vring.fail(&error);
+    fn leave(self: &Rc<Self>) {
+        if let Some(vring) = self.vring() {
+            self.pass_to_thread(&vring);
         }
     }
 }

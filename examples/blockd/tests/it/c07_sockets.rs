@@ -6,7 +6,7 @@ use std::process::{Child, Command, Stdio};
 use rustix::process::{Pid, Signal, kill_process};
 
 use crate::client::{Client, pattern};
-use crate::process::{blockd, first_line, ready, terminate};
+use crate::process::{blockd, complaint, first_line, ready, terminate};
 
 #[test]
 fn c7_a_daemon_removes_its_own_socket_only() {
@@ -125,4 +125,28 @@ fn c7_the_socket_of_a_killed_daemon_with_a_ring_is_free() {
         daemon.kill().unwrap();
         daemon.wait().unwrap();
     }
+}
+
+/// The error names who has the socket, so that a user does not look for a process that is not there.
+#[test]
+fn c7_the_listener_of_a_socket_is_named() {
+    let directory = tempfile::tempdir().unwrap();
+    let socket = directory.path().join("a.sock").display().to_string();
+    let name = directory.path().file_name().unwrap().display();
+    let beside = format!("{}/../{name}/a.sock", directory.path().display());
+    let export = format!("ram=1M,socket={socket}");
+    let again = format!("ram=1M,socket={beside}");
+    for option in [["--control", &socket], ["--nbd", &socket], ["--export", &again]] {
+        let error = complaint(&[&["--export", &export, "--iothreads", "2"], &option[..]].concat());
+        assert!(error.contains("this daemon listens at"), "{option:?}: {error}");
+        assert_eq!(std::fs::read_dir(directory.path()).unwrap().count(), 0);
+    }
+    let other = ready(&["--export", &export]);
+    let error = complaint(&["--export", &export]);
+    assert!(error.contains("another process listens at"), "{error}");
+    assert!(
+        error.contains(&format!("stop the process {}", other.id())),
+        "{error}"
+    );
+    terminate(other);
 }

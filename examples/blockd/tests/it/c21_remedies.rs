@@ -11,7 +11,7 @@ use vmm_sys_util::eventfd::{EFD_NONBLOCK, EventFd};
 
 use crate::client::eventfd;
 use crate::daemon::Daemon;
-use crate::process::{ready, wait_ready};
+use crate::process::{first_line, ready, terminate, wait_ready};
 use crate::raw::Raw;
 
 #[test]
@@ -118,4 +118,40 @@ fn c21_a_client_that_comes_back_is_no_second_one() {
         raw.disconnect();
     }
     assert_eq!(daemon.stop(), "");
+}
+
+/// Wherever the limit of open files ends the start, another name for a file or a socket is no remedy.
+#[test]
+fn c21_no_limit_of_open_files_is_taken_for_a_wrong_name() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = |name: &str| directory.path().join(name).display().to_string();
+    let exports = ["a", "b", "c"].map(|name| format!("ram=1M,socket={},name={name}", path(name)));
+    let mut explained = 0;
+    for limit in 12..48 {
+        let script = format!("ulimit -n {limit}; exec \"$0\" \"$@\"");
+        let mut child = Command::new("sh")
+            .args([
+                "-c",
+                &script,
+                env!("CARGO_BIN_EXE_blockd"),
+                "--nbd",
+                &path("n.sock"),
+            ])
+            .args(["--control", &path("ctl.sock")])
+            .args(exports.iter().flat_map(|export| ["--export", export]))
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
+        if first_line(&mut child) == "ready\n" {
+            terminate(child);
+            break;
+        }
+        let log = String::from_utf8(child.wait_with_output().unwrap().stderr).unwrap();
+        let error = log.lines().last().unwrap();
+        assert!(error.contains("Too many open files"), "{limit}: {log}");
+        assert!(!error.contains("name another"), "{limit}: {error}");
+        explained += usize::from(error.contains("cannot listen") && error.contains("LimitNOFILE"));
+    }
+    assert!(explained > 0, "no start has failed at a socket");
 }

@@ -1,6 +1,6 @@
 //! C34: the daemon under a service manager, and the rights of its sockets.
 
-use std::io::Read;
+use std::io::{BufRead, BufReader, Read};
 use std::os::fd::OwnedFd;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::os::unix::net::{UnixDatagram, UnixListener};
@@ -225,4 +225,83 @@ fn c34_the_number_of_the_process_is_in_its_file() {
     assert!(error.contains("another process runs"), "{error}");
     terminate(child);
     assert_eq!(std::fs::read_dir(directory.path()).unwrap().count(), 0);
+}
+
+/// An option that names the wrong file costs nothing: the daemon overwrites only what it has written itself.
+#[test]
+fn c34_a_file_that_is_not_the_daemons_stays() {
+    let directory = tempfile::tempdir().unwrap();
+    let image = directory.path().join("disk.raw");
+    let contents = pattern(7, 1 << 20);
+    std::fs::write(&image, &contents).unwrap();
+    let export = format!("ram=1M,socket={}", directory.path().join("a").display());
+    let image_export = format!(
+        "path={},socket={}",
+        image.display(),
+        directory.path().join("b").display()
+    );
+    let path = image.display().to_string();
+    for option in [
+        &["--pidfile", path.as_str()][..],
+        &["--poll-max", "32us", "--record-waits", path.as_str()][..],
+    ] {
+        for export in [&export, &image_export] {
+            let error = complaint(&[option, &["--export", export]].concat());
+            assert!(error.contains("has other contents; name another path"), "{error}");
+            assert!(
+                std::fs::read(&image).unwrap() == contents,
+                "{option:?} has changed the image"
+            );
+        }
+    }
+    assert_eq!(std::fs::read_dir(directory.path()).unwrap().count(), 1);
+    // Its own files are overwritten at the next start.
+    let waits = directory.path().join("waits").display().to_string();
+    let args = [
+        "--export",
+        &export,
+        "--poll-max",
+        "32us",
+        "--record-waits",
+        &waits,
+    ];
+    for _ in 0..2 {
+        terminate(ready(&args));
+        assert!(
+            std::fs::read_to_string(&waits)
+                .unwrap()
+                .starts_with("# nanoseconds")
+        );
+    }
+}
+
+#[test]
+fn c33_warnings_come_before_the_line_ready() {
+    let directory = tempfile::tempdir().unwrap();
+    let export = format!("ram=1M,socket={}", directory.path().join("a").display());
+    for args in [
+        &["--policy", "fixed"][..],
+        &["--engine", "uring", "--backend", "ppoll"],
+        &["--iothreads", "4", "--poll-grow", "3"],
+    ] {
+        let (output, both) = std::io::pipe().unwrap();
+        let mut command = blockd(&[&["--export", &export], args].concat());
+        command.stdout(both.try_clone().unwrap()).stderr(both);
+        let child = command.spawn().unwrap();
+        // Its ends of the pipe.
+        drop(command);
+        let mut lines = BufReader::new(output).lines().map(Result::unwrap);
+        let before: Vec<String> = lines.by_ref().take_while(|line| line != "ready").collect();
+        for option in args
+            .iter()
+            .filter(|arg| arg.starts_with("--") && **arg != "--backend")
+        {
+            assert!(
+                before.iter().any(|line| line.contains(option)),
+                "{option} in {before:?}"
+            );
+        }
+        terminate(child);
+        assert_eq!(lines.next(), None);
+    }
 }

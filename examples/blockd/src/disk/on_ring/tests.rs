@@ -187,7 +187,8 @@ fn s2_what_was_cancelled_is_not_refused() {
     for outcome in [
         Outcome::Transferred,
         Outcome::Size { end: 1 },
-        Outcome::Zeroed(512),
+        Outcome::Written { end: 512 },
+        Outcome::Zeroed { bytes: 512, end: 512 },
         Outcome::Discarded(512),
     ] {
         let mut progress = RingProgress::default();

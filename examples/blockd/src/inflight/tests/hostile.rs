@@ -209,9 +209,9 @@ fn c6_a_region_that_was_used_tells_the_position_whatever_the_base_is() {
             }
         }
     }
-    // No region was used before: the former daemon may have tracked nothing.
+    // Nor does it count where no region was used before.
     let scene = Scene::at(5);
-    assert_eq!(Daemon::start(&scene, 3).next_available, 3);
+    assert_eq!(Daemon::start(&scene, 3).next_available, 5);
 }
 
 /// A queue beyond the area is served without tracking, and one that is longer than its region not at all.

@@ -11,7 +11,7 @@ use super::{FEATURES, Frozen, engines, marked};
 use crate::client::{eventfd, is_signalled};
 use crate::daemon::Daemon;
 use crate::images::Image;
-use crate::raw::{DATA, NEXT, Raw, SIZE};
+use crate::raw::{DATA, HEADER, NEXT, Raw, SIZE};
 
 #[test]
 fn c6_a_queue_that_fails_while_a_request_hangs_executes_it_once_it_is_set_up_again() {
@@ -82,14 +82,31 @@ fn c6_a_client_that_comes_back_while_its_request_hangs_gets_one_completion() {
     }
 }
 
+/// A client whose requests are tracked, or not.
+fn connect(daemon: &Daemon, is_tracked: bool) -> Raw {
+    match is_tracked {
+        true => Raw::tracked(daemon.socket(), FEATURES),
+        false => {
+            let mut raw = Raw::ready(daemon.socket());
+            raw.reconnect(daemon.socket(), FEATURES, 0);
+            raw
+        }
+    }
+}
+
 /// QEMU 7.2 sets the base 0 for queues that it had not started when the daemon was killed.
 #[test]
 fn c6_a_client_that_comes_back_with_an_old_base_gets_no_completion_again() {
     let mut random = crate::seed();
     let image = Image::new(1 << 20);
-    for disk in ["ram=1M".to_owned(), image.disk()] {
-        let daemon = Daemon::start(&disk, &[]);
-        let mut raw = Raw::tracked(daemon.socket(), FEATURES);
+    for (disk, is_tracked) in [
+        ("ram=1M", true),
+        ("ram=1M", false),
+        (&image.disk(), true),
+        (&image.disk(), false),
+    ] {
+        let daemon = Daemon::start(disk, &[]);
+        let mut raw = connect(&daemon, is_tracked);
         for _ in 0..20 {
             raw.read_sector(1);
             let used = raw.used();
@@ -99,6 +116,45 @@ fn c6_a_client_that_comes_back_with_an_old_base_gets_no_completion_again() {
             let position = raw.frontend.get_vring_base(0).unwrap();
             assert_eq!((position, raw.used()), (used.into(), used), "base {base}");
             raw.reconnect(daemon.socket(), FEATURES, base);
+        }
+    }
+}
+
+/// A request that is malformed is outstanding by the rings, and by the area if it was marked: no start of its queue passes over it.
+#[test]
+fn c6_a_malformed_request_fails_its_queue_at_each_start_until_it_is_corrected() {
+    for engine in engines().into_iter().chain(["sync"]) {
+        for is_tracked in [true, false] {
+            let image = Image::new(1 << 20);
+            let daemon = Daemon::start(&image.disk(), &["--engine", engine]);
+            let mut raw = connect(&daemon, is_tracked);
+            let error = eventfd(EFD_NONBLOCK);
+            raw.frontend.set_vring_err(0, &error).unwrap();
+            raw.read_sector(1);
+            let used = raw.used();
+            let fails = |raw: &Raw| {
+                assert!(is_signalled(&error, Duration::from_secs(10)), "{engine}");
+                error.read().unwrap();
+                assert_eq!(raw.used(), used, "{engine}: it has completed");
+            };
+            let head = raw.prepare_write(1, 5, &[7; 512]);
+            // A short header, and the status.
+            raw.describe(head, HEADER + 16, 15, NEXT, head + 2);
+            raw.offer(head);
+            fails(&raw);
+            if is_tracked && engine != "sync" {
+                assert_eq!(marked(raw.area()), [head], "{engine}");
+            }
+            for _ in 0..3 {
+                raw.frontend.set_vring_kick(0, &raw.kick).unwrap();
+                fails(&raw);
+                raw.reconnect(daemon.socket(), FEATURES, raw.offered());
+                raw.frontend.set_vring_err(0, &error).unwrap();
+            }
+            raw.prepare_write(1, 5, &[7; 512]);
+            raw.frontend.set_vring_kick(0, &raw.kick).unwrap();
+            raw.wait_used(used.wrapping_add(1));
+            assert_eq!(raw.read_sector(5), [7; 512], "{engine}");
         }
     }
 }

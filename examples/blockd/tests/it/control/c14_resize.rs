@@ -9,6 +9,7 @@ use vhost::vhost_user::{VhostUserFrontend, VhostUserProtocolFeatures};
 
 use super::Controlled;
 use crate::client::{Client, pattern};
+use crate::images::{Image, failing_with};
 use crate::raw::{DATA, Raw};
 
 const MIB: u64 = 1 << 20;
@@ -155,4 +156,33 @@ fn c14_a_channel_that_is_none_is_refused() {
         resize(&controlled, "2M", false);
     }
     controlled.daemon.serves();
+}
+
+/// A write waits in the system while the disk shrinks. Neither the image nor the next client finds anything of it behind the end.
+#[test]
+fn c14_a_write_that_waits_while_the_disk_shrinks_does_not_extend_it_again() {
+    let image = Image::new(2 << 20);
+    let faults = ["pwrite64,pwritev,pwritev2:delay_enter=2s"];
+    let directory = tempfile::tempdir().unwrap();
+    let control = directory.path().join("ctl");
+    let args = ["--engine", "threads", "--control", &control.display().to_string()];
+    let Some(daemon) = failing_with(&faults, &format!("{},name=first", image.disk()), &args) else {
+        return;
+    };
+    let controlled = Controlled { daemon, control };
+    let mut raw = Raw::ready(controlled.daemon.socket());
+    raw.offer_request(1, 3000, &[(DATA, 512)], 0);
+    let taken = || controlled.tell(&json!({"command": "list"}))["exports"][0]["in_flight"] == 1;
+    while !taken() {}
+    let resize = |size: &str, shrink: bool| {
+        let command = json!({"command": "resize", "name": "first", "size": size, "shrink": shrink});
+        controlled.tell(&command)
+    };
+    resize("1M", true);
+    raw.wait_used(1);
+    let len = || std::fs::metadata(image.path()).unwrap().len();
+    assert_eq!(len(), 1 << 20);
+    resize("2M", false);
+    assert_eq!(raw.read_sector(3000), [0; 512]);
+    drop(raw);
 }

@@ -1,5 +1,6 @@
 //! What each command does, and what it says when it cannot.
 
+use std::process::{Command, Stdio};
 use std::thread;
 
 use serde_json::json;
@@ -285,4 +286,61 @@ fn a_command_line_without_a_socket_is_explained() {
         !output.status.success() && error.contains("--control PATH"),
         "{error}"
     );
+}
+
+/// A program that reads the output of `blockd ctl`, such as `head`, may stop when it has enough.
+#[test]
+fn a_reader_of_ctl_that_has_gone_is_no_error() {
+    let controlled = Controlled::start("ram=1M");
+    for args in [&["list"][..], &["resize", "first", "2M"], &["stats", "--watch"]] {
+        let (read, write) = std::io::pipe().unwrap();
+        drop(read);
+        let output = Command::new(env!("CARGO_BIN_EXE_blockd"))
+            .args(["ctl", "--control"])
+            .arg(&controlled.control)
+            .args(args)
+            .stdout(write)
+            .stderr(Stdio::piped())
+            .output()
+            .unwrap();
+        let error = String::from_utf8(output.stderr).unwrap();
+        assert!(output.status.success() && error.is_empty(), "{args:?}: {error}");
+    }
+    assert!(
+        controlled.ctl_says(&["list"]).contains("2M"),
+        "the command was executed"
+    );
+}
+
+/// As at the start, a disk in memory that is larger than the memory is worth a warning.
+#[test]
+fn c33_disks_that_do_not_fit_into_memory_are_warned_of_when_they_come() {
+    let controlled = Controlled::start("ram=1M");
+    let socket = |name: &str| controlled.path(name).display().to_string();
+    let add = |disk: &str, name: &str| {
+        let export = format!("{disk},name={name},socket={}", socket(name));
+        controlled.tell(&json!({"command": "add", "export": export}))
+    };
+    let resize = |size: &str| controlled.tell(&json!({"command": "resize", "name": "first", "size": size}));
+    let warns = |answer: serde_json::Value| {
+        let warning = answer["warning"].as_str().unwrap_or_default();
+        assert!(
+            warning.is_empty() || warning.contains("the memory limit is"),
+            "{warning}"
+        );
+        !warning.is_empty()
+    };
+    assert!(!warns(add("null=1T", "ignored")));
+    assert!(!warns(resize("2M")));
+    assert!(warns(add("ram=1T", "big")));
+    assert!(!warns(add("null=2T", "other")), "it takes no memory");
+    assert!(warns(resize("3M")), "together they do not fit");
+    let text = controlled.ctl_says(&["resize", "first", "4M"]);
+    assert!(
+        text.starts_with("first has 4194304 bytes\nwarning: RAM disks"),
+        "{text}"
+    );
+    controlled.tell(&json!({"command": "remove", "name": "big"}));
+    assert!(!warns(resize("5M")));
+    assert!(controlled.daemon.stop().contains("RAM disks can grow to"));
 }
