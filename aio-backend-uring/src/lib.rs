@@ -145,6 +145,7 @@ pub use crate::config::Config;
 pub use crate::foreign::ForeignMemory;
 use crate::kernel::Kernel;
 use crate::keys::Key;
+use crate::limit::Limit;
 use crate::pollable::Pollable;
 use crate::report::Report;
 use crate::slots::{List, Slots, State};
@@ -310,10 +311,6 @@ impl<S: Sys> Uring<S> {
     }
 }
 
-/// The code around is not what a loop does most: the compiler prepares for the rest first.
-#[cold]
-fn rarely() {}
-
 impl<S: Sys> Backend for Uring<S> {
     fn name(&self) -> &'static str {
         "uring"
@@ -366,12 +363,15 @@ impl<S: Sys> Backend for Uring<S> {
 
     #[inline]
     fn wait(&mut self, timeout: Option<Duration>, ready: &mut ReadyList) -> io::Result<()> {
+        if timeout != Some(Duration::ZERO) {
+            let limit = Limit::after(timeout, || self.sys.now());
+            return self.wait_for(limit, ready);
+        }
         // A check that finds nothing is compiled into its caller.
-        if timeout == Some(Duration::ZERO) && self.ring.sees_all() && self.is_quiet() {
+        if self.ring.sees_all() && self.is_quiet() {
             return Ok(());
         }
-        rarely();
-        self.wait_for(timeout, ready)
+        self.wait_for(Limit::Now, ready)
     }
 
     #[inline]

@@ -192,8 +192,7 @@ impl Ring for KernelRing {
         pushed
     }
 
-    // The return after a system call is dear, so it is a part of the wait.
-    #[inline(always)]
+    #[inline]
     fn enter(&mut self, timeout: Option<Duration>) -> io::Result<()> {
         let entered = self.enter_kernel(timeout);
         if let Some(operations) = &mut self.operations {
@@ -331,7 +330,7 @@ impl KernelRing {
         is_empty
     }
 
-    #[inline(always)]
+    #[inline]
     fn enter_kernel(&mut self, timeout: Option<Duration>) -> io::Result<()> {
         let pushed = self.pushed() as u32;
         let submitter = self.ring.submitter();

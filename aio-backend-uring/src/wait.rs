@@ -39,14 +39,14 @@ impl<S: Sys> Uring<S> {
         !self.slots.has_listed() && self.ring.is_quiet()
     }
 
-    /// Waits, or checks if `timeout` is zero. Most waits are one enter, which arms all that is due, and whose completions are reported at once.
+    /// Waits, or checks if the limit is reached already. Most waits are one enter, which arms all that is due, and whose completions are reported at once.
     #[inline(never)]
-    pub(crate) fn wait_for(&mut self, timeout: Option<Duration>, ready: &mut ReadyList) -> io::Result<()> {
+    pub(crate) fn wait_for(&mut self, limit: Limit, ready: &mut ReadyList) -> io::Result<()> {
         // If the list is full, its events have to be handled first.
         if ready.is_full() {
             return Ok(());
         }
-        let (limit, before) = (Limit::after(timeout, || self.sys.now()), ready.len());
+        let before = ready.len();
         self.begin_wait();
         let first = self.enter_first(limit, ready);
         let has_ended = first.as_ref().is_some_and(|first| first.result.is_ok());
@@ -74,7 +74,7 @@ impl<S: Sys> Uring<S> {
         if !blocks && submitted == 0 && self.ring.sees_all() && self.ring.is_idle() {
             return None;
         }
-        Some(self.enter_for(limit, blocks, submitted, ready))
+        Some(self.enter_for::<false>(limit, blocks, submitted, ready))
     }
 
     /// Returns whether an enter has left nothing to do for this wait.
@@ -138,13 +138,20 @@ impl<S: Sys> Uring<S> {
                     return self.end_wait(ready.len() > before);
                 }
             }
-            latest = Some(self.enter_for(limit, blocks, submitted, ready));
+            latest = Some(self.enter_for::<true>(limit, blocks, submitted, ready));
         }
     }
 
-    /// Enters, until the limit if it `blocks`. Reports completions at once that tell the state of their descriptors.
+    /// Enters, until the limit if it `blocks`. Reports completions at once that tell the state of their descriptors. Without `OPERATIONS`
+    /// none are in flight.
     #[inline(always)]
-    fn enter_for(&mut self, limit: Limit, blocks: bool, submitted: usize, ready: &mut ReadyList) -> Enter {
+    fn enter_for<const OPERATIONS: bool>(
+        &mut self,
+        limit: Limit,
+        blocks: bool,
+        submitted: usize,
+        ready: &mut ReadyList,
+    ) -> Enter {
         let timeout = if blocks {
             // What completes now has become ready after this moment.
             self.is_watching = self.ring.sees_all() && self.ring.is_idle();
@@ -152,15 +159,18 @@ impl<S: Sys> Uring<S> {
         } else {
             Some(Duration::ZERO)
         };
-        let accepted = self.ring.accepted();
+        let accepted = if OPERATIONS { self.ring.accepted() } else { 0 };
         self.enters += 1;
         let result = self.ring.enter(timeout);
-        let completions = self.take(ready);
+        let mut completions = self.take(ready);
         self.is_watching = false;
+        if OPERATIONS {
+            completions += self.accept_operations(accepted);
+        }
         Enter {
             blocks,
             submitted,
-            completions: completions + self.accept_operations(accepted),
+            completions,
             result,
         }
     }
