@@ -145,7 +145,6 @@ pub use crate::config::Config;
 pub use crate::foreign::ForeignMemory;
 use crate::kernel::Kernel;
 use crate::keys::Key;
-use crate::limit::Limit;
 use crate::pollable::Pollable;
 use crate::report::Report;
 use crate::slots::{List, Slots, State};
@@ -364,14 +363,13 @@ impl<S: Sys> Backend for Uring<S> {
     #[inline]
     fn wait(&mut self, timeout: Option<Duration>, ready: &mut ReadyList) -> io::Result<()> {
         if timeout != Some(Duration::ZERO) {
-            let limit = Limit::after(timeout, || self.sys.now());
-            return self.wait_for(limit, ready);
+            return self.wait_for::<true>(timeout, ready);
         }
         // A check that finds nothing is compiled into its caller.
         if self.ring.sees_all() && self.is_quiet() {
             return Ok(());
         }
-        self.wait_for(Limit::Now, ready)
+        self.wait_for::<false>(timeout, ready)
     }
 
     #[inline]

@@ -39,13 +39,22 @@ impl<S: Sys> Uring<S> {
         !self.slots.has_listed() && self.ring.is_quiet()
     }
 
-    /// Waits, or checks if the limit is reached already. Most waits are one enter, which arms all that is due, and whose completions are reported at once.
+    /// Waits, or only checks without `WAITS`. Most waits are one enter, which arms all that is due, and whose completions are reported at once.
     #[inline(never)]
-    pub(crate) fn wait_for(&mut self, limit: Limit, ready: &mut ReadyList) -> io::Result<()> {
+    pub(crate) fn wait_for<const WAITS: bool>(
+        &mut self,
+        timeout: Option<Duration>,
+        ready: &mut ReadyList,
+    ) -> io::Result<()> {
         // If the list is full, its events have to be handled first.
         if ready.is_full() {
             return Ok(());
         }
+        let limit = if WAITS {
+            Limit::after(timeout, || self.sys.now())
+        } else {
+            Limit::Now
+        };
         let before = ready.len();
         self.begin_wait();
         let first = self.enter_first(limit, ready);
