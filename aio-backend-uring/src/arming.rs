@@ -3,12 +3,10 @@
 use std::io;
 use std::time::Duration;
 
-use rustix::io::Errno;
-
 use crate::Uring;
+use crate::attempts::{Attempts, Entered};
 use crate::calls::{Ring, Sys};
-use crate::slots::List;
-use crate::wait::{FRUITLESS, RETRIES, ROUNDS, in_plain_words};
+use crate::wait::{FRUITLESS, ROUNDS};
 
 impl<S: Sys> Uring<S> {
     /// Wakes a loop that may be waiting, because something is to be done with the next enter.
@@ -26,28 +24,26 @@ impl<S: Sys> Uring<S> {
             pollable.clear()?;
         }
         self.slots.begin_wait();
-        let (mut rounds, mut fruitless, mut retries) = (0, 0, 0);
-        while rounds < ROUNDS && self.slots.first(List::Found).is_none() {
+        let (mut rounds, mut fruitless, mut attempts) = (0, 0, Attempts::default());
+        while rounds < ROUNDS && !self.slots.has_found() {
             let is_all = self.push_all();
             let submitted = self.ring.pushed();
             if is_all && submitted == 0 && (self.ring.is_idle() || fruitless == FRUITLESS) {
                 break;
             }
             let (completions, entered) = self.enter(Some(Duration::ZERO));
-            match entered {
-                Ok(()) => retries = 0,
-                Err(Errno::INTR) => {}
-                Err(Errno::BUSY | Errno::AGAIN) if retries < RETRIES => retries += 1,
-                Err(error) => return Err(in_plain_words(error).into()),
+            match attempts.judge(entered, completions) {
+                // The flag for work may be set without any. The descriptor of the ring tells which it is.
+                Ok(Entered::Done) if submitted == 0 && completions == 0 => {
+                    let has_work = fruitless + 1 == FRUITLESS && self.ring.has_work();
+                    fruitless = if has_work { 0 } else { fruitless + 1 };
+                }
+                Ok(_) => fruitless = 0,
+                // As a wait that is interrupted, it ends early, and the loop comes back.
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => rounds = ROUNDS,
+                Err(error) => return Err(error),
             }
-            // The flag for work may be set without any. The descriptor of the ring tells which it is.
-            let has_done_something = submitted > 0 || completions > 0;
-            fruitless = if has_done_something || fruitless + 1 == FRUITLESS && self.ring.has_work() {
-                0
-            } else {
-                fruitless + 1
-            };
-            rounds += 1;
+            rounds = ROUNDS.min(rounds + 1);
         }
         self.mark_completed();
         if self.slots.has_listed() || self.failure.is_some() || self.ring.pushed() > 0 || rounds == ROUNDS {

@@ -265,8 +265,8 @@ pub struct Completion {
     pub has_more: bool,
 }
 
-/// Returns what to ask for. The kernel reports hang-ups, errors and closed numbers without being asked to.
+/// Returns what to ask for if this concerns an interest. The kernel reports hang-ups, errors and closed numbers without being asked to.
 #[inline]
-pub(crate) fn asked(interest: Interest) -> Readiness {
-    interest.mask() - (Readiness::HUP | Readiness::ERR | Readiness::NVAL)
+pub(crate) fn asked(concerns: Readiness) -> Readiness {
+    concerns - (Readiness::HUP | Readiness::ERR | Readiness::NVAL)
 }

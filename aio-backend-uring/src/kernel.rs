@@ -74,7 +74,7 @@ fn poll<const N: usize>(fds: &[(BorrowedFd<'_>, Interest)], answers: &mut [Readi
         let (fd, interest) = fds[place.min(fds.len() - 1)];
         PollFd::from_borrowed_fd(
             fd,
-            PollFlags::from_bits_retain(asked(interest).to_system() as u16),
+            PollFlags::from_bits_retain(asked(interest.mask()).to_system() as u16),
         )
     });
     let polled = &mut polled[..fds.len()];

@@ -55,6 +55,11 @@ impl Key {
         }
     }
 
+    /// Returns the slot and the sequence of a poll request. Of other requests it returns a sequence beyond [`LAST_SEQUENCE`](Self::LAST_SEQUENCE).
+    pub(crate) const fn parts(bits: u64) -> (u32, u32) {
+        (bits as u32, (bits >> 32) as u32)
+    }
+
     /// Returns the sequence after `sequence`.
     pub(crate) const fn next_sequence(sequence: u32) -> u32 {
         if sequence >= Self::LAST_SEQUENCE {
@@ -75,7 +80,11 @@ mod tests {
             for sequence in [1, 99, Key::LAST_SEQUENCE] {
                 let key = Key::Poll { slot, sequence };
                 assert_eq!(Key::from_bits(key.to_bits()), key);
+                assert_eq!(Key::parts(key.to_bits()), (slot, sequence));
             }
+        }
+        for other in [Key::Cancellation.to_bits(), Key::Other.to_bits(), 2 << KIND] {
+            assert!(Key::parts(other).1 > Key::LAST_SEQUENCE);
         }
         assert_eq!(Key::from_bits(Key::Cancellation.to_bits()), Key::Cancellation);
         assert_eq!(Key::from_bits(Key::Other.to_bits()), Key::Other);

@@ -101,7 +101,9 @@
 mod readme {}
 
 mod arming;
+mod attempts;
 mod calls;
+mod completions;
 mod config;
 mod foreign;
 mod kernel;
@@ -128,7 +130,7 @@ pub mod sys {
 use std::fmt;
 use std::io;
 use std::marker::PhantomData;
-use std::os::fd::{AsFd, BorrowedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
 use std::time::Duration;
 
 #[cfg(doc)]
@@ -143,7 +145,6 @@ pub use crate::config::Config;
 pub use crate::foreign::ForeignMemory;
 use crate::kernel::Kernel;
 use crate::keys::Key;
-use crate::limit::Limit;
 use crate::pollable::Pollable;
 use crate::report::Report;
 use crate::slots::{List, Slots, State};
@@ -289,6 +290,15 @@ impl<S: Sys> Uring<S> {
         self.slots.set(index, State::Silent, None);
     }
 
+    /// A registration has reported the only event that it reports.
+    fn silence(&mut self, index: u32) {
+        self.disarm(index);
+        self.slots.get_mut(index).set_interest(Interest::NONE);
+        if let Some(entry) = self.entries.at_mut(index) {
+            entry.set(Interest::NONE, 0);
+        }
+    }
+
     /// Disarms all registrations, and submits the cancellations.
     fn disarm_all(&mut self) -> io::Result<()> {
         let entries = std::mem::take(&mut self.entries);
@@ -313,10 +323,10 @@ impl<S: Sys> Backend for Uring<S> {
         if !is_silent {
             self.sys.find(fd.as_fd())?;
         }
+        self.slots.reset(token, fd.as_raw_fd(), interest);
         self.entries.insert(token, fd, interest, 0);
-        self.slots.reset(token.index());
         if !is_silent {
-            self.slots.set(token.index(), State::Due, Some(List::Due));
+            self.slots.append(token.index(), State::Due, List::Due);
         }
         Ok(())
     }
@@ -334,9 +344,9 @@ impl<S: Sys> Backend for Uring<S> {
         }
         entry.set(interest, 0);
         self.disarm(token.index());
-        self.slots.get_mut(token.index()).needs_multishot = false;
+        self.slots.get_mut(token.index()).set_interest(interest);
         if !is_silent {
-            self.slots.set(token.index(), State::Due, Some(List::Due));
+            self.slots.append(token.index(), State::Due, List::Due);
         }
         Ok(())
     }
@@ -350,16 +360,16 @@ impl<S: Sys> Backend for Uring<S> {
         self.submit_cancellations()
     }
 
+    #[inline]
     fn wait(&mut self, timeout: Option<Duration>, ready: &mut ReadyList) -> io::Result<()> {
-        // If the list is full, its events have to be handled first.
-        if ready.is_full() {
+        if timeout != Some(Duration::ZERO) {
+            return self.wait_for::<true>(timeout, ready);
+        }
+        // A check that finds nothing is compiled into its caller.
+        if self.ring.sees_all() && self.is_quiet() {
             return Ok(());
         }
-        if timeout == Some(Duration::ZERO) && self.ring.sees_all() && self.is_quiet() {
-            return Ok(());
-        }
-        let limit = Limit::after(timeout, || self.sys.now());
-        self.wait_until(limit, ready)
+        self.wait_for::<false>(timeout, ready)
     }
 
     #[inline]

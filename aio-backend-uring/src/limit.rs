@@ -18,6 +18,7 @@ pub(crate) enum Limit {
 
 impl Limit {
     /// Returns the limit of a wait that starts now. A moment beyond the range of the clock never comes.
+    #[inline]
     pub(crate) fn after(timeout: Option<Duration>, now: impl FnOnce() -> Instant) -> Self {
         match timeout {
             None => Self::Never,

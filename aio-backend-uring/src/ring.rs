@@ -146,6 +146,7 @@ impl Drop for KernelRing {
 }
 
 impl Ring for KernelRing {
+    #[inline]
     fn sees_all(&self) -> bool {
         self.sees_all
     }
@@ -160,6 +161,7 @@ impl Ring for KernelRing {
         self.sees_nothing(true)
     }
 
+    #[inline]
     fn push(&mut self, request: Request) -> bool {
         let entry: squeue::Entry = match request {
             Request::Poll {
@@ -183,9 +185,14 @@ impl Ring for KernelRing {
 
     #[inline]
     fn pushed(&mut self) -> usize {
-        self.ring.submission().len()
+        let submissions = self.ring.submission();
+        let pushed = submissions.len();
+        // Nothing was pushed, so there is no position to publish.
+        mem::forget(submissions);
+        pushed
     }
 
+    #[inline]
     fn enter(&mut self, timeout: Option<Duration>) -> io::Result<()> {
         let entered = self.enter_kernel(timeout);
         if let Some(operations) = &mut self.operations {
@@ -325,7 +332,7 @@ impl KernelRing {
 
     #[inline]
     fn enter_kernel(&mut self, timeout: Option<Duration>) -> io::Result<()> {
-        let pushed = self.ring.submission().len() as u32;
+        let pushed = self.pushed() as u32;
         let submitter = self.ring.submitter();
         let flags = EnterFlags::GETEVENTS;
         let Some(timeout) = timeout.filter(|timeout| !timeout.is_zero()) else {

@@ -3,7 +3,12 @@
 //! A slot is in one list at most. The lists are doubly linked through the slots, so that nothing is searched or allocated when a
 //! registration enters or leaves one.
 
-use aio_backend::Readiness;
+use std::os::fd::RawFd;
+
+use aio_backend::{Interest, Readiness, Token};
+
+use crate::calls::{Request, asked};
+use crate::keys::Key;
 
 /// The state of a registration.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -13,12 +18,12 @@ pub(crate) enum State {
     Silent,
     /// No request; in a list, to be armed by the next enter.
     Due,
+    /// A completion has come and left no request; in the list of completions.
+    Found,
     /// A one-shot request is in the kernel; in no list.
     Armed,
     /// A multishot request is in the kernel; in no list.
     Streaming,
-    /// A completion has come and left no request; in the list of completions.
-    Found,
     /// A completion of a multishot request has come, and the request goes on; in the list of completions.
     FoundStreaming,
     /// Was ready, and a multishot request goes on; in a list, to be verified by the next wait.
@@ -27,6 +32,7 @@ pub(crate) enum State {
 
 impl State {
     /// Returns whether the kernel has a request.
+    #[inline]
     pub(crate) fn is_armed(self) -> bool {
         matches!(
             self,
@@ -46,24 +52,6 @@ impl State {
     }
 }
 
-/// One registration.
-#[derive(Clone, Copy, Debug, Default)]
-pub(crate) struct Slot {
-    previous: u32,
-    next: u32,
-    /// The sequence of its latest request.
-    pub(crate) sequence: u32,
-    /// The wait of which its completion tells the state: the one that submitted that request, or in which its activity came.
-    pub(crate) known_in: u32,
-    /// The wait that reported an event of its multishot request.
-    pub(crate) reported_in: u32,
-    /// What its completions reported that are in the list.
-    pub(crate) readiness: Readiness,
-    pub(crate) state: State,
-    /// A level-triggered interest needs a multishot request: see [`crate::wait`].
-    pub(crate) needs_multishot: bool,
-}
-
 /// A list of slots.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum List {
@@ -75,163 +63,329 @@ pub(crate) enum List {
     Found,
 }
 
-/// The nodes before the first slot are the ends of the lists.
-const LISTS: u32 = 3;
+/// One registration. What an event needs lies here together; [`Registrations`](aio_backend::Registrations) has the owner.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Slot {
+    previous: u32,
+    next: u32,
+    /// The sequence of its latest request.
+    pub(crate) sequence: u32,
+    /// The wait of which its completion tells the state: the one that submitted that request, or in which its activity came.
+    pub(crate) known_in: u32,
+    /// The wait that reported an event of its multishot request.
+    pub(crate) reported_in: u32,
+    /// The generation of its token.
+    pub(crate) generation: u32,
+    /// The number of its descriptor.
+    fd: RawFd,
+    /// What its completions reported that are in the list.
+    pub(crate) readiness: Readiness,
+    /// What concerns its interest. Nothing if it belongs to no registration.
+    mask: Readiness,
+    interest: Interest,
+    pub(crate) state: State,
+    /// It reads or writes, is level-triggered, and one-shot requests serve it. So an exact completion is to be reported, and no more.
+    is_plain: bool,
+    /// A level-triggered interest needs a multishot request: see [`crate::wait`].
+    needs_multishot: bool,
+}
+
+impl Slot {
+    #[inline]
+    pub(crate) fn interest(&self) -> Interest {
+        self.interest
+    }
+
+    /// Returns the readiness that concerns its interest.
+    #[inline]
+    pub(crate) fn mask(&self) -> Readiness {
+        self.mask
+    }
+
+    #[inline]
+    pub(crate) fn is_plain(&self) -> bool {
+        self.is_plain
+    }
+
+    pub(crate) fn needs_multishot(&self) -> bool {
+        self.needs_multishot
+    }
+
+    /// Sets its interest. It needs no multishot request then.
+    #[inline]
+    pub(crate) fn set_interest(&mut self, interest: Interest) {
+        (self.interest, self.mask) = (interest, interest.mask() - Readiness::NVAL);
+        (self.is_plain, self.needs_multishot) = (is_plain(interest), false);
+    }
+
+    pub(crate) fn set_needs_multishot(&mut self) {
+        (self.is_plain, self.needs_multishot) = (false, true);
+    }
+
+    /// Returns its poll request, with this sequence.
+    #[inline(always)]
+    pub(crate) fn request(&self, index: u32, sequence: u32, is_multishot: bool) -> Request {
+        let key = Key::Poll {
+            slot: index,
+            sequence,
+        };
+        Request::Poll {
+            key: key.to_bits(),
+            fd: self.fd,
+            readiness: asked(self.mask),
+            is_multishot,
+        }
+    }
+}
+
+/// Returns whether an interest has no modes, nor priority, of which a completion may be wrong.
+#[inline]
+fn is_plain(interest: Interest) -> bool {
+    interest.intersects(Interest::BOTH) && Interest::BOTH.contains(interest)
+}
+
+impl Default for Slot {
+    fn default() -> Self {
+        Self {
+            previous: NONE,
+            next: NONE,
+            sequence: 0,
+            known_in: 0,
+            reported_in: 0,
+            generation: 0,
+            fd: -1,
+            readiness: Readiness::empty(),
+            mask: Readiness::empty(),
+            interest: Interest::NONE,
+            state: State::Silent,
+            is_plain: false,
+            needs_multishot: false,
+        }
+    }
+}
+
+/// No slot: this index is beyond any.
+const NONE: u32 = u32::MAX;
+
+/// The first and the last slot of a list.
+#[derive(Clone, Copy, Debug)]
+struct Ends {
+    first: u32,
+    last: u32,
+}
+
+const EMPTY: Ends = Ends {
+    first: NONE,
+    last: NONE,
+};
 
 /// All slots, by the index of their tokens.
 #[derive(Debug)]
 pub(crate) struct Slots {
-    nodes: Vec<Slot>,
-    /// The number of slots that are to be armed or verified.
+    slots: Vec<Slot>,
+    ends: [Ends; 3],
+    /// The number of slots that are to be armed or verified: those of [`List::Due`] and [`List::Served`].
     due: usize,
 }
 
 impl Default for Slots {
     fn default() -> Self {
-        let end = |node| Slot {
-            previous: node,
-            next: node,
-            ..Slot::default()
-        };
         Self {
-            nodes: (0..LISTS).map(end).collect(),
+            slots: Vec::new(),
+            ends: [EMPTY; 3],
             due: 0,
         }
     }
 }
 
 impl Slots {
-    /// Makes sure that there is a slot `index`, and resets it.
-    pub(crate) fn reset(&mut self, index: u32) {
-        let node = (index + LISTS) as usize;
-        if node >= self.nodes.len() {
-            self.nodes.resize(node + 1, Slot::default());
+    /// Makes sure that there is a slot for `token`, and resets it.
+    #[inline]
+    pub(crate) fn reset(&mut self, token: Token, fd: RawFd, interest: Interest) {
+        let index = token.index() as usize;
+        if index >= self.slots.len() {
+            self.grow(index);
         }
-        debug_assert!(!self.nodes[node].state.is_listed() && !self.nodes[node].state.is_armed());
-        self.nodes[node] = Slot::default();
+        let slot = &mut self.slots[index];
+        debug_assert!(!slot.state.is_listed() && !slot.state.is_armed());
+        *slot = Slot {
+            generation: token.generation(),
+            fd,
+            ..Slot::default()
+        };
+        slot.set_interest(interest);
     }
 
+    #[cold]
+    fn grow(&mut self, index: usize) {
+        debug_assert!(index < NONE as usize);
+        self.slots.resize(index + 1, Slot::default());
+    }
+
+    #[inline]
     pub(crate) fn get(&self, index: u32) -> &Slot {
-        &self.nodes[(index + LISTS) as usize]
+        &self.slots[index as usize]
     }
 
+    #[inline]
     pub(crate) fn get_mut(&mut self, index: u32) -> &mut Slot {
-        &mut self.nodes[(index + LISTS) as usize]
+        &mut self.slots[index as usize]
     }
 
     /// Returns the slot whose latest request has this sequence.
+    #[inline]
     pub(crate) fn find(&mut self, index: u32, sequence: u32) -> Option<&mut Slot> {
-        let slot = self.nodes.get_mut(index as usize + LISTS as usize)?;
+        let slot = self.slots.get_mut(index as usize)?;
         (slot.sequence == sequence && slot.state.is_armed()).then_some(slot)
     }
 
+    /// As [`find`](Self::find), if that request is one-shot.
+    #[inline]
+    pub(crate) fn armed_once(&self, index: u32, sequence: u32) -> Option<&Slot> {
+        let slot = self.slots.get(index as usize)?;
+        (slot.sequence == sequence && slot.state == State::Armed).then_some(slot)
+    }
+
     /// Changes the state of a slot, and moves it to the end of `list`, or out of any.
+    #[inline]
     pub(crate) fn set(&mut self, index: u32, state: State, list: Option<List>) {
         debug_assert_eq!(state.is_listed(), list.is_some());
-        let former = self.get(index).state;
+        let slot = self.get_mut(index);
+        let former = std::mem::replace(&mut slot.state, State::Silent);
         if former.is_listed() {
-            self.unlink(index + LISTS);
+            self.unlink(index, former);
         }
-        self.due += usize::from(state.is_due());
-        self.due -= usize::from(former.is_due());
-        self.get_mut(index).state = state;
-        if let Some(list) = list {
-            self.append(index + LISTS, list as u32);
+        match list {
+            Some(List::Due) => self.append(index, state, List::Due),
+            Some(List::Served) => self.append(index, state, List::Served),
+            Some(List::Found) => self.append(index, state, List::Found),
+            None => self.get_mut(index).state = state,
         }
     }
 
-    /// A slot whose request was put into the submission queue leaves [`List::Due`].
-    #[inline]
-    pub(crate) fn arm(&mut self, index: u32, state: State) {
+    /// Arms the plain slots at the front of [`List::Due`], up to the first for which `push` has no room. It puts a request into the submission queue
+    /// and returns its sequence. `wait` is the number of this wait.
+    #[inline(always)]
+    pub(crate) fn arm_plain(&mut self, wait: u32, mut push: impl FnMut(u32, &Slot) -> Option<u32>) {
+        let mut front = self.ends[List::Due as usize].first;
+        let mut armed = 0;
+        while let Some(slot) = self.slots.get_mut(front as usize)
+            && slot.is_plain
+            && slot.state == State::Due
+            && let Some(sequence) = push(front, slot)
+        {
+            (slot.state, slot.sequence, slot.known_in) = (State::Armed, sequence, wait);
+            front = slot.next;
+            armed += 1;
+        }
+        self.cut(front, armed);
+    }
+
+    /// Arms the first slot of [`List::Due`]: its request, of this sequence, was put into the submission queue in this wait.
+    pub(crate) fn arm_first(&mut self, state: State, sequence: u32, wait: u32) {
         debug_assert!(state.is_armed() && !state.is_listed());
-        debug_assert_eq!(self.get(index).state, State::Due);
-        self.unlink(index + LISTS);
-        self.due -= 1;
-        self.get_mut(index).state = state;
+        let first = self.ends[List::Due as usize].first;
+        let slot = self.get_mut(first);
+        debug_assert_eq!(slot.state, State::Due);
+        (slot.state, slot.sequence, slot.known_in) = (state, sequence, wait);
+        let next = slot.next;
+        self.cut(next, 1);
     }
 
-    /// A slot that was in no list, whose request has completed, enters [`List::Found`].
+    /// So many slots leave [`List::Due`], which begins with this one then.
     #[inline]
-    pub(crate) fn found(&mut self, index: u32, state: State) {
-        debug_assert!(state.is_listed() && !state.is_due());
+    fn cut(&mut self, first: u32, count: usize) {
+        let ends = &mut self.ends[List::Due as usize];
+        ends.first = first;
+        match self.slots.get_mut(first as usize) {
+            Some(first) => first.previous = NONE,
+            None => ends.last = NONE,
+        }
+        self.due -= count;
+    }
+
+    /// Puts a slot that is in no list to the end of one.
+    #[inline]
+    pub(crate) fn append(&mut self, index: u32, state: State, list: List) {
+        debug_assert!(state.is_listed());
         debug_assert!(!self.get(index).state.is_listed());
-        self.append(index + LISTS, List::Found as u32);
-        self.get_mut(index).state = state;
+        let last = std::mem::replace(&mut self.ends[list as usize].last, index);
+        match self.slots.get_mut(last as usize) {
+            Some(last) => last.next = index,
+            None => self.ends[list as usize].first = index,
+        }
+        let slot = &mut self.slots[index as usize];
+        (slot.previous, slot.next, slot.state) = (last, NONE, state);
+        self.due += usize::from(state.is_due());
     }
 
-    /// A slot that was reported moves from [`List::Found`] to [`List::Served`].
+    /// Takes a slot that was in this state out of its list.
     #[inline]
-    pub(crate) fn serve(&mut self, index: u32, state: State) {
-        debug_assert!(state.is_due());
-        debug_assert!(matches!(
-            self.get(index).state,
-            State::Found | State::FoundStreaming
-        ));
-        let node = index + LISTS;
-        self.unlink(node);
-        self.append(node, List::Served as u32);
-        self.due += 1;
-        self.get_mut(index).state = state;
+    fn unlink(&mut self, index: u32, former: State) {
+        let Slot { previous, next, .. } = self.slots[index as usize];
+        match self.slots.get_mut(previous as usize) {
+            Some(previous) => previous.next = next,
+            None => self.move_end(|ends| &mut ends.first, index, next),
+        }
+        match self.slots.get_mut(next as usize) {
+            Some(next) => next.previous = previous,
+            None => self.move_end(|ends| &mut ends.last, index, previous),
+        }
+        self.due -= usize::from(former.is_due());
+    }
+
+    /// Changes the end of the list that ends with this slot.
+    fn move_end(&mut self, end: fn(&mut Ends) -> &mut u32, index: u32, to: u32) {
+        if let Some(found) = self.ends.iter_mut().map(end).find(|end| **end == index) {
+            *found = to;
+        }
     }
 
     /// Returns the first slot of a list.
     #[inline]
     pub(crate) fn first(&self, list: List) -> Option<u32> {
-        self.nodes[list as usize].next.checked_sub(LISTS)
+        let first = self.ends[list as usize].first;
+        (first != NONE).then_some(first)
     }
 
     /// Returns the slot after this one in its list.
     pub(crate) fn after(&self, index: u32) -> Option<u32> {
-        self.get(index).next.checked_sub(LISTS)
+        let next = self.get(index).next;
+        (next != NONE).then_some(next)
     }
 
     /// Returns the number of slots that are to be armed or verified, by this wait or the next one.
+    #[inline]
     pub(crate) fn count_due(&self) -> usize {
         self.due
+    }
+
+    /// Returns whether [`List::Found`] has a slot.
+    #[inline]
+    pub(crate) fn has_found(&self) -> bool {
+        self.ends[List::Found as usize].first != NONE
     }
 
     /// Returns whether any slot is in a list.
     #[inline]
     pub(crate) fn has_listed(&self) -> bool {
-        [List::Due, List::Served, List::Found]
-            .into_iter()
-            .any(|list| self.first(list).is_some())
+        self.due != 0 || self.has_found()
     }
 
     /// Moves all slots of [`List::Served`] to the end of [`List::Due`], whatever their number.
+    #[inline]
     pub(crate) fn begin_wait(&mut self) {
-        let (served, due) = (List::Served as u32, List::Due as u32);
-        let Slot {
-            previous: last,
-            next: first,
-            ..
-        } = self.nodes[served as usize];
-        if first == served {
+        let [due, served, _] = &mut self.ends;
+        let Ends { first, last } = std::mem::replace(served, EMPTY);
+        let Some(slot) = self.slots.get_mut(first as usize) else {
             return;
+        };
+        let before = std::mem::replace(&mut due.last, last);
+        slot.previous = before;
+        match self.slots.get_mut(before as usize) {
+            Some(before) => before.next = first,
+            None => due.first = first,
         }
-        let before = self.nodes[due as usize].previous;
-        self.nodes[before as usize].next = first;
-        self.nodes[first as usize].previous = before;
-        self.nodes[last as usize].next = due;
-        self.nodes[due as usize].previous = last;
-        let end = &mut self.nodes[served as usize];
-        (end.previous, end.next) = (served, served);
-    }
-
-    #[inline]
-    fn unlink(&mut self, node: u32) {
-        let Slot { previous, next, .. } = self.nodes[node as usize];
-        self.nodes[previous as usize].next = next;
-        self.nodes[next as usize].previous = previous;
-    }
-
-    #[inline]
-    fn append(&mut self, node: u32, end: u32) {
-        let last = self.nodes[end as usize].previous;
-        self.nodes[last as usize].next = node;
-        let slot = &mut self.nodes[node as usize];
-        (slot.previous, slot.next) = (last, end);
-        self.nodes[end as usize].previous = node;
     }
 }
 
@@ -245,7 +399,7 @@ mod tests {
 
     fn slots(count: u32) -> Slots {
         let mut slots = Slots::default();
-        (0..count).for_each(|index| slots.reset(index));
+        (0..count).for_each(|index| slots.reset(Token::new(index, 1), 0, Interest::READ));
         slots
     }
 
@@ -285,6 +439,35 @@ mod tests {
         }
         slots.begin_wait();
         assert_eq!(listed(&slots, List::Due), [0]);
+    }
+
+    #[test]
+    fn d2_plain_slots_leave_the_front_together_up_to_the_first_that_is_not_or_has_no_room() {
+        for (room, left) in [(0, [0, 1, 2, 3].as_slice()), (1, &[1, 2, 3]), (9, &[2, 3])] {
+            let mut slots = slots(4);
+            slots.get_mut(2).set_interest(Interest::READ | Interest::EDGE);
+            for index in 0..4 {
+                slots.append(index, State::Due, List::Due);
+            }
+            let mut pushed = 0;
+            slots.arm_plain(7, |_, _| {
+                pushed += 1;
+                (pushed <= room).then_some(100 + pushed)
+            });
+            assert_eq!(listed(&slots, List::Due), left);
+            assert_eq!(slots.count_due(), left.len());
+            for index in 0..4 - left.len() as u32 {
+                let slot = slots.find(index, 101 + index).copied().unwrap();
+                assert_eq!((slot.state, slot.known_in), (State::Armed, 7));
+                assert!(slots.armed_once(index, 101 + index).is_some());
+            }
+            // What is left can leave from both ends, and others come.
+            slots.set(3, State::Silent, None);
+            slots.set(left[0], State::Found, Some(List::Found));
+            slots.append(3, State::Due, List::Due);
+            assert_eq!(listed(&slots, List::Due).last(), Some(&3));
+            assert_eq!(slots.count_due(), left.len() - 1);
+        }
     }
 
     #[test]

@@ -5,7 +5,7 @@
 //!
 //! [`Backend::next_completed`]: aio_backend::Backend::next_completed
 
-use aio_backend::{Completed, NotSubmitted, Operation, Readiness, ReadyList, Token};
+use aio_backend::{Completed, Interest, NotSubmitted, Operation, Readiness, ReadyList, Token};
 
 use crate::Uring;
 use crate::calls::{Ring, Sys};
@@ -20,7 +20,7 @@ impl<S: Sys> Uring<S> {
         let token = self.ring.submit(operation)?;
         if self.report.token.is_none() {
             self.report.token = Some(report);
-            self.slots.reset(report.index());
+            self.slots.reset(report, -1, Interest::NONE);
         }
         self.report.in_flight += 1;
         self.announce();

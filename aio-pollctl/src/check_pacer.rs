@@ -46,6 +46,8 @@ pub struct CheckPacer {
     prevented: bool,
     /// The list was full after the last check.
     pending: bool,
+    /// A check or a peek has found something since the last peek in vain.
+    has_found: bool,
 }
 
 impl Default for CheckPacer {
@@ -68,6 +70,7 @@ impl CheckPacer {
             next_peek_ns: 0,
             prevented: false,
             pending: false,
+            has_found: false,
         }
     }
 
@@ -90,6 +93,7 @@ impl CheckPacer {
             self.interval_ns.saturating_mul(2)
         };
         self.interval_ns = next.max(soonest).min(LONGEST_INTERVAL_NS);
+        self.has_found |= found;
     }
 
     /// Records a check, without its time. If `is_full`, the list may have lacked room for some events, and another check is
@@ -143,8 +147,19 @@ impl CheckPacer {
         now_ns >= self.next_peek_ns
     }
 
-    /// Records the start and the end of a peek that made system calls and found nothing.
+    /// Records that a peek has found something.
+    #[inline]
+    pub const fn peek_found(&mut self) {
+        self.has_found = true;
+    }
+
+    /// Records the start and the end of a peek that made system calls and found nothing. The next ones pause then, but for the first such peek
+    /// after a check or a [peek that has found something](Self::peek_found): a backend may have to watch anew for what it has reported, and
+    /// what comes meanwhile must not wait.
     pub fn peeked_in_vain(&mut self, began_ns: u64, ended_ns: u64) {
+        if core::mem::take(&mut self.has_found) {
+            return;
+        }
         let took_ns = ended_ns.saturating_sub(began_ns);
         let pause_ns = took_ns.saturating_mul(SHARE - 1).min(LONGEST_INTERVAL_NS);
         self.next_peek_ns = ended_ns.saturating_add(pause_ns);
@@ -240,6 +255,25 @@ mod tests {
         assert!(!pacer.is_peek_due(90_000 + 49_999) && pacer.is_peek_due(90_000 + 50_000));
         pacer.peeked_in_vain(500, 400);
         assert!(pacer.is_peek_due(400), "the clock went back");
+    }
+
+    #[test]
+    fn r10_a_peek_that_watches_anew_for_what_was_found_delays_no_other() {
+        let mut pacer = CheckPacer::new();
+        for round in 1..4 {
+            let now_ns = round * 1_000_000;
+            if round == 2 {
+                pacer.done(now_ns - 500, now_ns, true);
+            } else {
+                pacer.peek_found();
+                pacer.peek_found();
+            }
+            pacer.peeked_in_vain(now_ns, now_ns + 400);
+            assert!(pacer.is_peek_due(now_ns + 400));
+            // Only one for each that has found something.
+            pacer.peeked_in_vain(now_ns + 400, now_ns + 800);
+            assert!(!pacer.is_peek_due(now_ns + 800 + 3599) && pacer.is_peek_due(now_ns + 800 + 3600));
+        }
     }
 
     #[test]

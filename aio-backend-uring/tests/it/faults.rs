@@ -3,7 +3,7 @@
 use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
 use std::io;
-use std::os::fd::BorrowedFd;
+use std::os::fd::{BorrowedFd, OwnedFd};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -22,7 +22,7 @@ const LACKS: [Errno; 3] = [Errno::AGAIN, Errno::BUSY, Errno::INTR];
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Failing {
     setup: Option<Errno>,
-    enters: Rc<RefCell<VecDeque<Errno>>>,
+    pub(crate) enters: Rc<RefCell<VecDeque<Errno>>>,
     /// One in so many enters fails, with each of [`LACKS`] in turn.
     pub(crate) lacks: Rc<Cell<Option<usize>>>,
     /// The number of those.
@@ -38,7 +38,7 @@ pub(crate) struct Failing {
     /// The ring seems to have work.
     seems_busy: Rc<Cell<bool>>,
     /// The ring executes operations.
-    has_operations: Rc<Cell<bool>>,
+    pub(crate) has_operations: Rc<Cell<bool>>,
 }
 
 #[derive(Debug)]
@@ -134,6 +134,9 @@ impl Ring for FailingRing {
         };
         self.ring.enter(timeout)
     }
+    fn make_eventfd(&mut self) -> io::Result<OwnedFd> {
+        self.ring.make_eventfd()
+    }
     fn next(&mut self) -> Option<Completion> {
         self.failed.pop_front().or_else(|| self.ring.next())
     }
@@ -164,13 +167,13 @@ impl Ring for FailingRing {
     }
 }
 
-fn failing() -> Option<(Failing, Uring<Failing>)> {
+pub(crate) fn failing() -> Option<(Failing, Uring<Failing>)> {
     let sys = Failing::default();
     let backend = available(Uring::with_sys(sys.clone(), Config::new()))?;
     Some((sys, backend))
 }
 
-fn error_of(backend: &mut Uring<Failing>, timeout: Option<Duration>) -> Option<Errno> {
+pub(crate) fn error_of(backend: &mut Uring<Failing>, timeout: Option<Duration>) -> Option<Errno> {
     let waited = backend.wait(timeout, &mut ReadyList::new());
     waited.err().and_then(|error| Errno::from_io_error(&error))
 }

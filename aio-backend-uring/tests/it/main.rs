@@ -11,6 +11,7 @@ mod letting_go;
 mod many;
 mod operations;
 mod raw_close;
+mod refused_enters;
 mod sockets;
 mod stale;
 mod system_calls;

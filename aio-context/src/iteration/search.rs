@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use aio_backend::{Interest, Readiness, ReadyList, Token};
 use aio_notify::{thread_cpu_time, thread_run_delay};
-use aio_pollctl::{IdleCosts, Search, Searched};
+use aio_pollctl::{CheckPacer, IdleCosts, Search, Searched};
 use aio_timers::{Clock, Moment};
 
 use crate::clock_id::ClockId;
@@ -99,6 +99,9 @@ impl Search for Searching<'_> {
         let has_waited = self.peek_and_wait()?;
         let is_found = (has_waited || self.ready.len() > first)
             && self.inner.record_unless_hit(self.cx, first, self.ready);
+        if is_found {
+            self.inner.pacing.checks.step(CheckPacer::peek_found);
+        }
         Ok(has_waited && !is_found)
     }
 

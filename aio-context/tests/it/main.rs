@@ -28,6 +28,7 @@ mod mutual;
 mod negative;
 mod pause_panics;
 mod pausing;
+mod peeking;
 mod poll_mode;
 mod polling;
 mod progress;

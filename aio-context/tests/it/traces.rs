@@ -451,6 +451,17 @@ fn regressions(waiter: Waiter) {
             "fixed",
             "watch a r polled; polling 1000; work a; wait 22; polling 0; work a; on a.poll_ready { panic }; wait 8; on a.poll_ready { drain a }; wait 8",
         ),
+        // A timer that a `poll_begin` arms ends the search at once, so the next iteration takes its deadline for the timeout, also if a
+        // `poll_end` disarms it then. (The reference took the `poll_end` for one of the first iteration.)
+        (
+            "always",
+            "polling 5; watch e r polled; timer t; on e.begin { arm t 11 }; on e.end { disarm t }; poll; wait 17",
+        ),
+        (
+            "always",
+            "polling 5; watch e r polled; watch f r polled; timer t; timer u; on e.begin { arm t 11 }; on f.end { disarm t, arm u 2 }; \
+             on e.end { arm t 3 }; poll; wait 17; wait 7",
+        ),
         // A hurry that was served made the next one without any look like one (rule H8).
         ("never", "bh x; schedule x; schedule x; poll; delete x; wait 1"),
         (

@@ -62,6 +62,8 @@ struct Search {
     answered: bool,
     /// A handler changed something in its `poll_end`.
     acted: bool,
+    /// A handler got its `poll_end`.
+    ended: bool,
 }
 
 impl Model {
@@ -151,6 +153,7 @@ impl Model {
             interfered: false,
             answered: false,
             acted: false,
+            ended: false,
         };
         self.poll_mode |= search.spin > 0;
         self.observe(&mut search);
@@ -200,11 +203,11 @@ impl Model {
         };
         let end = search.started + search.timeout;
         // The poll may go on with another iteration, in which the rest belongs.
-        let is_begin = side == Side::Begin;
-        let is_next_iteration = if is_begin {
-            entry.at != search.started
-        } else {
-            entry.at > search.started + search.spin
+        let is_next_iteration = match side {
+            Side::Begin => entry.at != search.started,
+            // A notification ends a search in poll mode, without delay. The next one has a timeout of its own.
+            Side::End if self.notified && !search.ended && entry.at > self.now => true,
+            _ => entry.at > search.started + search.spin,
         };
         if is_next_iteration && self.waiter != Waiter::Foreign {
             return Ok(false);
@@ -263,6 +266,7 @@ impl Model {
         let callback = Callback::Of(one.label, Side::End);
         (one.begun, one.owed) = (false, true);
         self.devices[one.fd.place()].is_polled = false;
+        search.ended = true;
         search.acted |= self.scripts.has(callback);
         self.called(callback, &[])
     }
