@@ -409,8 +409,12 @@ impl<S: Sys> Backend for Epoll<S> {
     // Inlined by force: see `wait.rs`.
     #[inline(always)]
     fn wait(&mut self, timeout: Option<Duration>, ready: &mut ReadyList) -> io::Result<()> {
-        let room = ready.room().min(EVENTS_MAX);
-        if !self.is_usual() || room == 0 || room > self.events.len() {
+        let most = self.events.len();
+        let room = match ready.room() {
+            room if room > most && most == EVENTS_MAX => most,
+            room => room,
+        };
+        if !self.is_usual() || room == 0 || room > most {
             return self.wait_unusually(timeout, ready);
         }
         let (sys, set) = self.set.inner();

@@ -59,6 +59,7 @@ mod call_each;
 mod change;
 mod delivery;
 mod edge_guard;
+mod edges;
 mod found;
 mod groups;
 mod index;

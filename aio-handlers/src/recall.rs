@@ -75,12 +75,7 @@ impl<T> Registry<T> {
     pub fn restore(&mut self, token: Token, readiness: Readiness) -> Recorded {
         let recorded = self.record(token, readiness);
         // The entry of the taken edge may still be listed.
-        if let [before @ .., last] = &*self.edges
-            && *last == token
-            && before.contains(&token)
-        {
-            self.edges.pop();
-        }
+        self.edges.drop_repeated(token);
         recorded
     }
 

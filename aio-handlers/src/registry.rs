@@ -9,9 +9,10 @@ use std::fmt;
 use std::io;
 use std::os::fd::RawFd;
 
-use aio_backend::{Interest, Readiness, ReadyList, Token};
+use aio_backend::{Flag, Interest, Readiness, ReadyList, Token};
 
 use crate::GroupId;
+use crate::edges::Edges;
 use crate::groups::Groups;
 use crate::index::FdIndex;
 use crate::mask::{Mask, PackedMask};
@@ -87,7 +88,7 @@ impl<T> Slot<T> {
 
     /// Adds readiness to what is recorded, and the token to `edges` if the backend does not report it again.
     #[inline]
-    pub(crate) fn add(&mut self, token: Token, readiness: Readiness, edges: &mut Vec<Token>) {
+    pub(crate) fn add(&mut self, token: Token, readiness: Readiness, edges: &mut Edges) {
         if self.state.interest().reports_once() && self.state.pending().is_empty() {
             edges.push(token);
         }
@@ -109,7 +110,7 @@ pub struct Registry<T> {
     pub(crate) index: FdIndex,
     pub(crate) groups: Groups,
     /// Registrations with recorded edges that may not have been taken.
-    pub(crate) edges: Vec<Token>,
+    pub(crate) edges: Edges,
     /// The list that the innermost iteration delivers.
     pub(crate) delivery: Option<Box<ReadyList>>,
     /// Its rest is delivered straight from the list, not from the slots.
@@ -131,12 +132,23 @@ impl<T> Registry<T> {
         Self::with_first_generation(0)
     }
 
+    /// Makes an empty registry. `edges` shows from now on whether it [has edges](Self::has_edges), `paused` whether it
+    /// [has paused](Self::has_paused) groups.
+    #[must_use]
+    pub fn flagged(edges: Flag, paused: Flag) -> Self {
+        Self {
+            edges: Edges::flagged(edges),
+            groups: Groups::flagged(paused),
+            ..Self::new()
+        }
+    }
+
     pub(crate) fn with_first_generation(generation: u32) -> Self {
         Self {
             slots: Slots::starting_at(generation),
             index: FdIndex::default(),
-            groups: Groups::new(),
-            edges: Vec::new(),
+            groups: Groups::flagged(Flag::default()),
+            edges: Edges::default(),
             delivery: None,
             is_direct: false,
             stale: 0,
