@@ -18,7 +18,7 @@ use crate::context::{Deferred, Inner, Mailbox, Metrics, move_in};
 use crate::descriptors::Descriptors;
 use crate::extension::Extensions;
 use crate::handler::{New, Silent};
-use crate::iteration::concerns::Concerns;
+use crate::iteration::concerns::{BOTTOM_HALVES, Concerns};
 use crate::macros::impl_debug;
 use crate::polling::Polling;
 use crate::stats::Shared;
@@ -185,7 +185,7 @@ impl Builder {
             ),
             pacing,
             timers: Timers::new(monotonic, wall, virtual_clock, wall_changes, &mailbox, &concerns),
-            deferred: Deferred::new(),
+            deferred: Deferred::sharing(concerns.word(), BOTTOM_HALVES),
             nesting: Nesting::default(),
             metrics: Metrics::default(),
             concerns,

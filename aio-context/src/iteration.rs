@@ -157,7 +157,7 @@ impl Inner {
     /// Whether there are no bottom halves, [concerns](concerns::Concerns), or outer iterations to think of.
     #[inline(always)]
     fn has_descriptors_only(&self) -> bool {
-        self.concerns.is_empty() && self.nesting.depth() == 0 && !self.deferred.has_due(self.mailbox.inbox())
+        self.concerns.is_empty() && self.nesting.depth() == 0 && !self.mailbox.inbox().pending()
     }
 
     /// Whether polling comes before all else, as it does in poll mode if nothing prevents or limits a wait.
@@ -165,7 +165,7 @@ impl Inner {
     fn has_to_poll_first(&self) -> bool {
         self.concerns.is_polling_only()
             && self.nesting.depth() == 0
-            && !self.deferred.has_due(self.mailbox.inbox())
+            && !self.mailbox.inbox().pending()
             && !self.pacing.checks.get().is_pending()
             && !self.polling.controller.budget(None).is_zero()
     }

@@ -9,14 +9,18 @@ use aio_backend::Flag;
 #[derive(Default)]
 pub(crate) struct Concerns(Rc<Cell<u32>>);
 
+/// The bit of the bottom halves: some were left by the last iteration.
+pub(crate) const BOTTOM_HALVES: u32 = 1 << QUEUED;
+
 const SIMULATED: u32 = 3;
 const EDGES: u32 = 4;
 const PAUSED: u32 = 5;
 const POLL_MODE: u32 = 6;
 const RECHECKS: u32 = 7;
+const QUEUED: u32 = 8;
 
 impl Concerns {
-    /// The word, for the clocks.
+    /// The word, for the clocks and the bottom halves.
     pub(crate) fn word(&self) -> Rc<Cell<u32>> {
         self.0.clone()
     }
@@ -42,7 +46,7 @@ impl Concerns {
         self.0.get() == 0
     }
 
-    /// Whether poll mode is on, no timer armed, and no edge recorded.
+    /// Whether poll mode is on, no timer armed, no edge recorded, and no bottom half queued.
     #[inline]
     pub(crate) fn is_polling_only(&self) -> bool {
         const OTHERS: u32 = 1 << SIMULATED | 1 << PAUSED | 1 << RECHECKS;
