@@ -115,6 +115,21 @@ impl<B: Backend + 'static> LoopBackend<B> {
     #[inline(always)]
     pub fn add(&self, token: Token, owner: Watched, interest: Interest) -> io::Result<()> {
         let number = owner.as_raw_fd();
+        self.add_numbered(token, owner, number, interest)
+    }
+
+    /// As [`add`](Self::add), for a caller that knows the descriptor's `number`.
+    ///
+    /// # Errors
+    /// As [`add`](Self::add).
+    #[inline(always)]
+    pub fn add_numbered(
+        &self,
+        token: Token,
+        owner: Watched,
+        number: RawFd,
+        interest: Interest,
+    ) -> io::Result<()> {
         let added = self.borrow_mut().add(owner, token, interest);
         added.map_err(|why| self.explain("add a descriptor", number, why))?;
         self.waits_to_rebalance.set(1);

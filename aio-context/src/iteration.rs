@@ -365,30 +365,31 @@ impl Inner {
     ) -> io::Result<Box<ReadyList>> {
         let mut registry = self.descriptors.registry.borrow_mut();
         let mut delivering = Delivering::new(self, registry.start_delivery(list, is_recorded));
-        while let Some((token, readiness)) = registry.next_event() {
-            match registry.deliverable(token, readiness) {
+        while let Some((token, readiness, due)) = registry.next_event() {
+            match due {
                 Some(due) => {
                     let handler = due.value.handler.clone();
                     let event = Event::new(token, readiness, due.interest, due.version);
                     drop(registry);
                     cx.call(|cx| handler.ready(cx, event));
-                    delivering.delivered += 1;
                 }
                 None if readiness.is_empty() => {
                     drop(registry);
-                    delivering.delivered += self.call_polled(cx, token);
+                    delivering.missed += usize::from(!self.call_polled(cx, token));
                 }
                 None => {
                     drop(registry);
-                    delivering.delivered += self.call_unusual(cx, token, readiness);
+                    delivering.missed += usize::from(!self.call_unusual(cx, token, readiness));
                 }
             }
             registry = self.descriptors.registry.borrow_mut();
         }
-        *progress |= delivering.delivered != 0;
-        self.shared.counters.events.add(delivering.delivered);
+        let missed = delivering.missed;
         let list = registry.end_delivery(delivering.finish());
         drop(registry);
+        let delivered = list.len() - missed;
+        *progress |= delivered != 0;
+        self.shared.counters.events.add(delivered as u64);
         if self.descriptors.wakeup_lost.take() {
             // Every wait reports it from now on: a caller that does not learn of it would spin.
             return Err(rustix::io::Errno::BADF.into());

@@ -20,7 +20,7 @@ impl<T> Registry<T> {
     #[inline]
     #[must_use]
     pub fn needs_recall(&self) -> bool {
-        self.is_direct || self.has_edges()
+        self.direct.is_some() || self.has_edges()
     }
 
     /// Appends the registrations with recorded edges to `ready`, and forgets those whose edges have been taken.

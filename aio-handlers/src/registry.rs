@@ -71,8 +71,6 @@ pub(crate) struct Slot<T> {
     pub(crate) group: GroupId,
     pub(crate) mask: PackedMask,
     pub(crate) state: State,
-    /// How often the value was replaced.
-    pub(crate) version: u32,
     /// The exclusions that have ended before their `readmit`.
     pub(crate) ended: u16,
     /// See [`Registry::is_watched`].
@@ -111,10 +109,10 @@ pub struct Registry<T> {
     pub(crate) groups: Groups,
     /// Registrations with recorded edges that may not have been taken.
     pub(crate) edges: Edges,
-    /// The list that the innermost iteration delivers.
-    pub(crate) delivery: Option<Box<ReadyList>>,
-    /// Its rest is delivered straight from the list, not from the slots.
-    pub(crate) is_direct: bool,
+    /// The list that the innermost iteration delivers, if its rest is delivered straight from the list.
+    pub(crate) direct: Option<Box<ReadyList>>,
+    /// The same, if the events are in their slots, too.
+    pub(crate) recorded: Option<Box<ReadyList>>,
     /// The number of events of tokens without a live registration.
     pub(crate) stale: u64,
 }
@@ -149,8 +147,8 @@ impl<T> Registry<T> {
             index: FdIndex::default(),
             groups: Groups::flagged(Flag::default()),
             edges: Edges::default(),
-            delivery: None,
-            is_direct: false,
+            direct: None,
+            recorded: None,
             stale: 0,
         }
     }
@@ -185,7 +183,6 @@ impl<T> Registry<T> {
             group,
             mask: PackedMask::NONE,
             state: State::new(interest),
-            version: 0,
             ended: 0,
             is_watched: interest != Interest::NONE,
         });
@@ -206,14 +203,17 @@ impl<T> Registry<T> {
     pub fn remove_watched(&mut self, token: Token) -> Option<(T, bool)> {
         self.settle_others(token);
         self.check_slot(token);
-        let slot = self.slots.remove(token)?;
-        if let Some(fd) = slot.fd() {
+        // Only the value is moved.
+        let slot = self.slots.get(token)?;
+        let (fd, mask, group, is_watched) = (slot.fd(), slot.mask, slot.group, slot.is_watched);
+        let value = self.slots.remove(token)?.value;
+        if let Some(fd) = fd {
             self.index.clear(fd);
         }
-        if let Mask::Listed(position) = slot.mask.get() {
-            self.unlist(slot.group, position);
+        if let Mask::Listed(position) = mask.get() {
+            self.unlist(group, position);
         }
-        Some((slot.value, slot.is_watched))
+        Some((value, is_watched))
     }
 
     /// Returns the live registration of a descriptor number.
@@ -235,7 +235,7 @@ impl<T> Registry<T> {
         self.slots.get(token).is_some_and(|slot| slot.is_watched)
     }
 
-    /// Marks a value as special until it is replaced. Its events are never [deliverable](Self::deliverable), but always
+    /// Marks a value as special until it is replaced. Its events are never delivered [as they are](Self::next_event), but always
     /// [resolved](Self::resolve): for values whose events need more than a call. No effect if the token is stale.
     pub fn set_special(&mut self, token: Token) {
         if let Some(slot) = self.slots.get_mut(token) {
