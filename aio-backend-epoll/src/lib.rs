@@ -65,7 +65,7 @@ use rustix::io::Errno;
 use crate::doubts::Doubts;
 use crate::entries::{State, disarm_once, is_armed};
 use crate::reported::{NOTHING, reported};
-use crate::set::Set;
+use crate::set::{Set, is};
 use crate::sys::{Events, Kernel, Sys};
 use crate::unpollable::{Unpollable, always, enlist};
 use crate::wait::Limit;
@@ -497,8 +497,4 @@ fn arm<S: Sys>(
         Err(error) if is(&error, Errno::PERM) => Ok(enlist(unpollable, token, always(interest))),
         Err(error) => Err(error),
     }
-}
-
-fn is(error: &io::Error, errno: Errno) -> bool {
-    Errno::from_io_error(error) == Some(errno)
 }
