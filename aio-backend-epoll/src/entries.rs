@@ -55,12 +55,15 @@ impl State {
     /// Returns the mark of this state.
     #[inline]
     pub(crate) fn mark(self) -> u32 {
+        if let Self::Unpollable(place) = self {
+            return UNPOLLABLE + place;
+        }
+        // A match of constants is a cast to the compiler, and one with the position in it a table of jumps.
         match self {
             Self::Silent => SILENT,
             Self::Armed => ARMED,
             Self::ArmedOnce => ARMED_ONCE,
-            Self::Disarmed => DISARMED,
-            Self::Unpollable(place) => UNPOLLABLE + place,
+            Self::Disarmed | Self::Unpollable(_) => DISARMED,
         }
     }
 }

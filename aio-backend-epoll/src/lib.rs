@@ -45,6 +45,7 @@
 #[doc = include_str!("../README.md")]
 mod readme {}
 
+mod doubts;
 mod entries;
 mod reported;
 mod set;
@@ -61,9 +62,10 @@ use aio_backend::{Backend, Interest, Readiness, ReadyList, Registrations, Token,
 use rustix::event::epoll::Event;
 use rustix::io::Errno;
 
+use crate::doubts::Doubts;
 use crate::entries::{State, disarm_once, is_armed};
 use crate::reported::{NOTHING, reported};
-use crate::set::Set;
+use crate::set::{Set, is};
 use crate::sys::{Events, Kernel, Sys};
 use crate::unpollable::{Unpollable, always, enlist};
 use crate::wait::Limit;
@@ -104,13 +106,9 @@ pub struct Epoll<S = Kernel> {
     unpollable: Unpollable,
     /// Whether the next wait reserves room for the unpollable files. It alternates, in case the list is too short for all events.
     reserves_room: bool,
-    /// Whether the set may differ from the entries, so that the next wait has to rebuild it.
-    to_verify: bool,
     /// The token that was removed last of those that may still be in the set. Without one, the set has only armed entries.
     left_over: Option<Token>,
-    /// The number of entries that wait for one event, and one more for `left_over`: without any, each event is that of an armed entry that
-    /// stays armed.
-    unsure: u32,
+    doubts: Doubts,
     events: Vec<Event>,
     stale: u64,
     rebuilds: u64,
@@ -137,9 +135,8 @@ impl<S: Sys> Epoll<S> {
             entries: Registrations::new(),
             unpollable: Unpollable::default(),
             reserves_room: false,
-            to_verify: false,
             left_over: None,
-            unsure: 0,
+            doubts: Doubts::default(),
             events: vec![NOTHING; EVENTS],
             stale: 0,
             rebuilds: 0,
@@ -159,13 +156,13 @@ impl<S: Sys> Epoll<S> {
     }
 
     /// Removes an entry from the set or from the unpollable files. Returns `false` if it may still be in the set.
-    #[inline(always)]
+    #[cold]
     fn disarm(&mut self, fd: &Watched, state: State) -> bool {
         match state {
             State::Silent => {}
             State::Armed | State::Disarmed => return self.set.forget(fd),
             State::ArmedOnce => {
-                self.unsure -= 1;
+                self.doubts.remove(true);
                 return self.set.forget(fd);
             }
             State::Unpollable(place) => self.remove_unpollable(place),
@@ -204,7 +201,7 @@ impl<S: Sys> Epoll<S> {
     /// If this fails, the next wait tries again.
     #[cold]
     fn rebuild(&mut self) -> io::Result<()> {
-        self.to_verify = true;
+        self.doubts.set_to_verify(true);
         self.set.renew()?;
         self.rebuilds += 1;
         let (set, unpollable) = (&self.set, &mut self.unpollable);
@@ -224,11 +221,11 @@ impl<S: Sys> Epoll<S> {
                 // The number is not open, or now means a file that cannot be watched, such as the new set itself.
                 Err(_) => Readiness::NVAL,
             };
-            self.unsure -= u32::from(State::of(entry) == State::ArmedOnce);
+            self.doubts.remove(State::of(entry) == State::ArmedOnce);
             entry.set_mark(enlist(unpollable, token, state).mark());
         }
-        self.to_verify = false;
-        self.unsure -= u32::from(self.left_over.take().is_some());
+        self.doubts.set_to_verify(false);
+        self.doubts.remove(self.left_over.take().is_some());
         tracing::debug!(
             stale = self.stale,
             rebuilds = self.rebuilds,
@@ -250,11 +247,11 @@ impl<S: Sys> Epoll<S> {
         }
         let mut limit = Limit::after(self.set.inner().0, timeout);
         loop {
-            if self.to_verify {
+            if self.doubts.is_to_verify() {
                 self.rebuild()?;
             }
             let found = wait::wait(self.set.inner(), &mut Events(&mut self.events[..room]), limit)?;
-            if self.unsure == 0 {
+            if !self.doubts.has_any() {
                 ready.extend(&self.events[..found], reported);
                 return Ok(());
             }
@@ -270,7 +267,7 @@ impl<S: Sys> Epoll<S> {
     /// Returns whether every event of the set is one of a registration, which stays armed, and all registrations are in the set.
     #[inline]
     fn is_usual(&self) -> bool {
-        self.unpollable.is_empty() && !self.to_verify && self.unsure == 0
+        self.unpollable.is_empty() && !self.doubts.has_any()
     }
 
     /// Waits for a time, or with files that cannot be watched, or on a set that may differ from the registrations, or
@@ -314,13 +311,13 @@ impl<S: Sys> Epoll<S> {
                 if !disarm_once(&mut self.entries, token) {
                     continue;
                 }
-                self.unsure -= 1;
+                self.doubts.remove(true);
             }
             ready.push(token, readiness);
             reports += 1;
         }
         self.stale += (found - reports) as u64;
-        self.to_verify |= reports < found;
+        self.doubts.verify_if(reports < found);
         reports
     }
 }
@@ -336,10 +333,12 @@ impl<S: Sys> Backend for Epoll<S> {
             return Err(io::ErrorKind::AlreadyExists.into());
         }
         let state = arm(&self.set, &mut self.unpollable, &fd, token, interest)?;
-        // Events of the left-over entry carry the same token.
-        self.to_verify |= self.left_over == Some(token);
+        // Events of the left-over entry, which is a doubt, carry the same token.
+        if self.doubts.has_any() {
+            self.doubts.verify_if(self.left_over == Some(token));
+        }
         if state == State::ArmedOnce {
-            self.unsure += 1;
+            self.doubts.add(true);
         }
         self.entries.insert(token, fd, interest, state.mark());
         Ok(())
@@ -365,14 +364,14 @@ impl<S: Sys> Backend for Epoll<S> {
             State::Silent => arm(&self.set, &mut self.unpollable, fd, token, interest)?,
             State::Armed | State::ArmedOnce if interest == Interest::NONE => {
                 // Later events of this token must be its own: there is no time to wait for stale ones.
-                self.to_verify |= !self.set.forget(fd);
+                self.doubts.verify_if(!self.set.forget(fd));
                 State::Silent
             }
             State::Armed | State::ArmedOnce | State::Disarmed => {
                 match modified.unwrap_or_else(|| self.set.modify(fd, token, interest)) {
                     // The number means another file now. The old file may still be in the set, with the same token.
                     Err(error) if is(&error, Errno::NOENT) => {
-                        self.to_verify = true;
+                        self.doubts.verify_if(true);
                         arm(&self.set, &mut self.unpollable, fd, token, interest)?
                     }
                     modified => modified.map(|()| State::armed(interest))?,
@@ -385,8 +384,8 @@ impl<S: Sys> Backend for Epoll<S> {
             }
         };
         entry.set(interest, state.mark());
-        self.unsure += u32::from(state == State::ArmedOnce);
-        self.unsure -= u32::from(former == State::ArmedOnce);
+        self.doubts.add(state == State::ArmedOnce);
+        self.doubts.remove(former == State::ArmedOnce);
         if let (State::Unpollable(place), State::Silent) = (former, state) {
             self.remove_unpollable(place);
         }
@@ -398,10 +397,15 @@ impl<S: Sys> Backend for Epoll<S> {
         let Some(entry) = self.entries.remove(token) else {
             return Err(io::ErrorKind::NotFound.into());
         };
-        if !self.disarm(entry.fd(), State::of(&entry)) {
+        let is_out = if is_armed(&entry) {
+            self.set.forget(entry.fd())
+        } else {
+            self.disarm(entry.fd(), State::of(&entry))
+        };
+        if !is_out {
             // Its first event, if there is one, reveals it. The token does not come back, except at once, when a caller
             // replaces the descriptor of a registration.
-            self.unsure += u32::from(self.left_over.replace(token).is_none());
+            self.doubts.add(self.left_over.replace(token).is_none());
         }
         Ok(())
     }
@@ -409,12 +413,13 @@ impl<S: Sys> Backend for Epoll<S> {
     // Inlined by force: see `wait.rs`.
     #[inline(always)]
     fn wait(&mut self, timeout: Option<Duration>, ready: &mut ReadyList) -> io::Result<()> {
-        let room = ready.room().min(EVENTS_MAX);
-        if !self.is_usual() || room == 0 || room > self.events.len() {
-            return self.wait_unusually(timeout, ready);
-        }
+        let (is_usual, room) = (self.is_usual(), ready.room());
         let (sys, set) = self.set.inner();
-        let mut events = Events(&mut self.events[..room]);
+        let mut events = match self.events.get_mut(..room) {
+            Some(events) if is_usual && room > 0 => Events(events),
+            // Also if there are more events to reserve memory for.
+            _ => return self.wait_unusually(timeout, ready),
+        };
         // Two calls, so that each is compiled for its timeout.
         let found = match timeout {
             Some(Duration::ZERO) => sys.wait(set, &mut events, Some(Duration::ZERO)),
@@ -455,9 +460,9 @@ impl<S: Sys> Backend for Epoll<S> {
     fn drain(&mut self, each: &mut dyn FnMut(Watched, Token, Interest)) {
         let entries = std::mem::take(&mut self.entries);
         self.unpollable = Unpollable::default();
-        self.unsure = self.left_over.is_some().into();
         for (_, entry) in entries.iter().filter(|(_, entry)| State::of(entry).is_in_set()) {
-            self.to_verify |= !self.set.forget(entry.fd());
+            self.doubts.remove(State::of(entry) == State::ArmedOnce);
+            self.doubts.verify_if(!self.set.forget(entry.fd()));
         }
         entries.drain(each);
     }
@@ -492,8 +497,4 @@ fn arm<S: Sys>(
         Err(error) if is(&error, Errno::PERM) => Ok(enlist(unpollable, token, always(interest))),
         Err(error) => Err(error),
     }
-}
-
-fn is(error: &io::Error, errno: Errno) -> bool {
-    Errno::from_io_error(error) == Some(errno)
 }

@@ -9,8 +9,6 @@ pub(crate) const NOTHING: Event = Event {
     data: EventData::new_u64(0),
 };
 
-/// The events that the kernel reports.
-const REPORTED: u32 = Readiness::all().difference(Readiness::NVAL).to_system();
 const _: () = {
     let all = EventFlags::IN
         .union(EventFlags::PRI)
@@ -18,13 +16,13 @@ const _: () = {
         .union(EventFlags::ERR)
         .union(EventFlags::HUP)
         .union(EventFlags::RDHUP);
-    assert!(REPORTED == all.bits());
+    assert!(Readiness::all().difference(Readiness::NVAL).to_system() == all.bits());
 };
 
-/// Converts what the kernel reports. The bits are the same.
+/// Converts what the kernel reports, which is what it was asked for, errors, and hang-ups. The bits are the same.
 #[inline]
 pub(crate) fn reported(event: &Event) -> (Token, Readiness) {
     let (flags, data) = (event.flags, event.data);
-    let readiness = Readiness::from_system(flags.bits() & REPORTED);
+    let readiness = Readiness::from_bits_retain(flags.bits() as u16);
     (Token::from_bits(data.u64()), readiness)
 }

@@ -2,7 +2,7 @@
 //!
 //! It does not record the members of the set; the entries do.
 
-use std::io::Result;
+use std::io::{Error, Result};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use aio_backend::{Interest, Token, Watched};
@@ -13,8 +13,12 @@ use crate::sys::Sys;
 /// Logs that a number was closed, or means another file by now. The kernel has removed the entry, unless another descriptor shares
 /// the file; only an event can show which.
 #[cold]
-fn log_closed(fd: &Watched, error: &std::io::Error) {
+fn log_closed(fd: &Watched, error: &Error) {
     tracing::debug!(?fd, %error, "a watched descriptor was closed before it was removed");
+}
+
+pub(crate) fn is(error: &Error, errno: Errno) -> bool {
+    Errno::from_io_error(error) == Some(errno)
 }
 
 /// An epoll set. Functions that make one system call are inlined by force: see `wait.rs`.
@@ -51,9 +55,7 @@ impl<S: Sys> Set<S> {
         {
             // No registration has this number, so the entry is left over: the number was closed while another descriptor
             // shared its file, and means the same file again. The new registration takes the entry over.
-            Err(error) if Errno::from_io_error(&error) == Some(Errno::EXIST) => {
-                self.modify(fd, token, interest)
-            }
+            Err(error) if is(&error, Errno::EXIST) => self.modify(fd, token, interest),
             other => other,
         }
     }

@@ -153,11 +153,12 @@ impl Events<'_> {
         self.0.len()
     }
 
-    /// Writes at `place` that the descriptor with `key` is ready, as a simulated kernel does.
+    /// Writes at `place` that the descriptor with `key` is ready, as a simulated kernel does. The kernel knows no [`Readiness::NVAL`].
     ///
     /// # Panics
     /// If there is no such place.
     pub fn write(&mut self, place: usize, key: u64, readiness: Readiness) {
+        let readiness = readiness.difference(Readiness::NVAL);
         self.0[place] = Event {
             flags: EventFlags::from_bits_retain(readiness.to_system()),
             data: EventData::new_u64(key),

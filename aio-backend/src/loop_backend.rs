@@ -52,7 +52,8 @@ const REBALANCE_EVERY: u32 = 128;
 /// ```
 pub struct LoopBackend<B> {
     backend: RefCell<AnyBackend<B>>,
-    waits_since_rebalance: Cell<u32>,
+    /// One, if the next one that is outermost rebalances.
+    waits_to_rebalance: Cell<u32>,
     /// The backend checks without a system call.
     can_peek: Cell<bool>,
 }
@@ -64,7 +65,7 @@ impl<B: Backend + 'static> LoopBackend<B> {
         let peeked = backend.peek(&mut ReadyList::with_limit(1));
         Self {
             backend: RefCell::new(backend),
-            waits_since_rebalance: Cell::new(REBALANCE_EVERY),
+            waits_to_rebalance: Cell::new(1),
             can_peek: Cell::new(matches!(peeked, Ok(Peek::Checked | Peek::Pending))),
         }
     }
@@ -114,9 +115,24 @@ impl<B: Backend + 'static> LoopBackend<B> {
     #[inline(always)]
     pub fn add(&self, token: Token, owner: Watched, interest: Interest) -> io::Result<()> {
         let number = owner.as_raw_fd();
+        self.add_numbered(token, owner, number, interest)
+    }
+
+    /// As [`add`](Self::add), for a caller that knows the descriptor's `number`.
+    ///
+    /// # Errors
+    /// As [`add`](Self::add).
+    #[inline(always)]
+    pub fn add_numbered(
+        &self,
+        token: Token,
+        owner: Watched,
+        number: RawFd,
+        interest: Interest,
+    ) -> io::Result<()> {
         let added = self.borrow_mut().add(owner, token, interest);
         added.map_err(|why| self.explain("add a descriptor", number, why))?;
-        self.waits_since_rebalance.set(REBALANCE_EVERY);
+        self.waits_to_rebalance.set(1);
         Ok(())
     }
 
@@ -135,7 +151,7 @@ impl<B: Backend + 'static> LoopBackend<B> {
     /// As [`Backend::remove`]: the descriptor is removed all the same.
     #[inline(always)]
     pub fn remove(&self, token: Token) -> io::Result<()> {
-        self.waits_since_rebalance.set(REBALANCE_EVERY);
+        self.waits_to_rebalance.set(1);
         self.borrow_mut().remove(token)
     }
 
@@ -187,10 +203,18 @@ impl<B: Backend + 'static> LoopBackend<B> {
     /// B3).
     #[inline]
     pub fn rebalance(&self, is_outermost: bool) {
-        let waits = self.waits_since_rebalance.get() + 1;
-        self.waits_since_rebalance.set(waits);
-        if waits >= REBALANCE_EVERY && is_outermost {
-            self.waits_since_rebalance.set(0);
+        let waits = self.waits_to_rebalance.get() - 1;
+        self.waits_to_rebalance.set(waits);
+        if waits == 0 {
+            self.rebalance_now(is_outermost);
+        }
+    }
+
+    #[cold]
+    fn rebalance_now(&self, is_outermost: bool) {
+        self.waits_to_rebalance
+            .set(if is_outermost { REBALANCE_EVERY } else { 1 });
+        if is_outermost {
             self.borrow_mut().rebalance();
         }
     }

@@ -2,6 +2,7 @@
 
 use std::cell::{Cell, RefCell};
 use std::fmt;
+use std::mem;
 
 use crate::ReadyList;
 
@@ -61,6 +62,16 @@ impl ReadyLists {
         if let Some(other) = self.one.replace(Some(list)) {
             self.keep(other);
         }
+    }
+
+    /// Takes a list back that is empty. Nothing may have given one back since it was taken, as in an iteration that finds nothing.
+    #[inline]
+    pub fn give_back_unused(&self, list: Box<ReadyList>) {
+        debug_assert!(list.is_empty() && !list.has_invalid(), "the list was used");
+        let none = self.one.replace(Some(list));
+        debug_assert!(none.is_none(), "another list was given back since");
+        // No caller has to contain the code that would drop it.
+        mem::forget(none);
     }
 
     #[cold]

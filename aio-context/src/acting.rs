@@ -27,7 +27,8 @@ impl Event {
     pub(crate) fn deliver<H: Handler + ?Sized>(self, handler: &H, cx: &Context) {
         if self.concerns_more_than_reading() {
             self.deliver_all(handler, cx);
-        } else if self.is_readable() {
+        } else if self.readiness().wakes_reader(Interest::READ) {
+            debug_assert!(self.is_readable(), "without an interest there are no events");
             handler.readable(cx);
         }
     }

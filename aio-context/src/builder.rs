@@ -18,6 +18,7 @@ use crate::context::{Deferred, Inner, Mailbox, Metrics, move_in};
 use crate::descriptors::Descriptors;
 use crate::extension::Extensions;
 use crate::handler::{New, Silent};
+use crate::iteration::concerns::{BOTTOM_HALVES, Concerns};
 use crate::macros::impl_debug;
 use crate::polling::Polling;
 use crate::stats::Shared;
@@ -155,7 +156,9 @@ impl Builder {
         };
         let (name, backend) = (backend.name(), LoopBackend::new(backend));
         let mailbox = Arc::new(Mailbox::new().map_err(|why| Refused::wrap("eventfd", name, why))?);
-        let mut registry = Registry::new();
+        let concerns = Concerns::default();
+        let [edges, paused] = concerns.of_registry();
+        let mut registry = Registry::flagged(edges, paused);
         let placeholder = Rc::new(Silent(mailbox.clone()));
         let mut reserve = || {
             let entry = New::plain(placeholder.clone()).entry;
@@ -176,12 +179,16 @@ impl Builder {
         let wall_changes = WallChanges::new(open_changes, wall_changes);
         let inner = Rc::new(Inner {
             descriptors: Descriptors::new(backend, registry, wakeup, self.batch.unwrap_or(BATCH)),
-            polling: Polling::new(self.policy.unwrap_or_else(|| Box::new(Policy::default()))),
+            polling: Polling::new(
+                self.policy.unwrap_or_else(|| Box::new(Policy::default())),
+                concerns.of_poll_set(),
+            ),
             pacing,
-            timers: Timers::new(monotonic, wall, virtual_clock, wall_changes, &mailbox),
-            deferred: Deferred::new(),
+            timers: Timers::new(monotonic, wall, virtual_clock, wall_changes, &mailbox, &concerns),
+            deferred: Deferred::sharing(concerns.word(), BOTTOM_HALVES),
             nesting: Nesting::default(),
             metrics: Metrics::default(),
+            concerns,
             extensions: Extensions::default(),
             shared: Arc::new(Shared::new(self.params)),
             mailbox,

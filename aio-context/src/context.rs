@@ -13,6 +13,7 @@ use smallvec::SmallVec;
 use crate::descriptors::Descriptors;
 use crate::extension::Extensions;
 use crate::handler::Entry;
+use crate::iteration::concerns::Concerns;
 use crate::macros::impl_debug;
 use crate::polling::Polling;
 use crate::stats::Shared;
@@ -118,6 +119,7 @@ pub(crate) struct Inner {
     pub(crate) deferred: Deferred,
     pub(crate) nesting: Nesting,
     pub(crate) metrics: Metrics,
+    pub(crate) concerns: Concerns,
     /// Dropped last.
     pub(crate) extensions: Extensions,
 }

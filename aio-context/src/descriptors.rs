@@ -85,7 +85,7 @@ impl<E: Described> Descriptors<E> {
     }
 
     /// Takes a handler out of the registry and the backend. The caller finishes the removal before anything else is called.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn unlink(&self, token: Token) -> Option<E> {
         let (entry, is_watched) = self.registry.borrow_mut().remove_watched(token)?;
         if is_watched && let Err(error) = self.backend.remove(token) {

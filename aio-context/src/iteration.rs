@@ -19,6 +19,7 @@ use crate::timer::fire_due;
 use crate::wall::is_own;
 
 mod calling;
+pub(crate) mod concerns;
 pub(crate) mod found;
 pub(crate) mod measure;
 mod poll;
@@ -88,16 +89,17 @@ impl Inner {
         self.descriptors.backend.rebalance(true);
         let mut list = self.descriptors.lists.take();
         self.descriptors.backend.wait(Some(Duration::ZERO), &mut list)?;
-        let before = self.nesting.before();
-        if self.mailbox.is_notified() || list.has_invalid() {
-            return Ok(Some((self.finish_check(cx, list)?, before)));
-        }
-        if list.is_empty() {
-            self.descriptors.lists.give_back(list);
+        let is_notified = self.mailbox.is_notified();
+        if list.is_empty() && !is_notified {
+            self.descriptors.lists.give_back_unused(list);
             if !WAITS {
                 self.shared.counters.iteration();
             }
             return Ok(None);
+        }
+        let before = self.nesting.before();
+        if is_notified || list.has_invalid() {
+            return Ok(Some((self.finish_check(cx, list)?, before)));
         }
         if WAITS {
             self.pacing.pre_sleep.step(PreSleepSpin::found_at_once);
@@ -152,30 +154,20 @@ impl Inner {
         progress
     }
 
-    /// Whether there are no bottom halves, timers, polled handlers in poll mode, edges, pauses, or outer iterations to think of.
+    /// Whether there are no bottom halves, [concerns](concerns::Concerns), or outer iterations to think of.
     #[inline(always)]
     fn has_descriptors_only(&self) -> bool {
-        !self.deferred.has_due(self.mailbox.inbox())
-            && self.nesting.depth() == 0
-            && !self.polling.set.needs_exit()
-            && !self.timers.has_armed()
-            && !self.timers.is_simulated()
-            && {
-                let registry = self.descriptors.registry.borrow();
-                !registry.has_edges() && !registry.has_paused()
-            }
+        self.concerns.is_empty() && self.nesting.depth() == 0 && !self.mailbox.inbox().pending()
     }
 
     /// Whether polling comes before all else, as it does in poll mode if nothing prevents or limits a wait.
     #[inline(always)]
     fn has_to_poll_first(&self) -> bool {
-        self.nesting.depth() == 0
-            && self.polling.set.is_on()
-            && !self.deferred.has_due(self.mailbox.inbox())
-            && !self.timers.has_armed()
+        self.concerns.is_polling_only()
+            && self.nesting.depth() == 0
+            && !self.mailbox.inbox().pending()
             && !self.pacing.checks.get().is_pending()
             && !self.polling.controller.budget(None).is_zero()
-            && !self.descriptors.registry.borrow().needs_recall()
     }
 
     /// Polls in user space, then waits or checks the descriptors. Returns what the policy is to be shown of it.
@@ -373,30 +365,31 @@ impl Inner {
     ) -> io::Result<Box<ReadyList>> {
         let mut registry = self.descriptors.registry.borrow_mut();
         let mut delivering = Delivering::new(self, registry.start_delivery(list, is_recorded));
-        while let Some((token, readiness)) = registry.next_event() {
-            match registry.deliverable(token, readiness) {
+        while let Some((token, readiness, due)) = registry.next_event() {
+            match due {
                 Some(due) => {
                     let handler = due.value.handler.clone();
                     let event = Event::new(token, readiness, due.interest, due.version);
                     drop(registry);
                     cx.call(|cx| handler.ready(cx, event));
-                    delivering.delivered += 1;
                 }
                 None if readiness.is_empty() => {
                     drop(registry);
-                    delivering.delivered += self.call_polled(cx, token);
+                    delivering.missed += usize::from(!self.call_polled(cx, token));
                 }
                 None => {
                     drop(registry);
-                    delivering.delivered += self.call_unusual(cx, token, readiness);
+                    delivering.missed += usize::from(!self.call_unusual(cx, token, readiness));
                 }
             }
             registry = self.descriptors.registry.borrow_mut();
         }
-        *progress |= delivering.delivered != 0;
-        self.shared.counters.events.add(delivering.delivered);
+        let missed = delivering.missed;
         let list = registry.end_delivery(delivering.finish());
         drop(registry);
+        let delivered = list.len() - missed;
+        *progress |= delivered != 0;
+        self.shared.counters.events.add(delivered as u64);
         if self.descriptors.wakeup_lost.take() {
             // Every wait reports it from now on: a caller that does not learn of it would spin.
             return Err(rustix::io::Errno::BADF.into());

@@ -2,6 +2,7 @@
 
 use std::cell::Cell;
 
+use aio_backend::Flag;
 use aio_pollctl::{Controller, Pacing, PollPolicy};
 use aio_pollset::PollSet;
 
@@ -16,9 +17,9 @@ pub(crate) struct Polling {
 }
 
 impl Polling {
-    pub(crate) fn new(policy: Box<dyn PollPolicy>) -> Self {
+    pub(crate) fn new(policy: Box<dyn PollPolicy>, [on, rechecks]: [Flag; 2]) -> Self {
         Self {
-            set: PollSet::new(),
+            set: PollSet::flagged(on, rechecks),
             controller: Controller::new(policy),
             version: Cell::new(0),
         }

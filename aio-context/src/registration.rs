@@ -262,7 +262,9 @@ impl Inner {
             descriptor::find(&owner)
                 .map_err(|why| self.descriptors.backend.explain("add a descriptor", number, why))
         } else {
-            self.descriptors.backend.add(token, owner, interest)
+            self.descriptors
+                .backend
+                .add_numbered(token, owner, number, interest)
         };
         if let Err(why) = entered {
             let entry = self.descriptors.registry.borrow_mut().remove(token);
@@ -305,6 +307,7 @@ impl Inner {
     }
 
     /// Takes a former handler out of the polled set, gives it its due `poll_end` and drops it.
+    #[inline(always)]
     fn finish_removal(&self, cx: &Context, token: Token, entry: Entry) {
         finish_former(cx, entry, || self.polling.set.leave(token));
     }

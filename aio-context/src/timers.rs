@@ -13,6 +13,7 @@ use aio_timers::{Clock, Moment, Subscription, TimerSets, VirtualClock};
 
 use crate::any_backend::LoopBackend;
 use crate::clock_id::ClockId;
+use crate::iteration::concerns::Concerns;
 use crate::wall::WallChanges;
 
 /// The position of the wall clock.
@@ -47,13 +48,15 @@ impl<F, J: ?Sized + Send + 'static> Timers<F, J> {
         virtual_clock: Arc<VirtualClock>,
         wall_changes: WallChanges,
         waker: &Arc<Mailbox<Slot, J>>,
+        concerns: &Concerns,
     ) -> Self {
         let is_simulated = monotonic.pass(Duration::ZERO);
+        concerns.simulated().set(is_simulated);
         let clocks: [SharedClock; 3] = [monotonic, wall, virtual_clock.clone()];
         let woken = waker.clone();
         let virtual_changes = virtual_clock.subscribe(move || woken.interrupt());
         Self {
-            sets: TimerSets::new(clocks.clone(), waker.clone()),
+            sets: TimerSets::sharing(clocks.clone(), waker.clone(), concerns.word()),
             clocks,
             wall_changes,
             virtual_clock,

@@ -167,7 +167,7 @@ impl<T> Registry<T> {
         let slot = self.slots.get_mut(token)?;
         slot.state.set_pending(Readiness::empty());
         slot.state.set_special(false);
-        slot.version = slot.version.wrapping_add(1);
+        slot.state.count_replacement();
         slot.wake();
         let former = std::mem::replace(&mut slot.value, value);
         self.check_slot(token);
@@ -201,7 +201,7 @@ impl<T> Registry<T> {
     #[inline]
     #[must_use]
     pub fn version(&self, token: Token) -> Option<u32> {
-        self.slots.get(token).map(|slot| slot.version)
+        self.slots.get(token).map(|slot| slot.state.version())
     }
 
     /// Changes the interest and returns the former one. Returns `None` if the token is stale.

@@ -127,8 +127,8 @@ fn d1_events_of_a_special_value_are_resolved_until_it_is_replaced() {
         let mut list = Box::new(aio_backend::ReadyList::new());
         list.push(token, IN);
         let outer = registry.start_delivery(list, false);
-        let (token, readiness) = registry.next_event().unwrap();
-        let plain = registry.deliverable(token, readiness).map(|due| *due.value);
+        let (token, readiness, plain) = registry.next_event().unwrap();
+        let plain = plain.map(|due| *due.value);
         let resolved = match registry.resolve(token, readiness) {
             Event::Ready(Due {
                 value,

@@ -21,8 +21,8 @@ use crate::{Recorded, Registry};
 /// let mut list = Box::new(ReadyList::new());
 /// list.push(token, Readiness::IN);
 /// let outer = registry.start_delivery(list, false);
-/// let (token, readiness) = registry.next_event().expect("the list has one");
-/// let Due { value, interest, version, .. } = registry.deliverable(token, readiness).expect("it is plain");
+/// let (_token, _readiness, due) = registry.next_event().expect("the list has one");
+/// let Due { value, interest, version, .. } = due.expect("it is plain");
 /// assert_eq!((*value, interest), ("a socket", Interest::READ));
 /// // ... call it; it may be replaced meanwhile.
 /// assert_eq!(registry.version(token), Some(version));
@@ -44,7 +44,7 @@ pub struct Due<'a, T> {
     pub is_special: bool,
 }
 
-/// An event that [`Registry::next_event`] has returned and [`Registry::deliverable`] has not.
+/// An event that [`Registry::next_event`] has returned without what is due.
 ///
 /// # Examples
 /// ```
@@ -58,7 +58,7 @@ pub struct Due<'a, T> {
 /// let outer = registry.start_delivery(list, false);
 /// // The callback of an earlier event pauses the group.
 /// registry.pause(GroupId::DEFAULT);
-/// while let Some((token, readiness)) = registry.next_event() {
+/// while let Some((token, readiness, _)) = registry.next_event() {
 ///     match registry.resolve(token, readiness) {
 ///         Event::Ready(..) => unreachable!("its handler is paused"),
 ///         Event::Masked => assert_eq!(registry.effective_interest(token), Some(Interest::NONE)),
@@ -87,7 +87,7 @@ impl<T> Slot<T> {
             value: &self.value,
             readiness,
             interest: self.state.interest(),
-            version: self.version,
+            version: self.state.version(),
             is_special: self.state.is_special(),
         }
     }
@@ -109,8 +109,8 @@ impl<T> Registry<T> {
     /// list.push(token, Readiness::IN);
     ///
     /// let outer = registry.start_delivery(list, false);
-    /// while let Some((token, readiness)) = registry.next_event() {
-    ///     match registry.deliverable(token, readiness) {
+    /// while let Some((token, readiness, due)) = registry.next_event() {
+    ///     match due {
     ///         Some(due) => assert_eq!((*due.value, due.interest), ("a socket", Interest::READ)),
     ///         None => drop(registry.resolve(token, readiness)),
     ///     }
@@ -126,26 +126,32 @@ impl<T> Registry<T> {
             is_recorded || !self.has_paused(),
             "events of paused handlers have to be recorded"
         );
-        self.is_direct = !is_recorded;
-        self.delivery.replace(list)
+        let outer = self.recorded.take();
+        let delivery = if is_recorded {
+            &mut self.recorded
+        } else {
+            &mut self.direct
+        };
+        *delivery = Some(list);
+        outer
     }
 
-    /// Returns the next event of the list. Pass it to [`deliverable`](Self::deliverable), and if that returns `None` to
+    /// Returns the next event of the list, with what is due if the event can be delivered as it is. If not, pass it to
     /// [`resolve`](Self::resolve).
     #[inline]
-    pub fn next_event(&mut self) -> Option<(Token, Readiness)> {
-        self.delivery.as_mut()?.take_next()
+    pub fn next_event(&mut self) -> Option<(Token, Readiness, Option<Due<'_, T>>)> {
+        let Some(list) = &mut self.direct else {
+            return self.next_recorded();
+        };
+        let (token, readiness) = list.take_next()?;
+        let plain = self.slots.get(token).filter(|slot| slot.state.is_plain());
+        Some((token, readiness, plain.map(|slot| slot.due(readiness))))
     }
 
-    /// Returns an event that can be delivered as it is.
     #[inline]
-    #[must_use]
-    pub fn deliverable(&self, token: Token, readiness: Readiness) -> Option<Due<'_, T>> {
-        if !self.is_direct {
-            return None;
-        }
-        let slot = self.slots.get(token)?;
-        slot.state.is_plain().then(|| slot.due(readiness))
+    fn next_recorded(&mut self) -> Option<(Token, Readiness, Option<Due<'_, T>>)> {
+        let (token, readiness) = self.recorded.as_mut()?.take_next()?;
+        Some((token, readiness, None))
     }
 
     /// Returns whether a handler may still be called for the rest of an event, after one of its callbacks has run: it is registered, and
@@ -160,11 +166,11 @@ impl<T> Registry<T> {
             && !self.group(token).is_some_and(|group| self.is_paused(group))
     }
 
-    /// Finds out what an event has become that is not [`deliverable`](Self::deliverable) as it is. An entry of the list without readiness
+    /// Finds out what an event has become that cannot be delivered as it is. An entry of the list without readiness
     /// is no event, and is not for this.
     #[inline]
     pub fn resolve(&mut self, token: Token, readiness: Readiness) -> Event<'_, T> {
-        if self.is_direct {
+        if self.direct.is_some() {
             let is_clear = |slot: &Slot<T>| slot.state.is_clear() && slot.mask == PackedMask::NONE;
             if self.slots.get(token).is_some_and(is_clear) {
                 // An edge: it need not be remembered, because it is delivered now.
@@ -198,29 +204,38 @@ impl<T> Registry<T> {
     /// Ends a delivery and restores the `outer` list. Returns the ended one.
     ///
     /// The [rest](ReadyList::rest) of it is dropped: a level-triggered backend reports it again, and edges stay recorded.
-    #[inline]
+    #[inline(always)]
     pub fn end_delivery(&mut self, outer: Option<Box<ReadyList>>) -> Box<ReadyList> {
-        let ended = std::mem::replace(&mut self.delivery, outer).unwrap_or_default();
-        if ended.rest().len() > 0 {
-            self.abandon(&ended);
+        if self.direct.as_ref().is_some_and(|list| list.rest().len() > 0) {
+            self.record_delivery();
         }
+        let ended = match self.direct.take() {
+            Some(ended) => ended,
+            None => self.end_recorded(),
+        };
         // The outer list was recorded when this delivery started.
-        self.is_direct = false;
+        self.recorded = outer;
         ended
+    }
+
+    #[inline]
+    fn end_recorded(&mut self) -> Box<ReadyList> {
+        let list = self.recorded.take().unwrap_or_default();
+        if list.rest().len() > 0 {
+            self.abandon(&list);
+        }
+        list
     }
 
     #[cold]
     fn abandon(&mut self, list: &ReadyList) {
-        if self.is_direct {
-            self.record_rest(list);
-        }
         self.give_back(list.rest().map(|(token, _)| token));
     }
 
     /// Records the rest of the present list, unless it is recorded already.
     #[inline]
     pub(crate) fn settle(&mut self) {
-        if self.is_direct {
+        if self.direct.is_some() {
             self.record_delivery();
         }
     }
@@ -229,23 +244,22 @@ impl<T> Registry<T> {
     /// registration.
     #[inline]
     pub(crate) fn settle_others(&mut self, token: Token) {
-        if self.is_direct && !self.is_being_delivered(token) {
+        if self.direct.is_some() && !self.is_being_delivered(token) {
             self.record_delivery();
         }
     }
 
     #[inline(never)]
     fn is_being_delivered(&self, token: Token) -> bool {
-        let last = self.delivery.as_ref().and_then(|list| list.last_taken());
+        let last = self.direct.as_ref().and_then(|list| list.last_taken());
         last.is_some_and(|(last, _)| last == token)
     }
 
     #[inline(never)]
     fn record_delivery(&mut self) {
-        self.is_direct = false;
-        if let Some(list) = self.delivery.take() {
+        if let Some(list) = self.direct.take() {
             self.record_rest(&list);
-            self.delivery = Some(list);
+            self.recorded = Some(list);
         }
     }
 

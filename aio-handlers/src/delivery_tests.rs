@@ -20,8 +20,8 @@ fn ready(interests: &[Interest]) -> (Registry<usize>, Vec<Token>, Box<ReadyList>
 
 /// The next handler that is called; masked ones are left out.
 fn next(registry: &mut Registry<usize>) -> Option<usize> {
-    while let Some((token, readiness)) = registry.next_event() {
-        if let Some(due) = registry.deliverable(token, readiness) {
+    while let Some((token, readiness, due)) = registry.next_event() {
+        if let Some(due) = due {
             return Some(*due.value);
         }
         if let Event::Ready(due) = registry.resolve(token, readiness) {

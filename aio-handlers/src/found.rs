@@ -157,14 +157,16 @@ fn give_back<D: Dispatcher>(dispatcher: &D, list: Box<ReadyList>, is_recorded: b
 /// let mut list = Box::new(ReadyList::new());
 /// list.push(token, Readiness::IN);
 /// let mut delivering = Delivering::new(&main, registry.start_delivery(list, false));
-/// while let Some((token, readiness)) = registry.next_event() {
-///     let socket = registry.deliverable(token, readiness).map(|due| *due.value);
+/// while let Some((_token, _readiness, due)) = registry.next_event() {
+///     let socket = due.map(|due| *due.value);
 ///     drop(registry);
-///     // ... call it: it may use the registry, or panic.
-///     delivering.delivered += 1;
+///     match socket {
+///         Some(socket) => println!("{socket}"), // ... call it: it may use the registry, or panic.
+///         None => delivering.missed += 1,
+///     }
 ///     registry = main.0.borrow_mut();
 /// }
-/// assert_eq!(delivering.delivered, 1);
+/// assert_eq!(delivering.missed, 0);
 /// let list = registry.end_delivery(delivering.finish());
 /// # assert_eq!(list.len(), 1);
 /// # Ok::<(), aio_handlers::Occupied<&str>>(())
@@ -172,8 +174,8 @@ fn give_back<D: Dispatcher>(dispatcher: &D, list: Box<ReadyList>, is_recorded: b
 pub struct Delivering<'a, D: Dispatcher> {
     dispatcher: &'a D,
     outer: Option<Box<ReadyList>>,
-    /// How many events were delivered.
-    pub delivered: u64,
+    /// How many events of the list came to nothing, so that no callback was called.
+    pub missed: usize,
 }
 
 impl<'a, D: Dispatcher> Delivering<'a, D> {
@@ -183,7 +185,7 @@ impl<'a, D: Dispatcher> Delivering<'a, D> {
         Self {
             dispatcher,
             outer,
-            delivered: 0,
+            missed: 0,
         }
     }
 
@@ -199,15 +201,17 @@ impl<'a, D: Dispatcher> Delivering<'a, D> {
 impl<D: Dispatcher> Drop for Delivering<'_, D> {
     #[inline(always)]
     fn drop(&mut self) {
-        abandon(self.dispatcher, self.outer.take(), self.delivered);
+        abandon(self.dispatcher, self.outer.take(), self.missed);
     }
 }
 
-/// Gives back the events that were not delivered, after `delivered` that were.
+/// Gives back the events that were not delivered. Of those that were taken, the latest one's callback has panicked, and `missed` came to
+/// nothing.
 #[cold]
-fn abandon<D: Dispatcher>(dispatcher: &D, outer: Option<Box<ReadyList>>, delivered: u64) {
+fn abandon<D: Dispatcher>(dispatcher: &D, outer: Option<Box<ReadyList>>, missed: usize) {
     let list = dispatcher.registry().borrow_mut().end_delivery(outer);
-    dispatcher.take_back(list, delivered);
+    let taken = list.len() - list.rest().len();
+    dispatcher.take_back(list, taken.saturating_sub(missed + 1) as u64);
 }
 
 impl<D: Dispatcher> fmt::Debug for Found<'_, D> {
@@ -222,7 +226,7 @@ impl<D: Dispatcher> fmt::Debug for Found<'_, D> {
 impl<D: Dispatcher> fmt::Debug for Delivering<'_, D> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Delivering")
-            .field("delivered", &self.delivered)
+            .field("missed", &self.missed)
             .finish_non_exhaustive()
     }
 }
@@ -268,16 +272,16 @@ mod tests {
             let mut registry = self.registry.borrow_mut();
             let outer = registry.start_delivery(found.into_list(), is_recorded);
             let mut delivering = Delivering::new(self, outer);
-            while let Some((token, readiness)) = registry.next_event() {
+            while let Some((token, readiness, _)) = registry.next_event() {
                 let resolved = registry.resolve(token, readiness);
                 let crate::Event::Ready(due) = resolved else {
+                    delivering.missed += 1;
                     continue;
                 };
                 let value = *due.value;
                 drop(registry);
                 called.push(value);
                 assert_ne!(Some(value), panics_at, "on purpose");
-                delivering.delivered += 1;
                 registry = self.registry.borrow_mut();
             }
             registry.end_delivery(delivering.finish());

@@ -1,6 +1,6 @@
 //! Pause groups: the depth of the pauses of each group, and its masked handlers.
 
-use aio_backend::Token;
+use aio_backend::{Flag, Token};
 
 use crate::steps::step;
 
@@ -41,13 +41,17 @@ pub(crate) struct Groups {
     all: Vec<Group>,
     /// The number of paused groups. It is usually zero, which is faster to test than a group's depth.
     paused: u32,
+    /// Whether there are any.
+    flag: Flag,
 }
 
 impl Groups {
-    pub(crate) fn new() -> Self {
+    /// The default group. `flag` shows whether any group is paused.
+    pub(crate) fn flagged(flag: Flag) -> Self {
         Self {
             all: vec![Group::default()],
             paused: 0,
+            flag,
         }
     }
 
@@ -82,6 +86,7 @@ impl Groups {
         group.depth = group.depth.checked_add(1).expect("paused too often");
         let depth = group.depth;
         self.paused += u32::from(depth == 1);
+        self.flag.set(true);
         depth
     }
 
@@ -92,6 +97,7 @@ impl Groups {
         group.depth -= 1;
         let list = (group.depth == 0).then(|| std::mem::take(&mut group.masked));
         self.paused -= u32::from(list.is_some());
+        self.flag.set(self.paused != 0);
         list
     }
 

@@ -47,7 +47,7 @@ impl FdIndex {
         }
     }
 
-    #[inline]
+    #[inline(always)]
     pub(crate) fn clear(&mut self, fd: RawFd) {
         step();
         match place(fd) {

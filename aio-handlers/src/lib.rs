@@ -38,7 +38,7 @@
 //!
 //! # Cost
 //! Every operation except [`Registry::tokens`] and [`Registry::check`] takes the same time with one registration and with a million;
-//! [`Registry::resume`] takes O(masked). A handler takes 36 bytes beside its value (up to 40 with the value's alignment), 8 more while
+//! [`Registry::resume`] takes O(masked). A handler takes 40 bytes beside its value, 8 more while
 //! it is masked. Memory is reused and not released: it depends on the largest number of
 //! simultaneous registrations, and on the largest descriptor number (4 bytes for each number, up to 2^20). Linux assigns larger numbers
 //! only after its limit is raised; the registry stores them in a map, in O(log n).
@@ -59,6 +59,7 @@ mod call_each;
 mod change;
 mod delivery;
 mod edge_guard;
+mod edges;
 mod found;
 mod groups;
 mod index;

@@ -20,7 +20,7 @@ impl<T> Registry<T> {
     #[inline]
     #[must_use]
     pub fn needs_recall(&self) -> bool {
-        self.is_direct || self.has_edges()
+        self.direct.is_some() || self.has_edges()
     }
 
     /// Appends the registrations with recorded edges to `ready`, and forgets those whose edges have been taken.
@@ -75,12 +75,7 @@ impl<T> Registry<T> {
     pub fn restore(&mut self, token: Token, readiness: Readiness) -> Recorded {
         let recorded = self.record(token, readiness);
         // The entry of the taken edge may still be listed.
-        if let [before @ .., last] = &*self.edges
-            && *last == token
-            && before.contains(&token)
-        {
-            self.edges.pop();
-        }
+        self.edges.drop_repeated(token);
         recorded
     }
 

@@ -9,9 +9,10 @@ use std::fmt;
 use std::io;
 use std::os::fd::RawFd;
 
-use aio_backend::{Interest, Readiness, ReadyList, Token};
+use aio_backend::{Flag, Interest, Readiness, ReadyList, Token};
 
 use crate::GroupId;
+use crate::edges::Edges;
 use crate::groups::Groups;
 use crate::index::FdIndex;
 use crate::mask::{Mask, PackedMask};
@@ -70,8 +71,6 @@ pub(crate) struct Slot<T> {
     pub(crate) group: GroupId,
     pub(crate) mask: PackedMask,
     pub(crate) state: State,
-    /// How often the value was replaced.
-    pub(crate) version: u32,
     /// The exclusions that have ended before their `readmit`.
     pub(crate) ended: u16,
     /// See [`Registry::is_watched`].
@@ -87,7 +86,7 @@ impl<T> Slot<T> {
 
     /// Adds readiness to what is recorded, and the token to `edges` if the backend does not report it again.
     #[inline]
-    pub(crate) fn add(&mut self, token: Token, readiness: Readiness, edges: &mut Vec<Token>) {
+    pub(crate) fn add(&mut self, token: Token, readiness: Readiness, edges: &mut Edges) {
         if self.state.interest().reports_once() && self.state.pending().is_empty() {
             edges.push(token);
         }
@@ -109,11 +108,11 @@ pub struct Registry<T> {
     pub(crate) index: FdIndex,
     pub(crate) groups: Groups,
     /// Registrations with recorded edges that may not have been taken.
-    pub(crate) edges: Vec<Token>,
-    /// The list that the innermost iteration delivers.
-    pub(crate) delivery: Option<Box<ReadyList>>,
-    /// Its rest is delivered straight from the list, not from the slots.
-    pub(crate) is_direct: bool,
+    pub(crate) edges: Edges,
+    /// The list that the innermost iteration delivers, if its rest is delivered straight from the list.
+    pub(crate) direct: Option<Box<ReadyList>>,
+    /// The same, if the events are in their slots, too.
+    pub(crate) recorded: Option<Box<ReadyList>>,
     /// The number of events of tokens without a live registration.
     pub(crate) stale: u64,
 }
@@ -131,14 +130,25 @@ impl<T> Registry<T> {
         Self::with_first_generation(0)
     }
 
+    /// Makes an empty registry. `edges` shows from now on whether it [has edges](Self::has_edges), `paused` whether it
+    /// [has paused](Self::has_paused) groups.
+    #[must_use]
+    pub fn flagged(edges: Flag, paused: Flag) -> Self {
+        Self {
+            edges: Edges::flagged(edges),
+            groups: Groups::flagged(paused),
+            ..Self::new()
+        }
+    }
+
     pub(crate) fn with_first_generation(generation: u32) -> Self {
         Self {
             slots: Slots::starting_at(generation),
             index: FdIndex::default(),
-            groups: Groups::new(),
-            edges: Vec::new(),
-            delivery: None,
-            is_direct: false,
+            groups: Groups::flagged(Flag::default()),
+            edges: Edges::default(),
+            direct: None,
+            recorded: None,
             stale: 0,
         }
     }
@@ -173,7 +183,6 @@ impl<T> Registry<T> {
             group,
             mask: PackedMask::NONE,
             state: State::new(interest),
-            version: 0,
             ended: 0,
             is_watched: interest != Interest::NONE,
         });
@@ -194,14 +203,17 @@ impl<T> Registry<T> {
     pub fn remove_watched(&mut self, token: Token) -> Option<(T, bool)> {
         self.settle_others(token);
         self.check_slot(token);
-        let slot = self.slots.remove(token)?;
-        if let Some(fd) = slot.fd() {
+        // Only the value is moved.
+        let slot = self.slots.get(token)?;
+        let (fd, mask, group, is_watched) = (slot.fd(), slot.mask, slot.group, slot.is_watched);
+        let value = self.slots.remove(token)?.value;
+        if let Some(fd) = fd {
             self.index.clear(fd);
         }
-        if let Mask::Listed(position) = slot.mask.get() {
-            self.unlist(slot.group, position);
+        if let Mask::Listed(position) = mask.get() {
+            self.unlist(group, position);
         }
-        Some((slot.value, slot.is_watched))
+        Some((value, is_watched))
     }
 
     /// Returns the live registration of a descriptor number.
@@ -223,7 +235,7 @@ impl<T> Registry<T> {
         self.slots.get(token).is_some_and(|slot| slot.is_watched)
     }
 
-    /// Marks a value as special until it is replaced. Its events are never [deliverable](Self::deliverable), but always
+    /// Marks a value as special until it is replaced. Its events are never delivered [as they are](Self::next_event), but always
     /// [resolved](Self::resolve): for values whose events need more than a call. No effect if the token is stale.
     pub fn set_special(&mut self, token: Token) {
         if let Some(slot) = self.slots.get_mut(token) {

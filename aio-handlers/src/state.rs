@@ -2,28 +2,30 @@
 
 use aio_backend::{Interest, Readiness};
 
-/// The number of exclusions, the interest, the readiness that was recorded and not taken (within the interest), and whether the value
-/// is special.
+/// The number of exclusions, the interest, the readiness that was recorded and not taken (within the interest), whether the value
+/// is special, and, in the upper half, how often it was replaced.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct State(u32);
+pub(crate) struct State(u64);
 
 const INTEREST: u32 = 16;
 const PENDING: u32 = 24;
-const BYTE: u32 = 0xff;
+const BYTE: u64 = 0xff;
 /// The highest bit, beside the recorded readiness.
-const SPECIAL: u32 = 0x80 << PENDING;
-const EXCLUSIONS: u32 = 0xffff;
-/// All but the interest, and the interests that are reported once.
-const UNUSUAL: u32 =
-    !(BYTE << INTEREST) | (Interest::EDGE.union(Interest::ONESHOT).bits() as u32) << INTEREST;
+const SPECIAL: u64 = 0x80 << PENDING;
+const EXCLUSIONS: u64 = 0xffff;
+const VERSION: u32 = 32;
+/// All of the lower half but the interest.
+const OTHERS: u64 = (1 << VERSION) - 1 - (BYTE << INTEREST);
+/// The others, and the interests that are reported once.
+const UNUSUAL: u64 = OTHERS | (Interest::EDGE.union(Interest::ONESHOT).bits() as u64) << INTEREST;
 /// The bit of RDHUP among the pending ones, where a byte has room for it.
-const RDHUP: u32 = 0x40;
-const PENDING_BITS: u32 = 0x7f;
-const _: () = assert!((Readiness::all().difference(Readiness::RDHUP).bits() as u32) < RDHUP);
+const RDHUP: u64 = 0x40;
+const PENDING_BITS: u64 = 0x7f;
+const _: () = assert!((Readiness::all().difference(Readiness::RDHUP).bits() as u64) < RDHUP);
 
 impl State {
     pub(crate) fn new(interest: Interest) -> Self {
-        Self(u32::from(interest.bits()) << INTEREST)
+        Self(u64::from(interest.bits()) << INTEREST)
     }
 
     /// Whether an event can be delivered as it is: to a value that is not special, without exclusions or recorded readiness, of an
@@ -36,8 +38,8 @@ impl State {
     /// Whether the interest is in more than one event, and there are no exclusions and no recorded readiness.
     #[inline]
     pub(crate) fn is_clear(self) -> bool {
-        const ONESHOT: u32 = (Interest::ONESHOT.bits() as u32) << INTEREST;
-        self.0 & (!(BYTE << INTEREST | SPECIAL) | ONESHOT) == 0
+        const ONESHOT: u64 = (Interest::ONESHOT.bits() as u64) << INTEREST;
+        self.0 & (OTHERS & !SPECIAL | ONESHOT) == 0
     }
 
     #[inline]
@@ -47,7 +49,7 @@ impl State {
 
     #[inline]
     pub(crate) fn set_interest(&mut self, interest: Interest) {
-        self.0 = self.0 & !(BYTE << INTEREST) | u32::from(interest.bits()) << INTEREST;
+        self.0 = self.0 & !(BYTE << INTEREST) | u64::from(interest.bits()) << INTEREST;
     }
 
     #[inline]
@@ -60,7 +62,7 @@ impl State {
 
     #[inline]
     pub(crate) fn set_pending(&mut self, pending: Readiness) {
-        let mut bits = u32::from((pending - Readiness::RDHUP).bits());
+        let mut bits = u64::from((pending - Readiness::RDHUP).bits());
         if pending.contains(Readiness::RDHUP) {
             bits |= RDHUP;
         }
@@ -80,7 +82,17 @@ impl State {
 
     #[inline]
     pub(crate) fn set_special(&mut self, is_special: bool) {
-        self.0 = self.0 & !SPECIAL | u32::from(is_special) << SPECIAL.trailing_zeros();
+        self.0 = self.0 & !SPECIAL | u64::from(is_special) << SPECIAL.trailing_zeros();
+    }
+
+    /// How often the value was replaced; wraps around.
+    #[inline]
+    pub(crate) fn version(self) -> u32 {
+        (self.0 >> VERSION) as u32
+    }
+
+    pub(crate) fn count_replacement(&mut self) {
+        self.0 = self.0.wrapping_add(1 << VERSION);
     }
 
     #[inline]
@@ -92,7 +104,7 @@ impl State {
     /// If there are 2^16 - 1 exclusions.
     pub(crate) fn exclude(&mut self) {
         let exclusions = self.exclusions().checked_add(1).expect("excluded too often");
-        self.0 = self.0 & !EXCLUSIONS | u32::from(exclusions);
+        self.0 = self.0 & !EXCLUSIONS | u64::from(exclusions);
     }
 
     /// # Panics
@@ -100,7 +112,7 @@ impl State {
     pub(crate) fn readmit(&mut self) {
         let exclusions = self.exclusions().checked_sub(1);
         let exclusions = exclusions.expect("readmitted more often than excluded");
-        self.0 = self.0 & !EXCLUSIONS | u32::from(exclusions);
+        self.0 = self.0 & !EXCLUSIONS | u64::from(exclusions);
     }
 }
 

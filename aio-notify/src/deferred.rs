@@ -9,6 +9,7 @@
 
 use std::cell::{Cell, RefCell};
 use std::fmt;
+use std::rc::Rc;
 
 use crate::inbox::Inbox;
 use crate::mailbox::Mailbox;
@@ -44,8 +45,9 @@ const BUDGET: usize = 4096;
 /// ```
 pub struct Deferred<C, M: ?Sized> {
     state: RefCell<State<C, M>>,
-    /// The queue may have entries: a round is under way, or has left some.
-    has_queued: Cell<bool>,
+    /// The queue may have entries if this bit of the word is set: a round is under way, or has left some.
+    bit: u32,
+    word: Rc<Cell<u32>>,
 }
 
 /// In one cell: a callback that becomes due is taken from both.
@@ -107,16 +109,30 @@ pub enum Due<C, M: ?Sized> {
     Message(Box<Message<Slot, M>>),
 }
 
+impl<C, M: ?Sized> Deferred<C, M> {
+    fn set_has_queued(&self, has_queued: bool) {
+        let others = self.word.get() & !self.bit;
+        self.word.set(others | if has_queued { self.bit } else { 0 });
+    }
+}
+
 impl<C: Clone, M: ?Sized> Deferred<C, M> {
     /// No callbacks.
     #[must_use]
     pub fn new() -> Self {
+        Self::sharing(Rc::default(), 1)
+    }
+
+    /// As [`new`](Self::new). `bit` of `word` shows whether a round is under way, or has left something; the other bits are the caller's.
+    #[must_use]
+    pub fn sharing(word: Rc<Cell<u32>>, bit: u32) -> Self {
         Self {
             state: RefCell::new(State {
                 callbacks: Slab::default(),
                 queue: RunQueue::default(),
             }),
-            has_queued: Cell::new(false),
+            bit,
+            word,
         }
     }
 
@@ -179,7 +195,12 @@ impl<C: Clone, M: ?Sized> Deferred<C, M> {
 
     #[inline]
     fn has_queued(&self) -> bool {
-        self.has_queued.get() && !self.state.borrow().queue.is_empty()
+        self.word.get() & self.bit != 0 && self.finds_queued()
+    }
+
+    #[cold]
+    fn finds_queued(&self) -> bool {
+        !self.state.borrow().queue.is_empty()
     }
 
     /// Takes what is in the inbox and starts a round over it. What is posted from now on, also by a callback of this round, is for
@@ -187,7 +208,7 @@ impl<C: Clone, M: ?Sized> Deferred<C, M> {
     #[inline]
     pub fn start(&self, inbox: &Inbox<Slot, M>) -> Round<'_, C, M> {
         self.state.borrow_mut().queue.take(inbox);
-        self.has_queued.set(true);
+        self.set_has_queued(true);
         Round {
             deferred: self,
             budget: BUDGET,
@@ -322,7 +343,7 @@ impl<C, M: ?Sized> Drop for Round<'_, C, M> {
     #[inline]
     fn drop(&mut self) {
         let is_empty = self.deferred.state.borrow().queue.is_empty();
-        self.deferred.has_queued.set(!is_empty);
+        self.deferred.set_has_queued(!is_empty);
     }
 }
 

@@ -7,9 +7,9 @@ const LONGEST_INTERVAL_NS: u64 = 50_000;
 /// A check takes at most one part in this many of the time between two checks.
 const SHARE: u64 = 10;
 /// After this many iterations without a check the loop finds out whether a check is due.
-const STRIDE: u32 = 4;
+const STRIDE: u16 = 4;
 /// The most iterations without a check, whatever the clock shows.
-const LONGEST_STREAK: u32 = 64;
+const LONGEST_STREAK: u16 = 64;
 
 /// Decides when a loop that does not sleep checks its descriptors.
 ///
@@ -39,7 +39,7 @@ pub struct CheckPacer {
     last_ns: u64,
     interval_ns: u64,
     /// Iterations since the last check.
-    streak: u32,
+    streak: u16,
     /// The next peek that may make system calls.
     next_peek_ns: u64,
     /// Deferred work prevented the last iteration from waiting.
@@ -279,7 +279,7 @@ mod tests {
     #[test]
     fn d8_a_counter_that_wraps_around_delays_a_check_by_no_more_than_a_streak() {
         let mut pacer = CheckPacer {
-            streak: u32::MAX,
+            streak: u16::MAX,
             ..CheckPacer::new()
         };
         let until_due = (1..)

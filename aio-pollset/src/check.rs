@@ -58,7 +58,10 @@ impl Slots {
             in_use().filter(|(slot, _)| slot.flags().is_promoted()).count(),
             self.promoted()
         );
-        assert_eq!(in_use().filter(|(slot, _)| due(slot.flags())).count(), self.due());
+        assert_eq!(
+            in_use().filter(|(slot, _)| due(slot.flags())).count(),
+            self.due.count()
+        );
         assert_eq!(count(Flags::IN_BEGINS), self.begins());
         assert!(is_on || self.begins() == 0, "a begin is queued out of poll mode");
         assert_eq!(count(Flags::IN_RECHECKS), self.rechecks());

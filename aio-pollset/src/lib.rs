@@ -93,6 +93,7 @@
 mod arrays;
 #[cfg(test)]
 mod check;
+mod due;
 mod ends;
 mod idle;
 mod mode;

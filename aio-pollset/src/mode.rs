@@ -26,7 +26,7 @@ impl PollSet {
     /// A panic of a source goes through. Poll mode is on then; the sources that have not begun do so before they are polled.
     #[inline]
     pub fn enter(&self) {
-        if !self.state().on.get() {
+        if !self.state().is_on() {
             self.begin_all();
         }
         if self.state().is_dirty() {
@@ -39,7 +39,7 @@ impl PollSet {
         let Some(walk) = Walk::begin(&self.core) else {
             return;
         };
-        self.state().on.set(true);
+        self.state().set_on(true);
         let begun = catch_unwind(AssertUnwindSafe(|| {
             walk.arrays()
                 .iter()
@@ -58,7 +58,7 @@ impl PollSet {
     #[cold]
     fn begin_pending(&self) {
         let mut among = self.state().slots.borrow().begins();
-        if among == 0 || !self.state().on.get() {
+        if among == 0 || !self.state().is_on() {
             return;
         }
         let Some(walk) = Walk::begin(&self.core) else {
@@ -146,14 +146,14 @@ impl PollSet {
     pub fn exit(&self, mut hit: impl FnMut(Token) -> ControlFlow<()>) -> bool {
         let mut found = false;
         self.check_last(&mut |slot| self.found(slot, &mut found, &mut hit));
-        self.state().slots.borrow().due() > 0
+        self.state().slots.borrow().due.count() > 0
     }
 
     #[inline(never)]
     fn check_last(&self, yes: &mut Yes<'_>) {
-        if self.state().on.get() {
+        if self.state().is_on() {
             self.leave_mode(yes);
-        } else if self.state().slots.borrow().due() > 0 {
+        } else if self.state().slots.borrow().due.count() > 0 {
             self.recheck_pending(yes);
         }
     }
@@ -184,7 +184,7 @@ impl PollSet {
             return;
         };
         let mut among = self.state().slots.borrow().rechecks();
-        while self.state().slots.borrow().due() > 0 {
+        while self.state().slots.borrow().due.count() > 0 {
             let next = self.state().slots.borrow_mut().next_recheck(&mut among);
             let Some(slot) = next else { break };
             let (array, at) = walk.find(slot);
@@ -206,7 +206,7 @@ impl PollSet {
                 first_panic.get_or_insert(panic);
             }
         }
-        self.state().on.set(false);
+        self.state().set_on(false);
         self.state()
             .rounds
             .set(self.state().rounds.get().wrapping_add(1 + BEGIN_AND_END));
@@ -218,14 +218,14 @@ impl PollSet {
     #[inline]
     #[must_use]
     pub fn is_on(&self) -> bool {
-        self.state().on.get()
+        self.state().is_on()
     }
 
     /// Returns whether [`exit`](Self::exit) must be called before the loop sleeps: poll mode is on, or a recheck is due.
     #[inline]
     #[must_use]
     pub fn needs_exit(&self) -> bool {
-        self.state().on.get() || self.state().slots.borrow().due() > 0
+        self.state().is_on() || self.state().slots.borrow().due.count() > 0
     }
 }
 
@@ -235,7 +235,7 @@ struct Rest<'a>(&'a PollSet);
 impl Drop for Rest<'_> {
     fn drop(&mut self) {
         let slots = &self.0.state().slots;
-        if slots.borrow().due() > 0
+        if slots.borrow().due.count() > 0
             && let Some(walk) = Walk::begin(&self.0.core)
         {
             walk.visit(|slot| slots.borrow_mut().queue_recheck(slot));

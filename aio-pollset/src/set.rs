@@ -3,9 +3,10 @@
 use std::cell::{Cell, RefCell};
 use std::fmt;
 
-use aio_backend::Token;
+use aio_backend::{Flag, Token};
 
 use crate::Source;
+use crate::due::Due;
 use crate::ends::EndOwed;
 use crate::slots::Flags;
 use crate::state::State;
@@ -24,7 +25,7 @@ use crate::walk::{Change, Core, Start, Walk};
 /// use std::cell::Cell;
 /// use std::ops::ControlFlow;
 /// use std::rc::Rc;
-/// use aio_backend::Token;
+/// use aio_backend::{Flag, Token};
 /// use aio_pollset::{PollSet, Source};
 ///
 /// struct Queue(Cell<u32>);
@@ -80,6 +81,16 @@ impl PollSet {
         }
     }
 
+    /// Makes an empty set. `on` shows from now on whether poll mode [is on](Self::is_on), `rechecks` whether there are any to make: either
+    /// [needs an exit](Self::needs_exit).
+    #[must_use]
+    pub fn flagged(on: Flag, rechecks: Flag) -> Self {
+        let mut set = Self::new();
+        set.core.state.on_flag = on;
+        set.core.state.slots.get_mut().due = Due::flagged(rechecks);
+        set
+    }
+
     #[inline]
     pub(crate) fn state(&self) -> &State {
         &self.core.state
@@ -129,7 +140,7 @@ impl PollSet {
                 slots.add(token, flags, self.state().rounds.get())
             }
         };
-        if self.state().on.get() && slots.get(slot).flags().is_promoted() {
+        if self.state().is_on() && slots.get(slot).flags().is_promoted() {
             slots.queue_begin(slot);
             self.state().be_careful();
         }

@@ -26,6 +26,7 @@ use std::ops::{BitAnd, BitOr, BitOrAssign, Not};
 
 use aio_backend::Token;
 
+use crate::due::Due;
 use crate::steps::step;
 
 /// No slot, or no position.
@@ -157,7 +158,8 @@ pub(crate) struct Slots {
     begins: VecDeque<u32>,
     sources: usize,
     promoted: usize,
-    due: usize,
+    /// The rechecks that can be made now.
+    pub(crate) due: Due,
 }
 
 impl Default for Slots {
@@ -170,7 +172,7 @@ impl Default for Slots {
             begins: VecDeque::new(),
             sources: 0,
             promoted: 0,
-            due: 0,
+            due: Due::default(),
         }
     }
 }
@@ -273,7 +275,7 @@ impl Slots {
         let before = entry.flags;
         let after = change(before);
         entry.flags = after;
-        self.due = self.due + usize::from(after.is_due()) - usize::from(before.is_due());
+        self.due.change(before.is_due(), after.is_due());
         self.promoted = self.promoted + usize::from(after.is_promoted()) - usize::from(before.is_promoted());
         self.queue_recheck(slot);
     }
@@ -306,7 +308,8 @@ impl Slots {
         let is_begun = before.has_any(Flags::BEGUN);
         if is_begun {
             entry.flags = before.without(Flags::BEGUN) | Flags::RECHECK;
-            self.due += usize::from(!before.has_any(Flags::RECHECK | Flags::NOT_DUE));
+            self.due
+                .change(before.has_any(Flags::RECHECK | Flags::NOT_DUE), true);
         }
         is_begun
     }
@@ -325,7 +328,7 @@ impl Slots {
         let before = entry.flags;
         if !before.has_any(Flags::OUT) {
             entry.flags = before.without(Flags::RECHECK);
-            self.due -= usize::from(before.is_due());
+            self.due.change(before.is_due(), false);
         }
     }
 
@@ -479,12 +482,6 @@ impl Slots {
     /// How many slots are in the queue of those to poll.
     pub(crate) fn rechecks(&self) -> usize {
         self.rechecks.len()
-    }
-
-    /// How many rechecks can be made now.
-    #[inline]
-    pub(crate) fn due(&self) -> usize {
-        self.due
     }
 
     /// Returns the number of sources in any state.

@@ -3,7 +3,7 @@
 use std::cell::{Cell, RefCell};
 use std::fmt;
 
-use aio_backend::Token;
+use aio_backend::{Flag, Token};
 
 use crate::slots::{Flags, Slots};
 
@@ -18,7 +18,9 @@ pub(crate) struct State {
     /// The number of walks and owed `poll_end`s in progress.
     calls: Cell<u32>,
     /// Poll mode is on.
-    pub(crate) on: Cell<bool>,
+    on: Cell<bool>,
+    /// Shows the same.
+    pub(crate) on_flag: Flag,
     /// Counts rounds; wraps around.
     pub(crate) rounds: Cell<u32>,
     /// The round of the last event of any source.
@@ -51,10 +53,21 @@ impl State {
 
     /// In poll mode, queues a source's `poll_begin`, which comes before its next poll.
     pub(crate) fn queue_begin(&self, slot: u32) {
-        if self.on.get() {
+        if self.is_on() {
             self.slots.borrow_mut().queue_begin(slot);
             self.be_careful();
         }
+    }
+
+    /// Returns whether poll mode is on.
+    #[inline]
+    pub(crate) fn is_on(&self) -> bool {
+        self.on.get()
+    }
+
+    pub(crate) fn set_on(&self, is_on: bool) {
+        self.on.set(is_on);
+        self.on_flag.set(is_on);
     }
 
     /// Returns whether a round has to check the flags of each source.
@@ -97,7 +110,7 @@ impl State {
     /// replaced in each `poll_begin` never gets past it.
     pub(crate) fn skips(&self, slot: u32) -> bool {
         let flags = self.slots.borrow().get(slot).flags();
-        flags.has_any(Flags::SKIPPED) || (self.on.get() && !flags.has_any(Flags::BEGUN | Flags::RECHECK))
+        flags.has_any(Flags::SKIPPED) || (self.is_on() && !flags.has_any(Flags::BEGUN | Flags::RECHECK))
     }
 
     #[inline]
@@ -121,7 +134,7 @@ impl fmt::Debug for State {
         f.debug_struct("PollSet")
             .field("sources", &self.slots.borrow().sources())
             .field("promoted", &self.slots.borrow().promoted())
-            .field("is_on", &self.on.get())
+            .field("is_on", &self.is_on())
             .field("is_calling", &self.is_calling())
             .finish_non_exhaustive()
     }

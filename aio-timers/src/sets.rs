@@ -95,8 +95,14 @@ impl<F, C: Clock, W: Clone, const N: usize> TimerSets<F, C, W, N> {
     /// Creates an empty set for each clock.
     #[must_use]
     pub fn new(clocks: [C; N], beside: W) -> Self {
-        const { assert!(N <= 32, "a bit for each clock") };
-        let in_use = Rc::new(Cell::new(0));
+        Self::sharing(clocks, beside, Rc::default())
+    }
+
+    /// As [`new`](Self::new). The lowest `N` bits of `word` show which clocks may have timers armed; the others are the caller's.
+    #[must_use]
+    pub fn sharing(clocks: [C; N], beside: W, word: Rc<Cell<u32>>) -> Self {
+        const { assert!(N < 32, "a bit for each clock") };
+        let in_use = word;
         let mut bits = (0..).map(|position| 1 << position);
         let by_clock = clocks.map(|clock| {
             Rc::new(ClockTimers {
@@ -111,6 +117,9 @@ impl<F, C: Clock, W: Clone, const N: usize> TimerSets<F, C, W, N> {
 }
 
 impl<F, C: Clock, W, const N: usize> TimerSets<F, C, W, N> {
+    /// The bits of all clocks.
+    const ALL: u32 = (1 << N) - 1;
+
     /// The timers of the clock at this position.
     ///
     /// # Panics
@@ -125,13 +134,13 @@ impl<F, C: Clock, W, const N: usize> TimerSets<F, C, W, N> {
     #[must_use]
     #[inline]
     pub fn has_armed(&self) -> bool {
-        self.in_use.get() != 0
+        self.in_use.get() & Self::ALL != 0
     }
 
     /// The timers of the clocks that may have timers armed, in the order of the clocks.
     #[inline]
     pub fn in_use(&self) -> impl Iterator<Item = &Rc<ClockTimers<F, C, W>>> {
-        let mut bits = self.in_use.get();
+        let mut bits = self.in_use.get() & Self::ALL;
         core::iter::from_fn(move || {
             if bits == 0 {
                 return None;

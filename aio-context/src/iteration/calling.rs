@@ -13,10 +13,10 @@ use crate::wall::is_own;
 use crate::{Context, Event, Handler};
 
 impl Inner {
-    /// An event that the registry cannot deliver as it is, or one that has been recorded. Returns how many handlers it called: one, or
-    /// none.
+    /// An event that the registry cannot deliver as it is, or one that has been recorded. Returns whether it called a
+    /// handler.
     #[inline(never)]
-    pub(crate) fn call_unusual(&self, cx: &Context, token: Token, readiness: Readiness) -> u64 {
+    pub(crate) fn call_unusual(&self, cx: &Context, token: Token, readiness: Readiness) -> bool {
         let mut registry = self.descriptors.registry.borrow_mut();
         match registry.resolve(token, readiness) {
             Next::Ready(due) => {
@@ -27,23 +27,23 @@ impl Inner {
                     return self.call_special(cx, &handler, event);
                 }
                 self.call_guarded(cx, &handler, event);
-                1
+                true
             }
             Next::Masked => {
                 drop(registry);
                 self.descriptors.mask(token);
-                0
+                false
             }
-            Next::Dropped => 0,
+            Next::Dropped => false,
         }
     }
 
-    /// A polled handler with work. Returns how many handlers it called: one, or none.
+    /// A polled handler with work. Returns whether it called one.
     #[inline(never)]
-    pub(crate) fn call_polled(&self, cx: &Context, token: Token) -> u64 {
+    pub(crate) fn call_polled(&self, cx: &Context, token: Token) -> bool {
         let registry = self.descriptors.registry.borrow();
         let Some(polled) = registry.get(token).and_then(|entry| entry.polled.as_ref()) else {
-            return 0;
+            return false;
         };
         let (handler, is_exclusive) = (polled.handler.clone(), polled.is_exclusive);
         drop(registry);
@@ -52,21 +52,21 @@ impl Inner {
             .polling
             .set
             .serve(token, || cx.call(|cx| handler.poll_ready(cx)));
-        u64::from(served.is_some())
+        served.is_some()
     }
 
     /// A handler that is polled, or may not be entered twice.
     #[inline(never)]
-    fn call_special(&self, cx: &Context, handler: &Rc<dyn Handler>, event: Event) -> u64 {
+    fn call_special(&self, cx: &Context, handler: &Rc<dyn Handler>, event: Event) -> bool {
         let token = event.token();
         if is_own(token) {
             self.own_event(token, event.readiness());
-            return 0;
+            return false;
         }
         let _exclusive = self.exclude(cx, token, handler.exclusive());
         let _excluded = self.polling.set.promote(token).then(|| self.kicked(token));
         self.call_guarded(cx, handler, event);
-        1
+        true
     }
 
     /// A polled handler was kicked. It is not polled until the guard is dropped.
