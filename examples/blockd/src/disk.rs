@@ -7,6 +7,7 @@
 mod access;
 mod block_device;
 mod clear;
+mod cut;
 mod error;
 mod format;
 mod image;
@@ -25,12 +26,13 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use crate::buffers::Bytes;
 pub(crate) use access::Access;
 pub(crate) use clear::Cleared;
+use cut::Cut;
+pub(crate) use cut::has_shrunk;
 pub(crate) use error::{DiskError, ResizeError};
 use image::Image;
 pub(crate) use image::{BUFFER_ALIGN, FlushStart, Flushing, RingFile, SharedWrites};
 pub(crate) use on_ring::{Clear, Outcome, RingProgress, RingStep};
 use ram::Ram;
-use resize::Cut;
 pub(crate) use slices::Extent;
 pub(crate) use units::{SECTOR, STEP};
 

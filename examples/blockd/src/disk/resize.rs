@@ -4,38 +4,17 @@
 //! its bytes, and a read that is executed meanwhile fails at worst as it does on a truncated image.
 //!
 //! A write that was checked before the disk shrank, and is executed after that, extends the image again. So each write checks its end
-//! again once it is over, and one that ends beyond the disk has the image [cut](Cut) again. If the file was truncated before the write, then
+//! again once it is over, and one that ends beyond the disk has the image [cut](super::Cut) again. If the file was truncated before the write, then
 //! the size had changed before it as well, because the kernel executes the two one after the other.
 
 use std::io;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::atomic::Ordering;
 
 use rustix::io::Errno;
 
 use super::error::ResizeError;
 use super::image::Image;
 use super::{Disk, Medium};
-
-/// The length of an image after its disk has changed its size.
-#[derive(Debug, Default)]
-pub(super) struct Cut {
-    /// What the last change has left. Locked while the size changes.
-    len: Mutex<u64>,
-    /// A write on a ring has ended beyond the disk. The thread that executes it anew cuts the image.
-    is_due: AtomicBool,
-}
-
-impl Cut {
-    fn lock(&self) -> MutexGuard<'_, u64> {
-        self.len.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-/// A write on a ring has ended beyond the disk, which has shrunk since the write began.
-#[derive(Debug, thiserror::Error)]
-#[error("the disk has shrunk while it was written")]
-struct Shrunk;
 
 impl Disk {
     /// A write up to `end` is over.
@@ -49,38 +28,26 @@ impl Disk {
     /// As [`has_written`](Self::has_written), for a write on a ring, whose loop must not wait for the image.
     ///
     /// # Errors
-    /// If the disk has shrunk meanwhile. [`has_shrunk`](Self::has_shrunk) knows the error, and a thread has to execute the write anew.
+    /// If the disk has shrunk meanwhile. [`has_shrunk`](super::has_shrunk) knows the error, and a thread has to execute the write anew.
     pub(super) fn has_written_on_ring(&self, end: u64) -> io::Result<()> {
         if end <= self.size() {
             return Ok(());
         }
-        self.cut.is_due.store(true, Ordering::Relaxed);
-        Err(io::Error::other(Shrunk))
-    }
-
-    /// Whether this error tells that the disk has shrunk during a write on a ring.
-    pub(crate) fn has_shrunk(error: &io::Error) -> bool {
-        error.get_ref().is_some_and(|inner| inner.is::<Shrunk>())
+        Err(self.cut.leave_to_thread())
     }
 
     /// A write is not on the disk. If that is because the disk has shrunk while a ring executed the write, the image is cut.
     #[cold]
     pub(super) fn is_outside(&self) {
-        if self.cut.is_due.swap(false, Ordering::Relaxed) {
+        if self.cut.take_due() {
             self.cut_again();
         }
     }
 
     #[cold]
     fn cut_again(&self) {
-        let Medium::File(image) = &self.medium else { return };
-        let len = self.cut.lock();
-        let cut = match image.len() {
-            Ok(now) if now > *len && !image.is_device() => image.set_len(*len),
-            other => other.map(drop),
-        };
-        if let Err(error) = cut {
-            tracing::warn!(%error, len = *len, "a write has extended an image that was made shorter meanwhile, and it cannot be cut again");
+        if let Medium::File(image) = &self.medium {
+            self.cut.again(image);
         }
     }
 
@@ -162,7 +129,7 @@ fn set_len(image: &Image, to: u64) -> Result<(), ResizeError> {
 #[cfg(test)]
 mod tests {
     use super::super::on_ring::Outcome;
-    use super::super::{Access, RingProgress, Source};
+    use super::super::{Access, RingProgress, Source, has_shrunk};
     use super::*;
     use std::os::unix::fs::FileExt;
 
@@ -250,7 +217,7 @@ mod tests {
             let error = disk
                 .accept(&mut RingProgress::default(), outcome, Ok(512))
                 .unwrap_err();
-            assert!(Disk::has_shrunk(&error) && len() == 2 * MIB, "{outcome:?}");
+            assert!(has_shrunk(&error) && len() == 2 * MIB, "{outcome:?}");
             disk.check_write(at, 512).unwrap_err();
             assert_eq!((len(), disk.size()), (MIB, MIB), "{outcome:?}");
         }

@@ -14,7 +14,7 @@ use virtio_bindings::virtio_blk::{
 use super::{Device, Done, MalformedRequest, Progress, Request, RequestError, part_of};
 use crate::buffers::Bytes;
 use crate::descriptor_chain::DescriptorChain;
-use crate::disk::{Disk, DiskError, Outcome, RingFile, RingProgress, RingStep, STEP, SharedWrites};
+use crate::disk::{DiskError, Outcome, RingFile, RingProgress, RingStep, STEP, SharedWrites, has_shrunk};
 use crate::guest_buffers::{Described, describe};
 use crate::memory::Memory;
 
@@ -164,5 +164,5 @@ fn fail(kind: u32, status: Bytes<'_>, error: RequestError) -> Result<Done, Malfo
 /// Whether a thread can do what the ring cannot: the system takes no direct transfer of this kind, or the disk has shrunk meanwhile.
 pub(crate) fn is_for_threads(device: &Device, error: &io::Error) -> bool {
     let is_refused = device.disk.is_direct() && error.raw_os_error() == Some(libc::EINVAL);
-    is_refused || Disk::has_shrunk(error)
+    is_refused || has_shrunk(error)
 }

@@ -1,0 +1,56 @@
+//! [`Cut`]: an image that was made shorter stays that short.
+
+use std::io;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use super::image::Image;
+
+/// The length of an image after its disk has changed its size.
+#[derive(Debug, Default)]
+pub(super) struct Cut {
+    /// What the last change has left. Locked while the size changes.
+    len: Mutex<u64>,
+    /// A write on a ring has ended beyond the disk. The thread that executes it anew cuts the image.
+    is_due: AtomicBool,
+}
+
+/// A write on a ring has ended beyond the disk, which has shrunk since the write began.
+#[derive(Debug, thiserror::Error)]
+#[error("the disk has shrunk while it was written")]
+struct Shrunk;
+
+/// Whether this error tells that the disk has shrunk during a write on a ring.
+pub(crate) fn has_shrunk(error: &io::Error) -> bool {
+    error.get_ref().is_some_and(|inner| inner.is::<Shrunk>())
+}
+
+impl Cut {
+    /// The length of the image, for a change of the size.
+    pub(super) fn lock(&self) -> MutexGuard<'_, u64> {
+        self.len.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// A ring has written beyond the end. Returns the error with which a thread takes over.
+    pub(super) fn leave_to_thread(&self) -> io::Error {
+        self.is_due.store(true, Ordering::Relaxed);
+        io::Error::other(Shrunk)
+    }
+
+    /// Whether a ring has written beyond the end since the last call.
+    pub(super) fn take_due(&self) -> bool {
+        self.is_due.swap(false, Ordering::Relaxed)
+    }
+
+    /// Cuts an image that a write has extended. Can wait for a file server.
+    pub(super) fn again(&self, image: &Image) {
+        let len = self.lock();
+        let cut = match image.len() {
+            Ok(now) if now > *len && !image.is_device() => image.set_len(*len),
+            other => other.map(drop),
+        };
+        if let Err(error) = cut {
+            tracing::warn!(%error, len = *len, "a write has extended an image that was made shorter meanwhile, and it cannot be cut again");
+        }
+    }
+}
