@@ -31,6 +31,8 @@ struct Outcome {
     id: u64,
     paused: bool,
     hit: Hit,
+    /// What its file is ready for at the end.
+    now: Readiness,
     sure: Readiness,
     perhaps: Readiness,
 }
@@ -370,6 +372,7 @@ impl Model {
             id: one.id,
             paused: self.is_paused(one.group),
             hit: self.hit(place, seen, search),
+            now,
             sure: Readiness::empty(),
             perhaps: seen.ready | now | collected,
         };
@@ -402,7 +405,8 @@ impl Model {
             });
         };
         if outcome.paused && !outcome.perhaps.is_empty() {
-            if !outcome.sure.is_empty() || slept {
+            // A loop that sleeps beside a ready file has masked it. What was ready before may have been drained before it was collected.
+            if !outcome.sure.is_empty() || slept && !outcome.now.is_empty() {
                 one.masked = Masked::Yes;
                 one.pending.perhaps = Readiness::empty();
             } else if one.masked == Masked::No {
