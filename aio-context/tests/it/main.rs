@@ -20,6 +20,7 @@ mod equivalents;
 mod events;
 mod extensions;
 mod foreign;
+mod found_traces;
 mod kinds;
 mod last_check;
 mod log_events;

@@ -31,10 +31,10 @@ struct Outcome {
     id: u64,
     paused: bool,
     hit: Hit,
+    /// What its file is ready for at the end.
+    now: Readiness,
     sure: Readiness,
     perhaps: Readiness,
-    /// A part of what is possible is the state of the file, and not only what may have been collected before.
-    is_ready: bool,
 }
 
 /// The state of a registration at some moment before the loop's wait ended.
@@ -372,9 +372,9 @@ impl Model {
             id: one.id,
             paused: self.is_paused(one.group),
             hit: self.hit(place, seen, search),
+            now,
             sure: Readiness::empty(),
             perhaps: seen.ready | now | collected,
-            is_ready: !(seen.ready | now).is_empty(),
         };
         if is_sure {
             outcome.sure = now;
@@ -405,10 +405,9 @@ impl Model {
             });
         };
         if outcome.paused && !outcome.perhaps.is_empty() {
-            if !outcome.sure.is_empty() || slept {
-                // What was collected masks it, and perhaps nothing was.
-                let is_certain = outcome.is_ready || one.masked == Masked::Yes;
-                one.masked = if is_certain { Masked::Yes } else { Masked::Perhaps };
+            // A loop that sleeps beside a ready file has masked it. What was ready before may have been drained before it was collected.
+            if !outcome.sure.is_empty() || slept && !outcome.now.is_empty() {
+                one.masked = Masked::Yes;
                 one.pending.perhaps = Readiness::empty();
             } else if one.masked == Masked::No {
                 one.masked = Masked::Perhaps;
