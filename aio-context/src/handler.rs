@@ -13,6 +13,7 @@ use aio_pollset::{EndOwed, PollSet, Source};
 
 use crate::context::Mailbox;
 use crate::descriptors::Described;
+use crate::exclusion::{self, Identity};
 use crate::macros::{impl_as_fd, impl_debug};
 use crate::{Context, Event};
 
@@ -266,8 +267,14 @@ impl<F: AsFd + 'static, H: HandlerMut<F>> Exclusive<F, H> {
         }
     }
 
-    /// Gives access to the state, unless one of the callbacks is running (then `None`).
+    /// Gives access to the state, unless one of the callbacks is running (then `None`). Meanwhile the handler is excluded, as while one
+    /// of its callbacks runs.
     pub fn with<R>(&self, use_it: impl FnOnce(&mut H) -> R) -> Option<R> {
+        let _entered = exclusion::enter(identity(self))?;
+        self.call(use_it)
+    }
+
+    fn call<R>(&self, use_it: impl FnOnce(&mut H) -> R) -> Option<R> {
         let state = self.state.try_borrow_mut().ok();
         state.map(|mut state| use_it(&mut state))
     }
@@ -275,19 +282,19 @@ impl<F: AsFd + 'static, H: HandlerMut<F>> Exclusive<F, H> {
 
 impl<F: AsFd + 'static, H: HandlerMut<F>> Handler for Exclusive<F, H> {
     fn ready(&self, cx: &Context, event: Event) {
-        self.with(|state| state.ready(&self.owner, cx, event));
+        self.call(|state| state.ready(&self.owner, cx, event));
     }
     fn readable(&self, cx: &Context) {
-        self.with(|state| state.readable(&self.owner, cx));
+        self.call(|state| state.readable(&self.owner, cx));
     }
     fn writable(&self, cx: &Context) {
-        self.with(|state| state.writable(&self.owner, cx));
+        self.call(|state| state.writable(&self.owner, cx));
     }
     fn priority(&self, cx: &Context) {
-        self.with(|state| state.priority(&self.owner, cx));
+        self.call(|state| state.priority(&self.owner, cx));
     }
     fn invalidated(&self, cx: &Context, why: io::Error) {
-        self.with(|state| state.invalidated(cx, why));
+        self.call(|state| state.invalidated(cx, why));
     }
     fn exclusive(&self) -> bool {
         true
@@ -410,14 +417,25 @@ impl Entry {
 
     /// Whether it is this very handler, not merely an equal one.
     pub(crate) fn is<H: Handler>(&self, handler: &H) -> bool {
-        let is_it = |own: &Rc<dyn Handler>| std::ptr::addr_eq(Rc::as_ptr(own), handler);
-        is_it(&self.handler) || self.handler.untimed().as_ref().is_some_and(is_it)
+        identity_of(&self.handler) == identity(handler)
     }
 
     /// Whether it has the same handler as `other`, be it timed or not.
     pub(crate) fn is_same(&self, other: &Self) -> bool {
-        let untimed = self.handler.untimed();
-        Rc::ptr_eq(untimed.as_ref().unwrap_or(&self.handler), &other.handler)
+        identity_of(&self.handler) == identity_of(&other.handler)
+    }
+}
+
+/// Names a handler that is not [timed](Handler::untimed).
+pub(crate) fn identity<H: ?Sized>(handler: &H) -> Identity {
+    std::ptr::from_ref(handler).cast()
+}
+
+/// Names a handler, be it timed or not.
+pub(crate) fn identity_of(handler: &Rc<dyn Handler>) -> Identity {
+    match handler.untimed() {
+        Some(untimed) => identity(&*untimed),
+        None => identity(&**handler),
     }
 }
 

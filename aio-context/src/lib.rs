@@ -131,6 +131,7 @@ mod descriptors;
 mod embed;
 mod error;
 mod event;
+mod exclusion;
 mod extension;
 mod handler;
 mod iteration;

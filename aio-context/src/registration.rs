@@ -17,7 +17,8 @@ use crate::context::{Inner, WeakContext};
 use crate::descriptor;
 use crate::descriptors::{Described, not_registered};
 use crate::error::WatchError;
-use crate::handler::{Entry, Handler, Join, New, Pollable};
+use crate::exclusion;
+use crate::handler::{Entry, Handler, Join, New, Pollable, identity, identity_of};
 use crate::iteration::measure::PollTime;
 use crate::wall::is_own;
 
@@ -155,7 +156,7 @@ impl Context {
         handler: Rc<H>,
         interest: Interest,
     ) -> Result<Registration, WatchError<H>> {
-        let add = |handler: Rc<H>| self.0.add(New::plain(handler), interest, group);
+        let add = |handler: Rc<H>| self.0.add(self, New::plain(handler), interest, group);
         WatchError::offer(handler, add).map(|token| Registration::new(self, token))
     }
 
@@ -183,7 +184,7 @@ impl Context {
         handler: Rc<H>,
         interest: Interest,
     ) -> Result<Registration, WatchError<H>> {
-        let add = |handler: Rc<H>| self.0.add(New::polled(handler), interest, group);
+        let add = |handler: Rc<H>| self.0.add(self, New::polled(handler), interest, group);
         WatchError::offer(handler, add).map(|token| Registration::new(self, token))
     }
 
@@ -244,7 +245,13 @@ impl Context {
 impl Inner {
     /// Registers a handler, unless its descriptor has one already (rules R2, R3).
     #[inline]
-    pub(crate) fn add(&self, new: New, interest: Interest, group: GroupId) -> io::Result<Token> {
+    pub(crate) fn add(
+        &self,
+        cx: &Context,
+        new: New,
+        interest: Interest,
+        group: GroupId,
+    ) -> io::Result<Token> {
         let interest = interest.canonical();
         let New { entry, is_special } = new;
         let owner = Watched::new(entry.owner());
@@ -270,7 +277,7 @@ impl Inner {
             return Err(why);
         }
         if let Some(handler) = polled {
-            let _new = self.join_polled(token, handler);
+            let _new = self.join_polled(cx, token, handler);
         }
         self.time_if_on(token);
         if cfg!(debug_assertions) {
@@ -283,8 +290,13 @@ impl Inner {
         Ok(token)
     }
 
-    /// Has a handler polled, unless its group is paused. Returns what the former one is owed.
-    pub(crate) fn join_polled(&self, token: Token, handler: Rc<dyn Join>) -> EndOwed<'_> {
+    /// Has a handler polled, unless its group is paused, or it is exclusive and runs in another place. Returns what the former one is owed.
+    pub(crate) fn join_polled(&self, cx: &Context, token: Token, handler: Rc<dyn Join>) -> EndOwed<'_> {
+        let identity = identity(&*handler);
+        if handler.exclusive() && exclusion::is_running(identity) {
+            self.hold_back(cx, token, identity);
+            return self.polling.set.leave(token);
+        }
         let owed = handler.join(token, &self.polling.set);
         let registry = self.descriptors.registry.borrow();
         let group = registry.group(token);
@@ -327,8 +339,14 @@ impl Inner {
         self.descriptors.invalidated.add(1);
         let handler = entry.handler.clone();
         self.finish_removal(cx, token, entry);
-        cx.call(|cx| handler.invalidated(cx, why));
-        cx.call(|_| drop(handler));
+        if handler.exclusive() {
+            let cx = cx.clone();
+            exclusion::after(identity_of(&handler), move || {
+                notify_invalidated(&cx, handler, why)
+            });
+        } else {
+            notify_invalidated(cx, handler, why);
+        }
     }
 }
 
@@ -339,4 +357,9 @@ pub(crate) fn finish_former<'a>(cx: &Context, entry: Entry, leave: impl FnOnce()
         leave().finish(|| cx.call(|_| polled.own.poll_end()));
     }
     cx.call(|_| drop(entry));
+}
+
+fn notify_invalidated(cx: &Context, handler: Rc<dyn Handler>, why: io::Error) {
+    cx.call(|cx| handler.invalidated(cx, why));
+    cx.call(|_| drop(handler));
 }

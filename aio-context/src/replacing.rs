@@ -160,7 +160,7 @@ impl Inner {
         drop(registry);
         self.time_if_on(token);
         let owed = match polled {
-            Some(handler) => self.join_polled(token, handler),
+            Some(handler) => self.join_polled(cx, token, handler),
             None => self.polling.set.leave(token),
         };
         if replaced.is_other {

@@ -221,7 +221,7 @@ impl SourceBuilder<'_> {
         registry.set_special(token);
         let is_paused = registry.is_paused(self.group);
         drop(registry);
-        let _new = cx.call(|_| inner.join_polled(token, source.clone()));
+        let _new = cx.call(|_| inner.join_polled(cx, token, source.clone()));
         inner.time_if_on(token);
         if is_paused {
             cx.call(|_| source.paused());

@@ -6,9 +6,11 @@ use std::rc::Rc;
 
 use aio_backend::{Interest, Readiness, Token};
 use aio_handlers::{EdgeGuard, Event as Next};
-use aio_pollset::Excluded as PollExcluded;
+use aio_pollset::Excluded;
 
 use crate::context::Inner;
+use crate::exclusion::{self, Identity};
+use crate::handler::{identity, identity_of};
 use crate::wall::is_own;
 use crate::{Context, Event, Handler};
 
@@ -45,9 +47,18 @@ impl Inner {
         let Some(polled) = registry.get(token).and_then(|entry| entry.polled.as_ref()) else {
             return 0;
         };
-        let (handler, is_exclusive) = (polled.handler.clone(), polled.is_exclusive);
+        let handler = polled.handler.clone();
+        let exclusive = polled.is_exclusive.then(|| polled.own.clone());
         drop(registry);
-        let _exclusive = is_exclusive.then(|| self.exclude(cx, token, true));
+        let _entered = match exclusive.map(|own| (exclusion::enter(identity(&*own)), own)) {
+            Some((None, own)) => {
+                let owed = self.polling.set.leave(token);
+                self.hold_back(cx, token, identity(&*own));
+                owed.finish(|| cx.call(|_| own.poll_end()));
+                return 0;
+            }
+            entered => entered,
+        };
         let served = self
             .polling
             .set
@@ -63,7 +74,16 @@ impl Inner {
             self.own_event(token, event.readiness());
             return 0;
         }
-        let _exclusive = self.exclude(cx, token, handler.exclusive());
+        let mut _entered = None;
+        if handler.exclusive() {
+            let identity = identity_of(handler);
+            _entered = exclusion::enter(identity);
+            if _entered.is_none() {
+                self.hold_back(cx, token, identity);
+                self.descriptors.record(token, event.readiness());
+                return 0;
+            }
+        }
         let _excluded = self.polling.set.promote(token).then(|| self.kicked(token));
         self.call_guarded(cx, handler, event);
         1
@@ -71,7 +91,7 @@ impl Inner {
 
     /// A polled handler was kicked. It is not polled until the guard is dropped.
     #[inline]
-    fn kicked(&self, token: Token) -> PollExcluded<'_> {
+    fn kicked(&self, token: Token) -> Excluded<'_> {
         self.shared.counters.kicks.add(1);
         self.polling.set.exclude(token)
     }
@@ -89,25 +109,29 @@ impl Inner {
         }
     }
 
-    /// Keeps an exclusive handler from being entered again until the guard is dropped.
-    fn exclude<'a>(&'a self, cx: &'a Context, token: Token, exclusive: bool) -> Option<Excluded<'a>> {
-        let is_excluded = exclusive && self.descriptors.registry.borrow_mut().exclude(token);
-        is_excluded.then(|| Excluded { cx, token })
+    /// Has a registration wait until its exclusive handler, which runs in another place, has returned: the next event masks it, and it
+    /// is polled again afterwards only.
+    #[cold]
+    pub(crate) fn hold_back(&self, cx: &Context, token: Token, handler: Identity) {
+        self.descriptors.registry.borrow_mut().exclude(token);
+        let context = cx.downgrade();
+        exclusion::after(handler, move || {
+            if let Some(cx) = context.upgrade() {
+                cx.0.readmit(&cx, token);
+            }
+        });
     }
-}
 
-/// An exclusive handler is running.
-struct Excluded<'a> {
-    cx: &'a Context,
-    token: Token,
-}
-
-impl Drop for Excluded<'_> {
-    fn drop(&mut self) {
-        let inner = &self.cx.0;
-        let rearm = inner.descriptors.registry.borrow_mut().readmit(self.token);
+    /// The handler that a registration [waited for](Self::hold_back) has returned.
+    fn readmit(&self, cx: &Context, token: Token) {
+        let rearm = self.descriptors.registry.borrow_mut().readmit(token);
         if let Some(interest) = rearm {
-            inner.rearm(self.cx, self.token, interest);
+            self.rearm(cx, token, interest);
+        }
+        if !self.polling.set.contains(token)
+            && let Some(handler) = self.pollable(token)
+        {
+            let _new = self.join_polled(cx, token, handler);
         }
     }
 }
