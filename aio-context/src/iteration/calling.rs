@@ -6,11 +6,13 @@ use std::rc::Rc;
 
 use aio_backend::{Interest, Readiness, Token};
 use aio_handlers::{EdgeGuard, Event as Next};
+use aio_notify::HandlerCounters;
 use aio_pollset::Excluded;
 
 use crate::context::Inner;
 use crate::exclusion::{self, Identity};
-use crate::handler::{identity, identity_of};
+use crate::handler::identity;
+use crate::timed::Timing;
 use crate::wall::is_own;
 use crate::{Context, Event, Handler};
 
@@ -23,12 +25,14 @@ impl Inner {
         match registry.resolve(token, readiness) {
             Next::Ready(due) => {
                 let (handler, is_special) = (due.value.handler.clone(), due.is_special);
+                let is_timed = is_special && self.metrics.is_on.get();
+                let timing = is_timed.then(|| due.value.timing()).flatten();
                 let event = Event::new(token, due.readiness, due.interest, due.version);
                 drop(registry);
                 if is_special {
-                    return self.call_special(cx, &handler, event);
+                    return self.call_special(cx, &handler, event, timing);
                 }
-                self.call_guarded(cx, &handler, event);
+                self.call_guarded(event, || cx.call(|cx| handler.ready(cx, event)));
                 1
             }
             Next::Masked => {
@@ -44,31 +48,41 @@ impl Inner {
     #[inline(never)]
     pub(crate) fn call_polled(&self, cx: &Context, token: Token) -> u64 {
         let registry = self.descriptors.registry.borrow();
-        let Some(polled) = registry.get(token).and_then(|entry| entry.polled.as_ref()) else {
+        let Some(entry) = registry.get(token) else {
             return 0;
         };
-        let handler = polled.handler.clone();
-        let exclusive = polled.is_exclusive.then(|| polled.own.clone());
+        let Some(polled) = entry.polled() else { return 0 };
+        let (handler, is_exclusive) = (polled.own.clone(), polled.is_exclusive);
+        let timing = if self.metrics.is_on.get() {
+            entry.timing()
+        } else {
+            None
+        };
         drop(registry);
-        let _entered = match exclusive.map(|own| (exclusion::enter(identity(&*own)), own)) {
-            Some((None, own)) => {
+        let mut _entered = None;
+        if is_exclusive {
+            let identity = identity(&*handler);
+            _entered = exclusion::enter(identity);
+            if _entered.is_none() {
                 let owed = self.polling.set.leave(token);
-                self.hold_back(cx, token, identity(&*own));
-                owed.finish(|| cx.call(|_| own.poll_end()));
+                self.hold_back(cx, token, identity);
+                owed.finish(|| cx.call(|_| handler.poll_end()));
                 return 0;
             }
-            entered => entered,
-        };
-        let served = self
-            .polling
-            .set
-            .serve(token, || cx.call(|cx| handler.poll_ready(cx)));
-        u64::from(served.is_some())
+        }
+        let call = || cx.call_timing(timing, |it| it.poll_hits.add(1), |cx| handler.poll_ready(cx));
+        u64::from(self.polling.set.serve(token, call).is_some())
     }
 
     /// A handler that is polled, or may not be entered twice.
     #[inline(never)]
-    fn call_special(&self, cx: &Context, handler: &Rc<dyn Handler>, event: Event) -> u64 {
+    fn call_special(
+        &self,
+        cx: &Context,
+        handler: &Rc<dyn Handler>,
+        event: Event,
+        timing: Option<Rc<Timing>>,
+    ) -> u64 {
         let token = event.token();
         if is_own(token) {
             self.own_event(token, event.readiness());
@@ -76,7 +90,7 @@ impl Inner {
         }
         let mut _entered = None;
         if handler.exclusive() {
-            let identity = identity_of(handler);
+            let identity = identity(&**handler);
             _entered = exclusion::enter(identity);
             if _entered.is_none() {
                 self.hold_back(cx, token, identity);
@@ -84,8 +98,14 @@ impl Inner {
                 return 0;
             }
         }
-        let _excluded = self.polling.set.promote(token).then(|| self.kicked(token));
-        self.call_guarded(cx, handler, event);
+        let excluded = self.polling.set.promote(token).then(|| self.kicked(token));
+        let count = |counters: &HandlerCounters| {
+            counters.events.add(1);
+            counters.kicks.add(excluded.is_some().into());
+        };
+        self.call_guarded(event, || {
+            cx.call_timing(timing, count, |cx| handler.ready(cx, event));
+        });
         1
     }
 
@@ -98,12 +118,12 @@ impl Inner {
 
     /// A handler that may wait for what is reported once.
     #[inline]
-    fn call_guarded(&self, cx: &Context, handler: &Rc<dyn Handler>, event: Event) {
+    fn call_guarded(&self, event: Event, call: impl FnOnce()) {
         let guard = EdgeGuard::new(self, event.token(), event.interest(), event.readiness());
         if event.interest().contains(Interest::ONESHOT) {
             self.descriptors.registry.borrow_mut().delivered(event.token());
         }
-        cx.call(|cx| handler.ready(cx, event));
+        call();
         if let Some(guard) = guard {
             guard.finish();
         }
