@@ -7,13 +7,13 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use aio_backend::Token;
+use aio_handlers::Running;
 use aio_notify::Counter;
 use aio_pollctl::PolledHandler;
 use aio_pollset::{EndOwed, PollSet, Source};
 
 use crate::context::Mailbox;
 use crate::descriptors::Described;
-use crate::exclusion::{self, Identity};
 use crate::macros::{impl_as_fd, impl_debug};
 use crate::timed::Timing;
 use crate::{Context, Event};
@@ -259,7 +259,7 @@ impl<F: AsFd + 'static, H: HandlerMut<F>> Exclusive<F, H> {
     /// Gives access to the state, unless one of the callbacks is running (then `None`). Meanwhile the handler is excluded, as while one
     /// of its callbacks runs.
     pub fn with<R>(&self, use_it: impl FnOnce(&mut H) -> R) -> Option<R> {
-        let _entered = exclusion::enter(identity(self))?;
+        let _entered = Running::enter(self)?;
         self.call(use_it)
     }
 
@@ -416,18 +416,13 @@ impl Entry {
 
     /// Whether it is this very handler, not merely an equal one.
     pub(crate) fn is<H: ?Sized>(&self, handler: &H) -> bool {
-        identity(&*self.handler) == identity(handler)
+        std::ptr::addr_eq(Rc::as_ptr(&self.handler), handler)
     }
 
     /// Whether it has the same handler as `other`.
     pub(crate) fn is_same(&self, other: &Self) -> bool {
         self.is(&*other.handler)
     }
-}
-
-/// Names a handler.
-pub(crate) fn identity<H: ?Sized>(handler: &H) -> Identity {
-    std::ptr::from_ref(handler).cast()
 }
 
 impl Described for Entry {

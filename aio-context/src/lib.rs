@@ -131,7 +131,6 @@ mod descriptors;
 mod embed;
 mod error;
 mod event;
-mod exclusion;
 mod extension;
 mod handler;
 mod iteration;

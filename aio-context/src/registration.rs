@@ -8,8 +8,8 @@ use std::os::fd::{AsFd, AsRawFd, RawFd};
 use std::rc::{Rc, Weak};
 
 use aio_backend::{Interest, Refused, Token, Watched};
-use aio_handlers::GroupId;
 pub(crate) use aio_handlers::call_each;
+use aio_handlers::{GroupId, Running};
 use aio_pollset::EndOwed;
 
 use crate::Context;
@@ -17,8 +17,7 @@ use crate::context::{Inner, WeakContext};
 use crate::descriptor;
 use crate::descriptors::{Described, not_registered};
 use crate::error::WatchError;
-use crate::exclusion;
-use crate::handler::{Entry, Handler, Join, Pollable, identity};
+use crate::handler::{Entry, Handler, Join, Pollable};
 use crate::iteration::measure::PollTime;
 use crate::wall::is_own;
 
@@ -283,7 +282,7 @@ impl Inner {
         Ok(token)
     }
 
-    /// Makes a registration that nobody watches or polls yet.
+    /// Makes a registration that is neither watched nor polled yet.
     #[inline(always)]
     pub(crate) fn enroll(
         &self,
@@ -304,9 +303,8 @@ impl Inner {
 
     /// Has a handler polled, unless its group is paused, or it is exclusive and runs in another place. Returns what the former one is owed.
     pub(crate) fn join_polled(&self, cx: &Context, token: Token, handler: Rc<dyn Join>) -> EndOwed<'_> {
-        let identity = identity(&*handler);
-        if handler.exclusive() && exclusion::is_running(identity) {
-            self.hold_back(cx, token, identity);
+        if handler.exclusive() && Running::is_running(&*handler) {
+            self.hold_back(cx, token, &*handler);
             return self.polling.set.leave(token);
         }
         let owed = handler.join(token, &self.polling.set);
@@ -346,8 +344,8 @@ impl Inner {
         self.descriptors.invalidated.add(1);
         let (handler, timing) = (entry.handler.clone(), entry.timing());
         finish_former(cx, entry, || self.polling.set.leave(token));
-        let (cx, identity) = (cx.clone(), identity(&*handler));
-        exclusion::after(identity, move || {
+        let (cx, own) = (cx.clone(), handler.clone());
+        Running::after(&*own, move || {
             cx.call_timing(timing, |_| {}, |cx| handler.invalidated(cx, why));
             cx.call(|_| drop(handler));
         });

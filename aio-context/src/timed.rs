@@ -112,7 +112,6 @@ impl Context {
         });
     }
 
-    /// Runs `code`, then passes on how long it took by itself, also if it panics.
     /// Calls a handler. If its callbacks are timed, `count` counts the call.
     #[inline(always)]
     pub(crate) fn call_timing(
@@ -129,6 +128,7 @@ impl Context {
         self.time(code, |took| timing.took(self, took));
     }
 
+    /// Runs `code`, then passes on how long it took by itself, also if it panics.
     #[cold]
     #[inline(never)]
     fn time<R>(&self, code: impl FnOnce(&Self) -> R, done: impl FnMut(Duration)) -> R {
@@ -194,7 +194,7 @@ pub(crate) struct Timing {
 }
 
 impl Timing {
-    /// Counts for nobody if there are no counters yet, but tells who is slow.
+    /// Without counters, those of an unmeasured handler, which name it if it is slow.
     fn new(counters: Option<Arc<HandlerCounters>>, entry: &Entry) -> Self {
         let unmeasured = || {
             let source = entry.pollable().and_then(|polled| polled.name());

@@ -5,13 +5,12 @@
 use std::rc::Rc;
 
 use aio_backend::{Interest, Readiness, Token};
-use aio_handlers::{EdgeGuard, Event as Next};
+use aio_handlers::{EdgeGuard, Event as Next, Running};
 use aio_notify::HandlerCounters;
 use aio_pollset::Excluded;
 
 use crate::context::Inner;
-use crate::exclusion::{self, Identity};
-use crate::handler::identity;
+use crate::handler::Join;
 use crate::timed::Timing;
 use crate::wall::is_own;
 use crate::{Context, Event, Handler};
@@ -52,23 +51,36 @@ impl Inner {
             return 0;
         };
         let Some(polled) = entry.polled() else { return 0 };
-        let (handler, is_exclusive) = (polled.own.clone(), polled.is_exclusive);
-        let timing = if self.metrics.is_on.get() {
-            entry.timing()
-        } else {
-            None
-        };
+        let handler = polled.own.clone();
+        if polled.is_exclusive || self.metrics.is_on.get() {
+            let timing = entry.timing();
+            drop(registry);
+            return self.call_polled_with_care(cx, token, &*handler, timing);
+        }
         drop(registry);
-        let mut _entered = None;
-        if is_exclusive {
-            let identity = identity(&*handler);
-            _entered = exclusion::enter(identity);
-            if _entered.is_none() {
-                let owed = self.polling.set.leave(token);
-                self.hold_back(cx, token, identity);
-                owed.finish(|| cx.call(|_| handler.poll_end()));
-                return 0;
-            }
+        let served = self
+            .polling
+            .set
+            .serve(token, || cx.call(|cx| handler.poll_ready(cx)));
+        u64::from(served.is_some())
+    }
+
+    /// A polled handler that may not be entered twice, or is timed.
+    #[cold]
+    #[inline(never)]
+    fn call_polled_with_care(
+        &self,
+        cx: &Context,
+        token: Token,
+        handler: &dyn Join,
+        timing: Option<Rc<Timing>>,
+    ) -> u64 {
+        let running = handler.exclusive().then(|| Running::enter(handler));
+        if matches!(running, Some(None)) {
+            let owed = self.polling.set.leave(token);
+            self.hold_back(cx, token, handler);
+            owed.finish(|| cx.call(|_| handler.poll_end()));
+            return 0;
         }
         let call = || cx.call_timing(timing, |it| it.poll_hits.add(1), |cx| handler.poll_ready(cx));
         u64::from(self.polling.set.serve(token, call).is_some())
@@ -88,16 +100,28 @@ impl Inner {
             self.own_event(token, event.readiness());
             return 0;
         }
-        let mut _entered = None;
         if handler.exclusive() {
-            let identity = identity(&**handler);
-            _entered = exclusion::enter(identity);
-            if _entered.is_none() {
-                self.hold_back(cx, token, identity);
+            let Some(_running) = Running::enter(&**handler) else {
+                self.hold_back(cx, token, &**handler);
                 self.descriptors.record(token, event.readiness());
                 return 0;
-            }
+            };
+            self.call_entered(cx, handler, event, timing);
+        } else {
+            self.call_entered(cx, handler, event, timing);
         }
+        1
+    }
+
+    #[inline(always)]
+    fn call_entered(
+        &self,
+        cx: &Context,
+        handler: &Rc<dyn Handler>,
+        event: Event,
+        timing: Option<Rc<Timing>>,
+    ) {
+        let token = event.token();
         let excluded = self.polling.set.promote(token).then(|| self.kicked(token));
         let count = |counters: &HandlerCounters| {
             counters.events.add(1);
@@ -106,7 +130,6 @@ impl Inner {
         self.call_guarded(event, || {
             cx.call_timing(timing, count, |cx| handler.ready(cx, event));
         });
-        1
     }
 
     /// A polled handler was kicked. It is not polled until the guard is dropped.
@@ -132,10 +155,10 @@ impl Inner {
     /// Has a registration wait until its exclusive handler, which runs in another place, has returned: the next event masks it, and it
     /// is polled again afterwards only.
     #[cold]
-    pub(crate) fn hold_back(&self, cx: &Context, token: Token, handler: Identity) {
+    pub(crate) fn hold_back<H: Handler + ?Sized>(&self, cx: &Context, token: Token, handler: &H) {
         self.descriptors.registry.borrow_mut().exclude(token);
         let context = cx.downgrade();
-        exclusion::after(handler, move || {
+        Running::after(handler, move || {
             if let Some(cx) = context.upgrade() {
                 cx.0.readmit(&cx, token);
             }
