@@ -15,7 +15,7 @@ use aio_pollset::{EndOwed, PollSet, Source};
 use crate::context::Mailbox;
 use crate::descriptors::Described;
 use crate::macros::{impl_as_fd, impl_debug};
-use crate::timed::Timing;
+use crate::stats::Timing;
 use crate::{Context, Event};
 
 /// Is called when its descriptor is ready.

@@ -17,6 +17,7 @@ use aio_notify::{HandlerCounters, HandlerMetrics};
 use crate::context::Inner;
 use crate::descriptors::not_registered;
 use crate::handler::Entry;
+use crate::stats::Timing;
 use crate::wall::is_own;
 use crate::{Context, Registration, Remote};
 
@@ -184,13 +185,6 @@ impl Inner {
 
 fn report(kind: &'static str, name: &str, took: Duration, limit: Duration) {
     tracing::warn!(kind, %name, ?took, ?limit, "a callback is slow; it is counted from now on");
-}
-
-/// How the callbacks of one handler are timed.
-pub(crate) struct Timing {
-    counters: Arc<HandlerCounters>,
-    /// The number of the limit that its slowness was reported for.
-    reported_for: Cell<Option<u32>>,
 }
 
 impl Timing {

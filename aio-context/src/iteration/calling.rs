@@ -11,7 +11,7 @@ use aio_pollset::Excluded;
 
 use crate::context::Inner;
 use crate::handler::Join;
-use crate::timed::Timing;
+use crate::stats::Timing;
 use crate::wall::is_own;
 use crate::{Context, Event, Handler};
 
