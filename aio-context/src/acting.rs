@@ -8,7 +8,7 @@ use aio_backend::{Interest, Readiness};
 use crate::context::Inner;
 use crate::descriptors::not_registered;
 use crate::error::WatchError;
-use crate::handler::{Entry, New};
+use crate::handler::Entry;
 use crate::{Action, Context, Event, Handler, HandlerMut, Pollable};
 
 /// What a handler is called for.
@@ -128,7 +128,7 @@ impl Event {
         interest: Interest,
     ) -> Result<(), WatchError<H>> {
         WatchError::offer(handler, |handler| {
-            self.exchange(cx, New::plain(handler), interest)
+            self.exchange(cx, Entry::plain(handler), interest)
         })
     }
 
@@ -143,7 +143,7 @@ impl Event {
         interest: Interest,
     ) -> Result<(), WatchError<H>> {
         WatchError::offer(handler, |handler| {
-            self.exchange(cx, New::polled(handler), interest)
+            self.exchange(cx, Entry::of_polled(handler), interest)
         })
     }
 
@@ -166,7 +166,7 @@ impl Event {
         }
     }
 
-    fn exchange(self, cx: &Context, new: New, interest: Interest) -> io::Result<()> {
+    fn exchange(self, cx: &Context, new: Entry, interest: Interest) -> io::Result<()> {
         self.check_current(cx)?;
         cx.0.replace(cx, self.token(), new, Some(interest))
     }

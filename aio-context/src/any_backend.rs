@@ -201,23 +201,3 @@ impl fmt::Display for UnknownBackend {
 }
 
 impl Error for UnknownBackend {}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn b1_names_are_parsed_as_they_are_shown() {
-        for kind in BackendKind::ALL {
-            assert_eq!(kind.to_string().parse(), Ok(kind));
-        }
-        if cfg!(not(feature = "uring")) {
-            let why = "uring".parse::<BackendKind>().unwrap_err().to_string();
-            assert!(why.contains("feature `uring`"), "{why}");
-        }
-        let why = "kqueue".parse::<BackendKind>().unwrap_err().to_string();
-        let uring = if cfg!(feature = "uring") { ", uring" } else { "" };
-        let known = format!(r#"there is no backend "kqueue"; there are auto, ppoll, epoll{uring}"#);
-        assert_eq!(why, known);
-    }
-}

@@ -17,7 +17,7 @@ use crate::any_backend::{AnyBackend, BackendKind, LoopBackend};
 use crate::context::{Deferred, Inner, Mailbox, Metrics, move_in};
 use crate::descriptors::Descriptors;
 use crate::extension::Extensions;
-use crate::handler::{New, Silent};
+use crate::handler::{Entry, Silent};
 use crate::iteration::concerns::{BOTTOM_HALVES, Concerns};
 use crate::macros::impl_debug;
 use crate::polling::Polling;
@@ -161,7 +161,7 @@ impl Builder {
         let mut registry = Registry::flagged(edges, paused);
         let placeholder = Rc::new(Silent(mailbox.clone()));
         let mut reserve = || {
-            let entry = New::plain(placeholder.clone()).entry;
+            let entry = Entry::plain(placeholder.clone());
             let token = registry.insert(None, entry, Interest::READ, GroupId::DEFAULT)?;
             registry.set_special(token);
             Ok::<_, io::Error>(token)

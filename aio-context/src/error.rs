@@ -84,16 +84,3 @@ impl Error for Gone {}
 /// # drop(second); Ok(()) }
 /// ```
 pub type WatchError<H> = NotTaken<Rc<H>>;
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn r11_each_reason_for_a_lost_result_has_a_text_of_its_own() {
-        let text = |gone: Gone| gone.to_string();
-        assert!(text(Gone::Dropped).starts_with("the context is gone"));
-        assert!(text(Gone::Panicked).contains("panicked"));
-        assert!(text(Gone::CannotWait).contains("cannot be polled"));
-    }
-}

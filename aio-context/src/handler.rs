@@ -7,6 +7,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use aio_backend::Token;
+use aio_handlers::Running;
 use aio_notify::Counter;
 use aio_pollctl::PolledHandler;
 use aio_pollset::{EndOwed, PollSet, Source};
@@ -14,6 +15,7 @@ use aio_pollset::{EndOwed, PollSet, Source};
 use crate::context::Mailbox;
 use crate::descriptors::Described;
 use crate::macros::{impl_as_fd, impl_debug};
+use crate::stats::Timing;
 use crate::{Context, Event};
 
 /// Is called when its descriptor is ready.
@@ -95,12 +97,6 @@ pub trait Handler: AsFd + 'static {
     fn exclusive(&self) -> bool {
         false
     }
-
-    /// The handler whose callbacks this one times. No other handler than the loop's own has one.
-    #[doc(hidden)]
-    fn untimed(&self) -> Option<Rc<dyn Handler>> {
-        None
-    }
 }
 
 /// A handler that can also be polled in user space for work (busy polling).
@@ -169,12 +165,6 @@ pub trait Pollable: Handler {
     /// The loop is about to sleep: work needs a kick again. [`poll`](Self::poll) is called one last time afterwards, so
     /// that what came in between is not lost.
     fn poll_end(&self) {}
-
-    /// [`Source::nests`](crate::Source::nests) of a source. A handler with a descriptor does not nest.
-    #[doc(hidden)]
-    fn nests(&self) -> bool {
-        false
-    }
 }
 
 /// The callbacks of a handler whose state needs `&mut self`; see [`Exclusive`].
@@ -266,8 +256,14 @@ impl<F: AsFd + 'static, H: HandlerMut<F>> Exclusive<F, H> {
         }
     }
 
-    /// Gives access to the state, unless one of the callbacks is running (then `None`).
+    /// Gives access to the state, unless one of the callbacks is running (then `None`). Meanwhile the handler is excluded, as while one
+    /// of its callbacks runs.
     pub fn with<R>(&self, use_it: impl FnOnce(&mut H) -> R) -> Option<R> {
+        let _entered = Running::enter(self)?;
+        self.call(use_it)
+    }
+
+    fn call<R>(&self, use_it: impl FnOnce(&mut H) -> R) -> Option<R> {
         let state = self.state.try_borrow_mut().ok();
         state.map(|mut state| use_it(&mut state))
     }
@@ -275,19 +271,19 @@ impl<F: AsFd + 'static, H: HandlerMut<F>> Exclusive<F, H> {
 
 impl<F: AsFd + 'static, H: HandlerMut<F>> Handler for Exclusive<F, H> {
     fn ready(&self, cx: &Context, event: Event) {
-        self.with(|state| state.ready(&self.owner, cx, event));
+        self.call(|state| state.ready(&self.owner, cx, event));
     }
     fn readable(&self, cx: &Context) {
-        self.with(|state| state.readable(&self.owner, cx));
+        self.call(|state| state.readable(&self.owner, cx));
     }
     fn writable(&self, cx: &Context) {
-        self.with(|state| state.writable(&self.owner, cx));
+        self.call(|state| state.writable(&self.owner, cx));
     }
     fn priority(&self, cx: &Context) {
-        self.with(|state| state.priority(&self.owner, cx));
+        self.call(|state| state.priority(&self.owner, cx));
     }
     fn invalidated(&self, cx: &Context, why: io::Error) {
-        self.with(|state| state.invalidated(cx, why));
+        self.call(|state| state.invalidated(cx, why));
     }
     fn exclusive(&self) -> bool {
         true
@@ -298,63 +294,57 @@ impl_as_fd!(impl[F: AsFd, H] Exclusive<F, H>, owner);
 
 impl_debug!(impl[F: std::fmt::Debug, H] Exclusive<F, H>, "Exclusive": |it| owner = it.owner);
 
-/// What the registry keeps for a handler. There can be many thousands, so what only polled handlers need lies elsewhere.
+/// What the registry keeps for a handler. There can be many thousands, so what few of them need lies elsewhere.
 pub(crate) struct Entry {
     pub(crate) handler: Rc<dyn Handler>,
-    /// Of a handler that can be polled in user space.
-    pub(crate) polled: Option<Box<Polled>>,
+    more: Option<Box<More>>,
 }
 
-/// A handler that is to be registered, or to take the place of another one.
-pub(crate) struct New {
-    pub(crate) entry: Entry,
-    /// It is polled, or may not be entered twice.
-    pub(crate) is_special: bool,
+/// What the registry keeps for a handler that is polled or timed.
+#[derive(Default)]
+struct More {
+    polled: Option<Polled>,
+    timing: Option<Rc<Timing>>,
 }
 
 /// What the registry keeps for a polled handler besides.
 pub(crate) struct Polled {
     /// The handler itself.
     pub(crate) own: Rc<dyn Join>,
-    /// The same, or what times its callbacks.
-    pub(crate) handler: Rc<dyn PollReady>,
     /// See [`Handler::exclusive`].
     pub(crate) is_exclusive: bool,
-    /// Of a [`Source`](crate::Source), which has no descriptor.
-    pub(crate) source: Option<Rc<dyn AnySource>>,
     /// What the policy is shown of it, and remembers.
     pub(crate) policy: PolledHandler,
     /// Where other threads read its polling time, once there is a handle to it.
     pub(crate) shown: Option<Arc<Counter>>,
 }
 
-/// What only a [`Source`](crate::Source) has, whatever its type.
-pub(crate) trait AnySource {
-    fn name(&self) -> &'static str;
-    fn paused(&self);
-    fn resumed(&self);
-}
-
-/// What is called for work that polling has found: a polled handler, or what times its callbacks.
-pub(crate) trait PollReady {
-    fn poll_ready(&self, cx: &Context);
-}
-
-impl<H: Pollable> PollReady for H {
-    fn poll_ready(&self, cx: &Context) {
-        Pollable::poll_ready(self, cx);
-    }
-}
-
-/// A polled handler that joins the poll set as the type that it is.
-pub(crate) trait Join: Pollable + PollReady {
+/// A polled handler, or a [`Source`](crate::Source), that joins the poll set as the type that it is.
+pub(crate) trait Join: Handler {
     /// Joins `set`; returns what the handler that gives way is owed.
     fn join(self: Rc<Self>, token: Token, set: &PollSet) -> EndOwed<'_>;
+    /// Does the work that polling has found.
+    fn poll_ready(&self, cx: &Context);
+    fn poll_end(&self);
+    /// The name of a source.
+    fn name(&self) -> Option<&'static str> {
+        None
+    }
+    /// The group of a source was paused.
+    fn paused(&self) {}
+    /// The group of a source goes on.
+    fn resumed(&self) {}
 }
 
 impl<H: Pollable> Join for H {
     fn join(self: Rc<Self>, token: Token, set: &PollSet) -> EndOwed<'_> {
         set.join(token, Adapter(self))
+    }
+    fn poll_ready(&self, cx: &Context) {
+        Pollable::poll_ready(self, cx);
+    }
+    fn poll_end(&self) {
+        Pollable::poll_end(self);
     }
 }
 
@@ -372,52 +362,66 @@ impl<H: Pollable> Source for Adapter<H> {
     }
     #[inline]
     fn poll_end(&self) {
-        self.0.poll_end();
-    }
-    fn nests(&self) -> bool {
-        self.0.nests()
-    }
-}
-
-impl New {
-    #[inline]
-    pub(crate) fn plain(handler: Rc<dyn Handler>) -> Self {
-        let (is_special, polled) = (handler.exclusive(), None);
-        let entry = Entry { handler, polled };
-        Self { entry, is_special }
-    }
-
-    pub(crate) fn polled(handler: Rc<dyn Join>) -> Self {
-        let polled = Polled {
-            is_exclusive: handler.exclusive(),
-            own: handler.clone(),
-            handler: handler.clone(),
-            source: None,
-            policy: PolledHandler::default(),
-            shown: None,
-        };
-        let (is_special, polled) = (true, Some(Box::new(polled)));
-        let entry = Entry { handler, polled };
-        Self { entry, is_special }
+        Pollable::poll_end(&*self.0);
     }
 }
 
 impl Entry {
+    #[inline]
+    pub(crate) fn plain(handler: Rc<dyn Handler>) -> Self {
+        Self { handler, more: None }
+    }
+
+    pub(crate) fn of_polled(handler: Rc<dyn Join>) -> Self {
+        let polled = Polled {
+            is_exclusive: handler.exclusive(),
+            own: handler.clone(),
+            policy: PolledHandler::default(),
+            shown: None,
+        };
+        let (polled, timing) = (Some(polled), None);
+        let more = Some(Box::new(More { polled, timing }));
+        Self { handler, more }
+    }
+
+    /// Whether its events need more than a call: it is polled, or may not be entered twice.
+    #[inline]
+    pub(crate) fn is_special(&self) -> bool {
+        self.more.is_some() || self.handler.exclusive()
+    }
+
+    pub(crate) fn polled(&self) -> Option<&Polled> {
+        self.more.as_ref()?.polled.as_ref()
+    }
+
+    pub(crate) fn polled_mut(&mut self) -> Option<&mut Polled> {
+        self.more.as_mut()?.polled.as_mut()
+    }
+
     /// The polled face of the handler.
     pub(crate) fn pollable(&self) -> Option<&Rc<dyn Join>> {
-        self.polled.as_ref().map(|polled| &polled.own)
+        self.polled().map(|polled| &polled.own)
+    }
+
+    /// How its callbacks are timed, if they are.
+    pub(crate) fn timing(&self) -> Option<Rc<Timing>> {
+        self.more.as_ref()?.timing.clone()
+    }
+
+    pub(crate) fn set_timing(&mut self, timing: Option<Rc<Timing>>) {
+        if timing.is_some() || self.more.is_some() {
+            self.more.get_or_insert_default().timing = timing;
+        }
     }
 
     /// Whether it is this very handler, not merely an equal one.
-    pub(crate) fn is<H: Handler>(&self, handler: &H) -> bool {
-        let is_it = |own: &Rc<dyn Handler>| std::ptr::addr_eq(Rc::as_ptr(own), handler);
-        is_it(&self.handler) || self.handler.untimed().as_ref().is_some_and(is_it)
+    pub(crate) fn is<H: ?Sized>(&self, handler: &H) -> bool {
+        std::ptr::addr_eq(Rc::as_ptr(&self.handler), handler)
     }
 
-    /// Whether it has the same handler as `other`, be it timed or not.
+    /// Whether it has the same handler as `other`.
     pub(crate) fn is_same(&self, other: &Self) -> bool {
-        let untimed = self.handler.untimed();
-        Rc::ptr_eq(untimed.as_ref().unwrap_or(&self.handler), &other.handler)
+        self.is(&*other.handler)
     }
 }
 

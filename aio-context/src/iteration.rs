@@ -157,7 +157,21 @@ impl Inner {
     /// Whether there are no bottom halves, [concerns](concerns::Concerns), or outer iterations to think of.
     #[inline(always)]
     fn has_descriptors_only(&self) -> bool {
+        debug_assert!(
+            !self.concerns.is_empty() || self.is_without_concerns(),
+            "a part has not shown its concern"
+        );
         self.concerns.is_empty() && self.nesting.depth() == 0 && !self.mailbox.inbox().pending()
+    }
+
+    /// What the word of [concerns](concerns::Concerns) says, asked of the parts.
+    fn is_without_concerns(&self) -> bool {
+        let registry = self.descriptors.registry.borrow();
+        !registry.has_edges()
+            && !registry.has_paused()
+            && !self.polling.set.needs_exit()
+            && !self.timers.has_armed()
+            && !self.timers.is_simulated()
     }
 
     /// Whether polling comes before all else, as it does in poll mode if nothing prevents or limits a wait.

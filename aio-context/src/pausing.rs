@@ -9,6 +9,7 @@ use smallvec::SmallVec;
 
 use crate::Context;
 use crate::context::{Inner, WeakContext};
+use crate::handler::Entry;
 use crate::registration::call_each;
 
 /// What a pause or a resume notes about the members of a group. Up to 16 need no allocation.
@@ -129,8 +130,7 @@ impl Inner {
     fn notify_of_pause(&self, cx: &Context, group: GroupId, token: Token) {
         let registry = self.descriptors.registry.borrow();
         let is_paused = registry.is_paused(group);
-        let polled = registry.get(token).and_then(|entry| entry.polled.as_ref());
-        let Some(source) = polled.and_then(|polled| polled.source.clone()) else {
+        let Some(source) = registry.get(token).and_then(Entry::pollable).cloned() else {
             return;
         };
         drop(registry);

@@ -4,12 +4,12 @@
 //! last, outside every borrow, because its `Drop` may use the context.
 
 use std::io;
-use std::os::fd::{AsFd, AsRawFd};
+use std::os::fd::{AsFd, AsRawFd, RawFd};
 use std::rc::{Rc, Weak};
 
 use aio_backend::{Interest, Refused, Token, Watched};
-use aio_handlers::GroupId;
 pub(crate) use aio_handlers::call_each;
+use aio_handlers::{GroupId, Running};
 use aio_pollset::EndOwed;
 
 use crate::Context;
@@ -17,7 +17,7 @@ use crate::context::{Inner, WeakContext};
 use crate::descriptor;
 use crate::descriptors::{Described, not_registered};
 use crate::error::WatchError;
-use crate::handler::{Entry, Handler, Join, New, Pollable};
+use crate::handler::{Entry, Handler, Join, Pollable};
 use crate::iteration::measure::PollTime;
 use crate::wall::is_own;
 
@@ -155,7 +155,7 @@ impl Context {
         handler: Rc<H>,
         interest: Interest,
     ) -> Result<Registration, WatchError<H>> {
-        let add = |handler: Rc<H>| self.0.add(New::plain(handler), interest, group);
+        let add = |handler: Rc<H>| self.0.add(self, Entry::plain(handler), interest, group);
         WatchError::offer(handler, add).map(|token| Registration::new(self, token))
     }
 
@@ -183,7 +183,7 @@ impl Context {
         handler: Rc<H>,
         interest: Interest,
     ) -> Result<Registration, WatchError<H>> {
-        let add = |handler: Rc<H>| self.0.add(New::polled(handler), interest, group);
+        let add = |handler: Rc<H>| self.0.add(self, Entry::of_polled(handler), interest, group);
         WatchError::offer(handler, add).map(|token| Registration::new(self, token))
     }
 
@@ -244,19 +244,18 @@ impl Context {
 impl Inner {
     /// Registers a handler, unless its descriptor has one already (rules R2, R3).
     #[inline]
-    pub(crate) fn add(&self, new: New, interest: Interest, group: GroupId) -> io::Result<Token> {
+    pub(crate) fn add(
+        &self,
+        cx: &Context,
+        entry: Entry,
+        interest: Interest,
+        group: GroupId,
+    ) -> io::Result<Token> {
         let interest = interest.canonical();
-        let New { entry, is_special } = new;
         let owner = Watched::new(entry.owner());
         let number = owner.as_raw_fd();
         let polled = entry.pollable().cloned();
-        let mut registry = self.descriptors.registry.borrow_mut();
-        let inserted = registry.insert(Some(number), entry, interest, group);
-        if is_special && let Ok(token) = &inserted {
-            registry.set_special(*token);
-        }
-        drop(registry);
-        let token = inserted?;
+        let token = self.enroll(Some(number), entry, interest, group)?;
         let entered = if interest == Interest::NONE {
             // No backend gets to see it.
             descriptor::find(&owner)
@@ -272,7 +271,7 @@ impl Inner {
             return Err(why);
         }
         if let Some(handler) = polled {
-            let _new = self.join_polled(token, handler);
+            let _new = self.join_polled(cx, token, handler);
         }
         self.time_if_on(token);
         if cfg!(debug_assertions) {
@@ -285,8 +284,31 @@ impl Inner {
         Ok(token)
     }
 
-    /// Has a handler polled, unless its group is paused. Returns what the former one is owed.
-    pub(crate) fn join_polled(&self, token: Token, handler: Rc<dyn Join>) -> EndOwed<'_> {
+    /// Makes a registration that is neither watched nor polled yet.
+    #[inline(always)]
+    pub(crate) fn enroll(
+        &self,
+        number: Option<RawFd>,
+        entry: Entry,
+        interest: Interest,
+        group: GroupId,
+    ) -> io::Result<Token> {
+        let is_special = entry.is_special();
+        let mut registry = self.descriptors.registry.borrow_mut();
+        let inserted = registry.insert(number, entry, interest, group);
+        if is_special && let Ok(token) = &inserted {
+            registry.set_special(*token);
+        }
+        drop(registry);
+        Ok(inserted?)
+    }
+
+    /// Has a handler polled, unless its group is paused, or it is exclusive and runs in another place. Returns what the former one is owed.
+    pub(crate) fn join_polled(&self, cx: &Context, token: Token, handler: Rc<dyn Join>) -> EndOwed<'_> {
+        if handler.exclusive() && Running::is_running(&*handler) {
+            self.hold_back(cx, token, &*handler);
+            return self.polling.set.leave(token);
+        }
         let owed = handler.join(token, &self.polling.set);
         let registry = self.descriptors.registry.borrow();
         let group = registry.group(token);
@@ -302,14 +324,8 @@ impl Inner {
             return false;
         };
         self.mailbox.notify_if_about_to_wait();
-        self.finish_removal(cx, token, entry);
-        true
-    }
-
-    /// Takes a former handler out of the polled set, gives it its due `poll_end` and drops it.
-    #[inline(always)]
-    fn finish_removal(&self, cx: &Context, token: Token, entry: Entry) {
         finish_former(cx, entry, || self.polling.set.leave(token));
+        true
     }
 
     /// Unmasks a handler in the backend.
@@ -328,18 +344,21 @@ impl Inner {
         let why = Refused::while_registered(why);
         tracing::warn!(?token, error = %why, "a descriptor is not watched any longer");
         self.descriptors.invalidated.add(1);
-        let handler = entry.handler.clone();
-        self.finish_removal(cx, token, entry);
-        cx.call(|cx| handler.invalidated(cx, why));
-        cx.call(|_| drop(handler));
+        let (handler, timing) = (entry.handler.clone(), entry.timing());
+        finish_former(cx, entry, || self.polling.set.leave(token));
+        let (cx, own) = (cx.clone(), handler.clone());
+        Running::after(&*own, move || {
+            cx.call_timing(timing, |_| {}, |cx| handler.invalidated(cx, why));
+            cx.call(|_| drop(handler));
+        });
     }
 }
 
 /// Gives a former handler its due `poll_end`, and drops it. `leave` takes it out of poll mode.
 #[inline(always)]
 pub(crate) fn finish_former<'a>(cx: &Context, entry: Entry, leave: impl FnOnce() -> EndOwed<'a>) {
-    if let Some(polled) = &entry.polled {
-        leave().finish(|| cx.call(|_| polled.own.poll_end()));
+    if let Some(handler) = entry.pollable() {
+        leave().finish(|| cx.call(|_| handler.poll_end()));
     }
     cx.call(|_| drop(entry));
 }

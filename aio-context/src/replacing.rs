@@ -9,7 +9,7 @@ use aio_backend::{Interest, Token, Watched, exchange};
 use crate::context::Inner;
 use crate::descriptors::{Described, not_registered};
 use crate::error::WatchError;
-use crate::handler::{Entry, New};
+use crate::handler::Entry;
 use crate::registration::{Registration, finish_former};
 use crate::{Context, Handler, Pollable};
 
@@ -25,7 +25,7 @@ impl Registration {
     /// the system says; the former handler then stays, and `handler` comes back in the error. If the system refuses to watch
     /// the former one again, too, that one is [invalidated](Handler::invalidated).
     pub fn replace<H: Handler>(&self, handler: Rc<H>) -> Result<(), WatchError<H>> {
-        WatchError::offer(handler, |handler| self.exchange(New::plain(handler), None))
+        WatchError::offer(handler, |handler| self.exchange(Entry::plain(handler), None))
     }
 
     /// As [`replace`](Self::replace), with another interest from now on.
@@ -34,7 +34,7 @@ impl Registration {
     /// As [`replace`](Self::replace); the former interest stays, too.
     pub fn replace_with<H: Handler>(&self, handler: Rc<H>, interest: Interest) -> Result<(), WatchError<H>> {
         WatchError::offer(handler, |handler| {
-            self.exchange(New::plain(handler), Some(interest))
+            self.exchange(Entry::plain(handler), Some(interest))
         })
     }
 
@@ -43,7 +43,7 @@ impl Registration {
     /// # Errors
     /// As [`replace`](Self::replace).
     pub fn replace_polled<H: Pollable>(&self, handler: Rc<H>) -> Result<(), WatchError<H>> {
-        WatchError::offer(handler, |handler| self.exchange(New::polled(handler), None))
+        WatchError::offer(handler, |handler| self.exchange(Entry::of_polled(handler), None))
     }
 
     /// As [`replace_with`](Self::replace_with), with a polled handler.
@@ -56,11 +56,11 @@ impl Registration {
         interest: Interest,
     ) -> Result<(), WatchError<H>> {
         WatchError::offer(handler, |handler| {
-            self.exchange(New::polled(handler), Some(interest))
+            self.exchange(Entry::of_polled(handler), Some(interest))
         })
     }
 
-    fn exchange(&self, new: New, interest: Option<Interest>) -> io::Result<()> {
+    fn exchange(&self, new: Entry, interest: Option<Interest>) -> io::Result<()> {
         let cx = self.context()?;
         cx.0.replace(&cx, self.token(), new, interest)
     }
@@ -76,7 +76,7 @@ impl Context {
     /// handler then stays, and `handler` comes back in the error.
     #[doc(alias = "aio_set_fd_handler")]
     pub fn replace<H: Handler>(&self, handler: Rc<H>, interest: Interest) -> Result<Token, WatchError<H>> {
-        WatchError::offer(handler, |handler| self.exchange(New::plain(handler), interest))
+        WatchError::offer(handler, |handler| self.exchange(Entry::plain(handler), interest))
     }
 
     /// As [`replace`](Self::replace), with a polled handler.
@@ -89,7 +89,9 @@ impl Context {
         handler: Rc<H>,
         interest: Interest,
     ) -> Result<Token, WatchError<H>> {
-        WatchError::offer(handler, |handler| self.exchange(New::polled(handler), interest))
+        WatchError::offer(handler, |handler| {
+            self.exchange(Entry::of_polled(handler), interest)
+        })
     }
 
     /// As [`replace`](Self::replace), for the registration with this token, such as one that was
@@ -104,7 +106,7 @@ impl Context {
         handler: Rc<H>,
         interest: Interest,
     ) -> Result<(), WatchError<H>> {
-        let replace = |handler: Rc<H>| self.0.replace(self, token, New::plain(handler), Some(interest));
+        let replace = |handler: Rc<H>| self.0.replace(self, token, Entry::plain(handler), Some(interest));
         WatchError::offer(handler, replace)
     }
 
@@ -118,27 +120,30 @@ impl Context {
         handler: Rc<H>,
         interest: Interest,
     ) -> Result<(), WatchError<H>> {
-        let replace = |handler: Rc<H>| self.0.replace(self, token, New::polled(handler), Some(interest));
+        let replace = |handler: Rc<H>| {
+            self.0
+                .replace(self, token, Entry::of_polled(handler), Some(interest))
+        };
         WatchError::offer(handler, replace)
     }
 
-    fn exchange(&self, new: New, interest: Interest) -> io::Result<Token> {
-        let token = self.token_of(&new.entry.handler).ok_or_else(not_registered)?;
+    fn exchange(&self, new: Entry, interest: Interest) -> io::Result<Token> {
+        let token = self.token_of(&new.handler).ok_or_else(not_registered)?;
         self.0.replace(self, token, new, Some(interest))?;
         Ok(token)
     }
 }
 
 impl Inner {
-    /// Puts `new` in the place of `token`'s handler; with no `interest` the former one stays.
+    /// Puts `entry` in the place of `token`'s handler; with no `interest` the former one stays.
     pub(crate) fn replace(
         &self,
         cx: &Context,
         token: Token,
-        new: New,
+        entry: Entry,
         interest: Option<Interest>,
     ) -> io::Result<()> {
-        let New { entry, is_special } = new;
+        let is_special = entry.is_special();
         let new = Watched::new(entry.owner());
         let registry = self.descriptors.registry.borrow();
         let change = registry.replacement(token, new.as_raw_fd(), interest.map(Interest::canonical))?;
@@ -160,7 +165,7 @@ impl Inner {
         drop(registry);
         self.time_if_on(token);
         let owed = match polled {
-            Some(handler) => self.join_polled(token, handler),
+            Some(handler) => self.join_polled(cx, token, handler),
             None => self.polling.set.leave(token),
         };
         if replaced.is_other {

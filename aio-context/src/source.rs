@@ -9,11 +9,12 @@ use std::sync::Arc;
 
 use aio_backend::{Interest, Token};
 use aio_handlers::GroupId;
+use aio_pollset::{EndOwed, PollSet};
 
 use crate::context::{Inner, Mailbox};
-use crate::handler::{AnySource, New};
+use crate::handler::{Entry, Join};
 use crate::macros::impl_as_fd;
-use crate::{BottomHalf, Context, Handler, Pollable, Registration};
+use crate::{BottomHalf, Context, Handler, Registration};
 
 /// Work that has no descriptor, such as a queue or a bitmap that other threads fill.
 ///
@@ -210,18 +211,12 @@ impl SourceBuilder<'_> {
             mailbox: inner.mailbox.clone(),
             waker: self.waker.clone(),
         });
-        let mut entry = New::polled(source.clone()).entry;
-        if let Some(polled) = &mut entry.polled {
-            polled.source = Some(source.clone());
-        }
-        let mut registry = inner.descriptors.registry.borrow_mut();
-        let Ok(token) = registry.insert(None, entry, Interest::NONE, self.group) else {
+        let entry = Entry::of_polled(source.clone());
+        let Ok(token) = inner.enroll(None, entry, Interest::NONE, self.group) else {
             unreachable!("only descriptors can be taken");
         };
-        registry.set_special(token);
-        let is_paused = registry.is_paused(self.group);
-        drop(registry);
-        let _new = cx.call(|_| inner.join_polled(token, source.clone()));
+        let is_paused = cx.is_paused(self.group);
+        let _new = cx.call(|_| inner.join_polled(cx, token, source.clone()));
         inner.time_if_on(token);
         if is_paused {
             cx.call(|_| source.paused());
@@ -239,10 +234,12 @@ impl Inner {
     /// Serves a source that was woken, unless it is removed, paused or being served: then it is polled afterwards.
     fn serve_woken(&self, cx: &Context, token: Token) {
         let registry = self.descriptors.registry.borrow();
-        let source = registry.get(token).map(|entry| entry.handler.clone());
+        let found = registry
+            .get(token)
+            .map(|entry| (entry.handler.clone(), entry.timing()));
         drop(registry);
-        if let Some(source) = source {
-            let serve = || cx.call(|cx| source.readable(cx));
+        if let Some((source, timing)) = found {
+            let serve = || cx.call_timing(timing, |events| events.events.add(1), |cx| source.readable(cx));
             let _served = self.polling.set.serve_woken(token, serve);
         }
     }
@@ -265,9 +262,18 @@ impl<S: Source> Handler for Undescribed<S> {
     }
 }
 
-impl<S: Source> AnySource for Undescribed<S> {
-    fn name(&self) -> &'static str {
-        self.waker.0.name()
+impl<S: Source> Join for Undescribed<S> {
+    fn join(self: Rc<Self>, token: Token, set: &PollSet) -> EndOwed<'_> {
+        set.join(token, self)
+    }
+    fn poll_ready(&self, cx: &Context) {
+        self.source.poll_ready(cx);
+    }
+    fn poll_end(&self) {
+        self.source.poll_end();
+    }
+    fn name(&self) -> Option<&'static str> {
+        Some(self.waker.0.name())
     }
     fn paused(&self) {
         self.source.paused();
@@ -277,13 +283,10 @@ impl<S: Source> AnySource for Undescribed<S> {
     }
 }
 
-impl<S: Source> Pollable for Undescribed<S> {
+impl<S: Source> aio_pollset::Source for Undescribed<S> {
     #[inline]
     fn poll(&self) -> bool {
         self.source.poll()
-    }
-    fn poll_ready(&self, cx: &Context) {
-        self.source.poll_ready(cx);
     }
     fn poll_begin(&self) {
         self.source.poll_begin();

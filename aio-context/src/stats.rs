@@ -2,6 +2,8 @@
 //!
 //! Only the home thread writes figures, but for those of the cost of a sleep. Any thread sets parameters.
 
+use std::cell::Cell;
+use std::sync::Arc;
 use std::time::Duration;
 
 use aio_backend::Token;
@@ -124,6 +126,13 @@ impl Shared {
             wake_spread_percent: self.counters.wake_spread_percent.get() as u32,
         }
     }
+}
+
+/// How the callbacks of one handler are timed.
+pub(crate) struct Timing {
+    pub(crate) counters: Arc<HandlerCounters>,
+    /// The number of the limit that its slowness was reported for.
+    pub(crate) reported_for: Cell<Option<u32>>,
 }
 
 #[cfg(test)]

@@ -14,7 +14,7 @@ use aio_pollctl::SkipSpin;
 
 use crate::Context;
 use crate::context::{Inner, Mailbox};
-use crate::handler::{Handler, New};
+use crate::handler::{Entry, Handler};
 use crate::macros::{impl_as_fd, impl_debug};
 
 /// Executes operations on files and brings their completions home: a [`Context`] on io_uring, or a pool of threads (`FileIo` in the crate
@@ -112,11 +112,11 @@ impl Context {
             submissions: Submissions::new(),
         });
         let inner = &self.0;
+        let entry = || Entry::plain(completions.clone());
         let reserve = || {
-            let entry = New::plain(completions.clone()).entry;
-            let mut registry = inner.descriptors.registry.borrow_mut();
-            let reserved = registry.insert(None, entry, Interest::READ, completions.group);
-            reserved.ok()
+            inner
+                .enroll(None, entry(), Interest::READ, completions.group)
+                .ok()
         };
         let release = |token| {
             let entry = inner.descriptors.registry.borrow_mut().remove(token);

@@ -1,12 +1,12 @@
 //! Timing callbacks (rule M2): [`Context::measure`], and the limit of slow callbacks.
 //!
 //! # Why it costs nothing while off
-//! A handler that is timed stands in the registry inside a [`Timed`], which is called in its place. One that is not is called as ever,
-//! and an iteration has no test for it. Bottom halves have one test for each run of them, and timers one for each callback.
+//! A timed handler has a [`Timing`], and is marked as special, so that its events take the longer way where that is looked for. Plain
+//! events are delivered as ever, without a test for it. Bottom halves have one test for each run of them, and timers one for each callback.
 
 use std::cell::Cell;
 use std::io;
-use std::os::fd::{AsFd, AsRawFd};
+use std::os::fd::{AsFd as _, AsRawFd as _};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
@@ -16,10 +16,10 @@ use aio_notify::{HandlerCounters, HandlerMetrics};
 
 use crate::context::Inner;
 use crate::descriptors::not_registered;
-use crate::handler::{Entry, Handler, PollReady};
-use crate::macros::impl_as_fd;
+use crate::handler::Entry;
+use crate::stats::Timing;
 use crate::wall::is_own;
-use crate::{Context, Event, Registration, Remote};
+use crate::{Context, Registration, Remote};
 
 impl Context {
     /// Measures a handler from now on: its events, its polling hits and the time in its callbacks. `name` appears in messages about
@@ -113,7 +113,25 @@ impl Context {
         });
     }
 
+    /// Calls a handler. If its callbacks are timed, `count` counts the call.
+    #[inline(always)]
+    pub(crate) fn call_timing(
+        &self,
+        timing: Option<Rc<Timing>>,
+        count: impl FnOnce(&HandlerCounters),
+        code: impl FnOnce(&Self),
+    ) {
+        let Some(timing) = timing else {
+            return self.call(code);
+        };
+        self.assert_free();
+        count(&timing.counters);
+        self.time(code, |took| timing.took(self, took));
+    }
+
     /// Runs `code`, then passes on how long it took by itself, also if it panics.
+    #[cold]
+    #[inline(never)]
     fn time<R>(&self, code: impl FnOnce(&Self) -> R, done: impl FnMut(Duration)) -> R {
         let inner = &self.0;
         let read = || (inner.now(), inner.shared.counters.slept.time());
@@ -158,10 +176,9 @@ impl Inner {
         let mut registry = self.descriptors.registry.borrow_mut();
         // Nothing of the user's is dropped: the handler is kept.
         if let Some(entry) = registry.get_mut(token) {
-            entry.stop_timing();
-            if is_timed {
-                entry.start_timing(counters);
-            }
+            let timing = is_timed.then(|| Timing::new(counters, entry));
+            entry.set_timing(timing.map(Rc::new));
+            registry.set_special(token);
         }
     }
 }
@@ -170,52 +187,19 @@ fn report(kind: &'static str, name: &str, took: Duration, limit: Duration) {
     tracing::warn!(kind, %name, ?took, ?limit, "a callback is slow; it is counted from now on");
 }
 
-impl Entry {
-    /// Without `counters` it is not measured, and is reported if it is slow: by the name of a source, or the number of its descriptor.
-    fn start_timing(&mut self, counters: Option<Arc<HandlerCounters>>) {
-        let source = self.polled.as_ref().and_then(|polled| polled.source.as_ref());
+impl Timing {
+    /// Without counters, those of an unmeasured handler, which name it if it is slow.
+    fn new(counters: Option<Arc<HandlerCounters>>, entry: &Entry) -> Self {
         let unmeasured = || {
-            let number = || format!("descriptor {}", self.handler.as_fd().as_raw_fd());
-            Arc::new(HandlerCounters::new(
-                source.map_or_else(number, |source| source.name().to_owned()),
-            ))
+            let source = entry.pollable().and_then(|polled| polled.name());
+            let number = || format!("descriptor {}", entry.handler.as_fd().as_raw_fd());
+            Arc::new(HandlerCounters::new(source.map_or_else(number, str::to_owned)))
         };
-        let timed = Rc::new(Timed {
-            counters: counters.unwrap_or_else(unmeasured),
-            handler: self.handler.clone(),
-            polled: self.polled.as_ref().map(|polled| polled.handler.clone()),
-            reported_for: Cell::new(None),
-        });
-        self.handler = timed.clone();
-        if let Some(polled) = &mut self.polled {
-            polled.handler = timed;
+        let (counters, reported_for) = (counters.unwrap_or_else(unmeasured), Cell::new(None));
+        Self {
+            counters,
+            reported_for,
         }
-    }
-
-    fn stop_timing(&mut self) {
-        if let Some(untimed) = self.handler.untimed() {
-            self.handler = untimed;
-        }
-        if let Some(polled) = &mut self.polled {
-            polled.handler = polled.own.clone();
-        }
-    }
-}
-
-/// Times the callbacks of a handler, and stands in the registry in its place. The poll set polls the handler itself.
-struct Timed {
-    handler: Rc<dyn Handler>,
-    /// The same one, if it is polled.
-    polled: Option<Rc<dyn PollReady>>,
-    /// Shared with other threads if it is measured.
-    counters: Arc<HandlerCounters>,
-    /// The number of the limit for which it was reported last.
-    reported_for: Cell<Option<u32>>,
-}
-
-impl Timed {
-    fn time(&self, cx: &Context, code: impl FnOnce(&Context)) {
-        cx.time(code, |took| self.took(cx, took));
     }
 
     fn took(&self, cx: &Context, took: Duration) {
@@ -227,43 +211,6 @@ impl Timed {
         cx.0.shared.counters.slow_callbacks.add(1);
         if exceeded.is_first(&self.reported_for) {
             report("handler", &self.counters.name, took, exceeded.limit);
-        }
-    }
-}
-
-impl_as_fd!(Timed, handler);
-
-impl Handler for Timed {
-    fn ready(&self, cx: &Context, event: Event) {
-        self.counters.events.add(1);
-        self.counters.kicks.add(self.polled.is_some().into());
-        self.time(cx, |cx| self.handler.ready(cx, event));
-    }
-
-    /// Called for a source that was woken, and for no other handler.
-    fn readable(&self, cx: &Context) {
-        self.counters.events.add(1);
-        self.time(cx, |cx| self.handler.readable(cx));
-    }
-
-    fn invalidated(&self, cx: &Context, why: io::Error) {
-        self.time(cx, |cx| self.handler.invalidated(cx, why));
-    }
-
-    fn exclusive(&self) -> bool {
-        self.handler.exclusive()
-    }
-
-    fn untimed(&self) -> Option<Rc<dyn Handler>> {
-        Some(self.handler.clone())
-    }
-}
-
-impl PollReady for Timed {
-    fn poll_ready(&self, cx: &Context) {
-        self.counters.poll_hits.add(1);
-        if let Some(polled) = &self.polled {
-            self.time(cx, |cx| polled.poll_ready(cx));
         }
     }
 }

@@ -92,27 +92,3 @@ impl WallChanges {
         self.changes.forget_failure();
     }
 }
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn t6_a_descriptor_that_fails_is_dropped_and_waits_are_capped() {
-        let backend = LoopBackend::new(crate::any_backend::usual());
-        let changes = WallChanges::new(Box::new(ClockChanges::of_the_system), Token::new(1, 0));
-        let watched = || backend.borrow().watched();
-        for _ in 0..3 {
-            assert_eq!((changes.watch(&backend), watched()), (Duration::MAX, 1));
-            changes.accept(Readiness::IN, true, &backend);
-            assert_eq!((changes.watch(&backend), watched()), (Duration::MAX, 1));
-            changes.accept(Readiness::NVAL, true, &backend);
-            assert_eq!((changes.watch(&backend), watched()), (LONGEST_UNREPORTED, 0));
-            changes.forget_failure();
-        }
-        changes.watch(&backend);
-        changes.accept(Readiness::IN, false, &backend);
-        assert_eq!(watched(), 0, "no timer is armed");
-        assert_eq!(changes.watch(&backend), Duration::MAX);
-    }
-}

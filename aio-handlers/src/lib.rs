@@ -34,7 +34,7 @@
 //! of a paused handler *masks* it: the event is not kept, and the caller gives the backend
 //! [`Interest::NONE`](aio_backend::Interest::NONE). The last resume returns the masked registrations with the interests to
 //! restore. A level-triggered backend then reports every readiness that still holds. A pause therefore costs O(events while paused).
-//! [Exclusion](Registry::exclude) is the same mechanism for a single handler that must not be entered while it runs.
+//! [Exclusion](Registry::exclude) is the same mechanism for a single handler that must not be entered while it runs: [`Running`] tells which do.
 //!
 //! # Cost
 //! Every operation except [`Registry::tokens`] and [`Registry::check`] takes the same time with one registration and with a million;
@@ -67,6 +67,7 @@ mod mask;
 mod masking;
 mod recall;
 mod registry;
+mod running;
 mod slots;
 mod state;
 mod steps;
@@ -84,3 +85,4 @@ pub use found::{Delivering, Dispatcher, Found};
 pub use groups::GroupId;
 pub use masking::Recorded;
 pub use registry::{Occupied, Registry};
+pub use running::Running;

@@ -5,10 +5,13 @@
 use std::rc::Rc;
 
 use aio_backend::{Interest, Readiness, Token};
-use aio_handlers::{EdgeGuard, Event as Next};
-use aio_pollset::Excluded as PollExcluded;
+use aio_handlers::{EdgeGuard, Event as Next, Running};
+use aio_notify::HandlerCounters;
+use aio_pollset::Excluded;
 
 use crate::context::Inner;
+use crate::handler::Join;
+use crate::stats::Timing;
 use crate::wall::is_own;
 use crate::{Context, Event, Handler};
 
@@ -21,12 +24,14 @@ impl Inner {
         match registry.resolve(token, readiness) {
             Next::Ready(due) => {
                 let (handler, is_special) = (due.value.handler.clone(), due.is_special);
+                let is_timed = is_special && self.metrics.is_on.get();
+                let timing = is_timed.then(|| due.value.timing()).flatten();
                 let event = Event::new(token, due.readiness, due.interest, due.version);
                 drop(registry);
                 if is_special {
-                    return self.call_special(cx, &handler, event);
+                    return self.call_special(cx, &handler, event, timing);
                 }
-                self.call_guarded(cx, &handler, event);
+                self.call_guarded(event, || cx.call(|cx| handler.ready(cx, event)));
                 true
             }
             Next::Masked => {
@@ -42,12 +47,19 @@ impl Inner {
     #[inline(never)]
     pub(crate) fn call_polled(&self, cx: &Context, token: Token) -> bool {
         let registry = self.descriptors.registry.borrow();
-        let Some(polled) = registry.get(token).and_then(|entry| entry.polled.as_ref()) else {
+        let Some(entry) = registry.get(token) else {
             return false;
         };
-        let (handler, is_exclusive) = (polled.handler.clone(), polled.is_exclusive);
+        let Some(polled) = entry.polled() else {
+            return false;
+        };
+        let handler = polled.own.clone();
+        if polled.is_exclusive || self.metrics.is_on.get() {
+            let timing = entry.timing();
+            drop(registry);
+            return self.call_polled_with_care(cx, token, &*handler, timing);
+        }
         drop(registry);
-        let _exclusive = is_exclusive.then(|| self.exclude(cx, token, true));
         let served = self
             .polling
             .set
@@ -55,59 +67,116 @@ impl Inner {
         served.is_some()
     }
 
+    /// A polled handler that may not be entered twice, or is timed.
+    #[cold]
+    #[inline(never)]
+    fn call_polled_with_care(
+        &self,
+        cx: &Context,
+        token: Token,
+        handler: &dyn Join,
+        timing: Option<Rc<Timing>>,
+    ) -> bool {
+        let running = handler.exclusive().then(|| Running::enter(handler));
+        if matches!(running, Some(None)) {
+            let owed = self.polling.set.leave(token);
+            self.hold_back(cx, token, handler);
+            owed.finish(|| cx.call(|_| handler.poll_end()));
+            return false;
+        }
+        let call = || cx.call_timing(timing, |it| it.poll_hits.add(1), |cx| handler.poll_ready(cx));
+        self.polling.set.serve(token, call).is_some()
+    }
+
     /// A handler that is polled, or may not be entered twice.
     #[inline(never)]
-    fn call_special(&self, cx: &Context, handler: &Rc<dyn Handler>, event: Event) -> bool {
+    fn call_special(
+        &self,
+        cx: &Context,
+        handler: &Rc<dyn Handler>,
+        event: Event,
+        timing: Option<Rc<Timing>>,
+    ) -> bool {
         let token = event.token();
         if is_own(token) {
             self.own_event(token, event.readiness());
             return false;
         }
-        let _exclusive = self.exclude(cx, token, handler.exclusive());
-        let _excluded = self.polling.set.promote(token).then(|| self.kicked(token));
-        self.call_guarded(cx, handler, event);
+        if handler.exclusive() {
+            let Some(_running) = Running::enter(&**handler) else {
+                self.hold_back(cx, token, &**handler);
+                self.descriptors.record(token, event.readiness());
+                return false;
+            };
+            self.call_entered(cx, handler, event, timing);
+        } else {
+            self.call_entered(cx, handler, event, timing);
+        }
         true
+    }
+
+    #[inline(always)]
+    fn call_entered(
+        &self,
+        cx: &Context,
+        handler: &Rc<dyn Handler>,
+        event: Event,
+        timing: Option<Rc<Timing>>,
+    ) {
+        let token = event.token();
+        let excluded = self.polling.set.promote(token).then(|| self.kicked(token));
+        let count = |counters: &HandlerCounters| {
+            counters.events.add(1);
+            counters.kicks.add(excluded.is_some().into());
+        };
+        self.call_guarded(event, || {
+            cx.call_timing(timing, count, |cx| handler.ready(cx, event));
+        });
     }
 
     /// A polled handler was kicked. It is not polled until the guard is dropped.
     #[inline]
-    fn kicked(&self, token: Token) -> PollExcluded<'_> {
+    fn kicked(&self, token: Token) -> Excluded<'_> {
         self.shared.counters.kicks.add(1);
         self.polling.set.exclude(token)
     }
 
     /// A handler that may wait for what is reported once.
     #[inline]
-    fn call_guarded(&self, cx: &Context, handler: &Rc<dyn Handler>, event: Event) {
+    fn call_guarded(&self, event: Event, call: impl FnOnce()) {
         let guard = EdgeGuard::new(self, event.token(), event.interest(), event.readiness());
         if event.interest().contains(Interest::ONESHOT) {
             self.descriptors.registry.borrow_mut().delivered(event.token());
         }
-        cx.call(|cx| handler.ready(cx, event));
+        call();
         if let Some(guard) = guard {
             guard.finish();
         }
     }
 
-    /// Keeps an exclusive handler from being entered again until the guard is dropped.
-    fn exclude<'a>(&'a self, cx: &'a Context, token: Token, exclusive: bool) -> Option<Excluded<'a>> {
-        let is_excluded = exclusive && self.descriptors.registry.borrow_mut().exclude(token);
-        is_excluded.then(|| Excluded { cx, token })
+    /// Has a registration wait until its exclusive handler, which runs in another place, has returned: the next event masks it, and it
+    /// is polled again afterwards only.
+    #[cold]
+    pub(crate) fn hold_back<H: Handler + ?Sized>(&self, cx: &Context, token: Token, handler: &H) {
+        self.descriptors.registry.borrow_mut().exclude(token);
+        let context = cx.downgrade();
+        Running::after(handler, move || {
+            if let Some(cx) = context.upgrade() {
+                cx.0.readmit(&cx, token);
+            }
+        });
     }
-}
 
-/// An exclusive handler is running.
-struct Excluded<'a> {
-    cx: &'a Context,
-    token: Token,
-}
-
-impl Drop for Excluded<'_> {
-    fn drop(&mut self) {
-        let inner = &self.cx.0;
-        let rearm = inner.descriptors.registry.borrow_mut().readmit(self.token);
+    /// The handler that a registration [waited for](Self::hold_back) has returned.
+    fn readmit(&self, cx: &Context, token: Token) {
+        let rearm = self.descriptors.registry.borrow_mut().readmit(token);
         if let Some(interest) = rearm {
-            inner.rearm(self.cx, self.token, interest);
+            self.rearm(cx, token, interest);
+        }
+        if !self.polling.set.contains(token)
+            && let Some(handler) = self.pollable(token)
+        {
+            let _new = self.join_polled(cx, token, handler);
         }
     }
 }

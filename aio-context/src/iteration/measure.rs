@@ -10,6 +10,7 @@ use aio_pollctl::{EndedWait, Iteration, Waited};
 
 use crate::context::Inner;
 use crate::descriptors::not_registered;
+use crate::handler::Entry;
 use crate::wall::is_own;
 
 /// The polling time of one handler, readable from any thread; see [`Registration::poll_time`](crate::Registration::poll_time).
@@ -60,7 +61,7 @@ impl Inner {
     pub(crate) fn poll_time(&self, token: Token) -> io::Result<PollTime> {
         let mut registry = self.descriptors.registry.borrow_mut();
         let entry = registry.get_mut(token).ok_or_else(not_registered)?;
-        let polled = entry.polled.as_mut().ok_or_else(|| {
+        let polled = entry.polled_mut().ok_or_else(|| {
             io::Error::new(
                 io::ErrorKind::Unsupported,
                 "the handler is never polled: register it with `watch_polled`",
@@ -105,14 +106,14 @@ impl Inner {
     fn adapt_each(&self, seen: Iteration, found: &ReadyList) {
         let mut registry = self.descriptors.registry.borrow_mut();
         for (token, readiness) in found.iter() {
-            if let Some(polled) = registry.get_mut(token).and_then(|entry| entry.polled.as_mut()) {
+            if let Some(polled) = registry.get_mut(token).and_then(Entry::polled_mut) {
                 // A hit has no readiness.
                 polled.policy.had_event(seen.blocked && !readiness.is_empty());
             }
         }
         self.polling.controller.with_policy(|policy| {
             self.polling.set.for_each_promoted(|token| {
-                if let Some(polled) = registry.get_mut(token).and_then(|entry| entry.polled.as_mut()) {
+                if let Some(polled) = registry.get_mut(token).and_then(Entry::polled_mut) {
                     polled.policy.observe(policy, seen);
                     let time = polled.policy.time();
                     polled.shown.as_ref().inspect(|shown| shown.set_time(time));

@@ -206,3 +206,18 @@ fn b1_the_environment_names_the_backend_unless_the_builder_does() {
         );
     }
 }
+
+#[test]
+fn b1_names_are_parsed_as_they_are_shown() {
+    for kind in BackendKind::ALL {
+        assert_eq!(kind.to_string().parse(), Ok(kind));
+    }
+    if cfg!(not(feature = "uring")) {
+        let why = "uring".parse::<BackendKind>().unwrap_err().to_string();
+        assert!(why.contains("feature `uring`"), "{why}");
+    }
+    let why = "kqueue".parse::<BackendKind>().unwrap_err().to_string();
+    let uring = if cfg!(feature = "uring") { ", uring" } else { "" };
+    let known = format!(r#"there is no backend "kqueue"; there are auto, ppoll, epoll{uring}"#);
+    assert_eq!(why, known);
+}

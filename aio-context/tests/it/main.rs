@@ -18,6 +18,7 @@ mod dispatch;
 mod edges;
 mod equivalents;
 mod events;
+mod exclusive;
 mod extensions;
 mod foreign;
 mod found_traces;

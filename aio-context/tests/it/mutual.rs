@@ -217,3 +217,11 @@ fn w3_a_caught_panic_is_none_of_the_contexts() {
     drop(cx);
     assert_eq!(remote.run(|_| ()), Err(Gone::Dropped));
 }
+
+#[test]
+fn r11_each_reason_for_a_lost_result_has_a_text_of_its_own() {
+    let text = |gone: Gone| gone.to_string();
+    assert!(text(Gone::Dropped).starts_with("the context is gone"));
+    assert!(text(Gone::Panicked).contains("panicked"));
+    assert!(text(Gone::CannotWait).contains("cannot be polled"));
+}
