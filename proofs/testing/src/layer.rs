@@ -78,6 +78,14 @@ pub trait Layer: fmt::Debug + 'static {
         self.inner_mut().make_pollable()
     }
 
+    /// See [`Backend::make_operations_pollable`].
+    ///
+    /// # Errors
+    /// That of the backend.
+    fn make_operations_pollable(&mut self) -> io::Result<Option<BorrowedFd<'_>>> {
+        self.inner_mut().make_operations_pollable()
+    }
+
     /// See [`Backend::always_ready`].
     fn always_ready(&self) -> bool {
         self.inner().always_ready()
@@ -117,7 +125,7 @@ impl<L: Layer> Backend for Layered<L> {
         self.0.make_pollable()
     }
     fn make_operations_pollable(&mut self) -> io::Result<Option<BorrowedFd<'_>>> {
-        self.0.inner_mut().make_operations_pollable()
+        self.0.make_operations_pollable()
     }
     fn always_ready(&self) -> bool {
         self.0.always_ready()

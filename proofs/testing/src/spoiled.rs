@@ -77,6 +77,9 @@ impl<B: Backend + 'static, S: Spoil> Layer for Spoiling<B, S> {
     fn make_pollable(&mut self) -> io::Result<Option<BorrowedFd<'_>>> {
         Ok(None)
     }
+    fn make_operations_pollable(&mut self) -> io::Result<Option<BorrowedFd<'_>>> {
+        Ok(None)
+    }
     fn always_ready(&self) -> bool {
         false
     }
