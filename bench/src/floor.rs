@@ -57,7 +57,8 @@ impl Watches for Epoll {
         self.count
     }
 
-    fn iterate(&mut self, blocks: bool) {
-        Self::iterate(self, blocks);
+    #[inline]
+    fn iterate<const BLOCKS: bool>(&mut self) {
+        Self::iterate(self, BLOCKS);
     }
 }

@@ -125,8 +125,9 @@ impl Watches for Ring {
         self.count
     }
 
-    fn iterate(&mut self, blocks: bool) {
-        Self::iterate(self, blocks);
+    #[inline]
+    fn iterate<const BLOCKS: bool>(&mut self) {
+        Self::iterate(self, BLOCKS);
     }
 }
 

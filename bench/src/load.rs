@@ -35,8 +35,8 @@ pub(crate) trait Watches: 'static {
     /// How many have rung.
     fn count(&self) -> u64;
 
-    /// Does one iteration, which sleeps until a doorbell rings if it `blocks`.
-    fn iterate(&mut self, blocks: bool);
+    /// Does one iteration, which sleeps until a doorbell rings if it `BLOCKS`.
+    fn iterate<const BLOCKS: bool>(&mut self);
 }
 
 /// Rings the last doorbell and waits for it.
@@ -45,7 +45,7 @@ pub(crate) fn self_kick(mut it: impl Watches) -> Run {
     Box::new(move |times| {
         timed(times, || {
             ring(&bell);
-            it.iterate(true);
+            it.iterate::<true>();
         })
     })
 }
@@ -58,7 +58,7 @@ pub(crate) fn dispatch(mut it: impl Watches, k: u64) -> Run {
             kicked.iter().for_each(|bell| ring(bell));
             let goal = it.count() + k;
             while it.count() < goal {
-                it.iterate(true);
+                it.iterate::<true>();
             }
         })
     })
@@ -66,7 +66,7 @@ pub(crate) fn dispatch(mut it: impl Watches, k: u64) -> Run {
 
 /// Checks, with nothing ready.
 pub(crate) fn empty(mut it: impl Watches) -> Run {
-    Box::new(move |times| timed(times, || it.iterate(false)))
+    Box::new(move |times| timed(times, || it.iterate::<false>()))
 }
 
 /// `k` of them, evenly spread.

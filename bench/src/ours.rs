@@ -96,9 +96,9 @@ impl Watches for Loop {
         self.count.get()
     }
 
-    #[inline]
-    fn iterate(&mut self, blocks: bool) {
-        self.poll(if blocks { Wait::Block } else { Wait::NoBlock });
+    #[inline(always)]
+    fn iterate<const BLOCKS: bool>(&mut self) {
+        self.poll(if BLOCKS { Wait::Block } else { Wait::NoBlock });
     }
 }
 

@@ -59,8 +59,9 @@ impl Watches for Loop {
         self.count
     }
 
-    fn iterate(&mut self, blocks: bool) {
-        let timeout = (!blocks).then_some(Duration::ZERO);
+    #[inline]
+    fn iterate<const BLOCKS: bool>(&mut self) {
+        let timeout = (!BLOCKS).then_some(Duration::ZERO);
         let _ = self.events.dispatch(timeout, &mut self.count);
     }
 }
@@ -86,7 +87,7 @@ pub(super) fn idle(batch: u64) -> anyhow::Result<Run> {
             for _ in 0..batch {
                 let _ = handle.insert_idle(|count| *count += 1);
             }
-            it.iterate(false);
+            it.iterate::<false>();
         })
     }))
 }
@@ -131,7 +132,7 @@ pub(super) fn timers(workload: &'static str, n: u64) -> anyhow::Result<Run> {
                     };
                     let _ = handle.insert_source(Timer::from_deadline(began), count);
                 }
-                total += timed(1, || it.iterate(false));
+                total += timed(1, || it.iterate::<false>());
                 assert_eq!(it.count - before, STEP as u64);
                 continue;
             }

@@ -55,8 +55,9 @@ impl Watches for Loop {
         self.count.get()
     }
 
-    fn iterate(&mut self, blocks: bool) {
-        let _ = self.manager.run_with_timeout(if blocks { -1 } else { 0 });
+    #[inline]
+    fn iterate<const BLOCKS: bool>(&mut self) {
+        let _ = self.manager.run_with_timeout(if BLOCKS { -1 } else { 0 });
     }
 }
 

@@ -42,8 +42,9 @@ impl Watches for Loop {
         self.count
     }
 
-    fn iterate(&mut self, blocks: bool) {
-        let timeout = (!blocks).then_some(Duration::ZERO);
+    #[inline]
+    fn iterate<const BLOCKS: bool>(&mut self) {
+        let timeout = (!BLOCKS).then_some(Duration::ZERO);
         let _ = self.poll.poll(&mut self.events, timeout);
         for event in &self.events {
             drain(&self.bells[event.token().0]);

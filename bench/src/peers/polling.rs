@@ -44,8 +44,9 @@ impl Watches for Loop {
         self.count
     }
 
-    fn iterate(&mut self, blocks: bool) {
-        let timeout = (!blocks).then_some(Duration::ZERO);
+    #[inline]
+    fn iterate<const BLOCKS: bool>(&mut self) {
+        let timeout = (!BLOCKS).then_some(Duration::ZERO);
         self.events.clear();
         let _ = self.poller.wait(&mut self.events, timeout);
         for event in self.events.iter() {
