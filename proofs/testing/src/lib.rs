@@ -1,4 +1,4 @@
-//! What the tests of several crates share: [`examples`] that are built, [`seed`]s of random tests, warnings that were logged (feature `logged`), backends that
+//! What the tests of several crates share: [`examples`] that are built, the [`seed()`] of a random test, warnings that were logged (feature `logged`), backends that
 //! change what another one does, fail or take their time (feature `backend`), and a `Bench` of contexts on every backend (feature `context`).
 
 #![forbid(unsafe_code)]
