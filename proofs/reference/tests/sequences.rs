@@ -117,6 +117,13 @@ fn d4_an_iteration_that_the_log_does_not_show_finds_what_a_bottom_half_has_left(
     }
 }
 
+/// An event of an iteration that the log does not show comes after the time that it has polled.
+#[test]
+fn d4_an_event_after_some_time_is_one_of_the_next_iteration() {
+    let trace = "polling 20000; on a.end { kick a, bh y, idle y }; watch a r1 in h polled; wait 19; on a.begin { replace a aa r }; wait 15";
+    check(Setup::by_name("ppoll/ski-rental").unwrap(), trace).unwrap();
+}
+
 /// A ring that has ended leaves no file open: a number that is closed later disturbs no epoll set.
 #[test]
 fn b7_a_ring_that_has_ended_keeps_no_file() {

@@ -71,7 +71,7 @@ impl Model {
             for one in &mut found {
                 one.was_uncallable |= !self.is_callable(one);
             }
-            let next = self.next_call();
+            let next = self.next_call_now();
             let is_next = |one: &Found| next.is_some_and(|next| self.may_be(one, next));
             let is_due = |one: &Found| one.is_sure && !one.was_uncallable && self.must_be(one).is_some();
             let place = found.iter().position(is_next).or(found.iter().position(is_due));
@@ -97,7 +97,8 @@ impl Model {
     /// that checks. The log shows both as one. Returns the registration that is called next, if the check of the second one can have
     /// found it.
     fn find_late(&mut self, served: &[Found]) -> Option<Found> {
-        let Some(Callback::Of(label, Side::Readable | Side::Writable | Side::Priority)) = self.next_call()
+        let Some(Callback::Of(label, Side::Readable | Side::Writable | Side::Priority)) =
+            self.next_call_now()
         else {
             return None;
         };
@@ -130,7 +131,7 @@ impl Model {
     /// As [`find_late`](Self::find_late): an iteration that a notification has ended before a hit is followed by one that polls again, and finds
     /// what bottom halves of the first one have left. `polled` are the registrations with work then.
     fn find_late_hit(&mut self, served: &[Found], polled: &[u64]) -> Option<Found> {
-        let Some(Callback::Of(label, Side::PollReady)) = self.next_call() else {
+        let Some(Callback::Of(label, Side::PollReady)) = self.next_call_now() else {
             return None;
         };
         if served.iter().any(|one| !one.is_hit || one.is_sure) {
@@ -149,6 +150,12 @@ impl Model {
             was_uncallable: false,
             left,
         })
+    }
+
+    /// The next callback, if no time has passed before it: else another iteration has made it.
+    fn next_call_now(&self) -> Option<Callback> {
+        self.next().filter(|next| next.at == self.now)?;
+        self.next_call()
     }
 
     fn place(&self, id: u64) -> Option<usize> {
