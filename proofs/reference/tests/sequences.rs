@@ -124,6 +124,14 @@ fn d4_an_event_after_some_time_is_one_of_the_next_iteration() {
     check(Setup::by_name("ppoll/ski-rental").unwrap(), trace).unwrap();
 }
 
+/// A check finds a closed number, whose handler panics, and beside it an event that is reported once: that is kept.
+#[test]
+fn d9_an_event_found_beside_a_closed_number_is_kept_through_a_panic() {
+    let trace = "watch c r in h polled; watch a rwp in h polled; on c.invalidated { panic }; closeraw c; work a; replace a a r1 polled; \
+                 poll; drain a; poll";
+    check(Setup::by_name("ppoll/never").unwrap(), trace).unwrap();
+}
+
 /// A ring that has ended leaves no file open: a number that is closed later disturbs no epoll set.
 #[test]
 fn b7_a_ring_that_has_ended_keeps_no_file() {

@@ -35,12 +35,14 @@ impl Model {
         self.may_be_polled(one) && self.devices[one.fd.place()].unkicked
     }
 
-    /// A check was interrupted: paused handlers are perhaps masked.
+    /// A check was interrupted: paused handlers are perhaps masked, and only events of others perhaps collected.
     pub(super) fn mask_perhaps(&mut self) {
         for place in 0..self.registrations.len() {
-            let is_found = !self.ready(place).is_empty() && self.is_paused(self.registrations[place].group);
+            let (ready, is_paused) = (self.ready(place), self.is_paused(self.registrations[place].group));
             let one = &mut self.registrations[place];
-            if is_found && one.masked == Masked::No {
+            if !is_paused && one.awaits_only_event() && one.masked == Masked::No {
+                one.pending.perhaps |= ready;
+            } else if is_paused && !ready.is_empty() && one.masked == Masked::No {
                 one.masked = Masked::Perhaps;
             }
         }
