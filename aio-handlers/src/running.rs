@@ -4,10 +4,10 @@ use std::cell::RefCell;
 
 use crate::call_each;
 
-type Owed = Box<dyn FnOnce()>;
+type Call = Box<dyn FnOnce()>;
 
 /// The address of a handler, and what waits for it.
-type Entry = (*const (), Vec<Owed>);
+type Entry = (*const (), Vec<Call>);
 
 thread_local! {
     static RUNNING: RefCell<Vec<Entry>> = const { RefCell::new(Vec::new()) };
@@ -70,29 +70,29 @@ impl Running {
         with_running(|running| running.iter().any(|(one, _)| *one == handler))
     }
 
-    /// Calls `owed` when a handler has returned: at once, if it does not run. Calls for one handler come in the order in which they were
+    /// Makes a `call` when a handler has returned: at once, if it does not run. Those for one handler come in the order in which they were
     /// passed, also after one of them has panicked.
-    pub fn after<H: ?Sized>(handler: &H, owed: impl FnOnce() + 'static) {
+    pub fn after<H: ?Sized>(handler: &H, call: impl FnOnce() + 'static) {
         let handler = address(handler);
-        let mut owed = Some(owed);
+        let mut call = Some(call);
         with_running(|running| {
             if let Some((_, waiting)) = running.iter_mut().find(|(one, _)| *one == handler) {
-                waiting.extend(owed.take().map(|owed| Box::new(owed) as Owed));
+                waiting.extend(call.take().map(|call| Box::new(call) as Call));
             }
         });
-        if let Some(owed) = owed {
-            owed();
+        if let Some(call) = call {
+            call();
         }
     }
 }
 
 impl Drop for Running {
     fn drop(&mut self) {
-        let owed = with_running(|running| {
+        let waiting = with_running(|running| {
             let place = running.iter().rposition(|(one, _)| *one == self.handler)?;
             Some(running.remove(place).1)
         });
-        call_each(owed.into_iter().flatten(), |owed| owed());
+        call_each(waiting.into_iter().flatten(), |call| call());
     }
 }
 
@@ -107,17 +107,17 @@ mod tests {
     fn r3_each_handler_is_entered_once_and_what_waits_for_it_is_called_when_it_returns() {
         let (first, second) = (Rc::new(1), Rc::new(2));
         let calls = Rc::new(RefCell::new(Vec::new()));
-        let owe = |handler: &Rc<i32>, name| {
+        let after = |handler: &Rc<i32>, name| {
             let calls = calls.clone();
             Running::after(&**handler, move || calls.borrow_mut().push(name));
         };
-        owe(&first, "at once");
+        after(&first, "at once");
         let outer = Running::enter(&*first).unwrap();
         let inner = Running::enter(&*second).unwrap();
         assert!(Running::enter(&*first).is_none() && Running::enter(&*second).is_none());
-        owe(&first, "of the first");
-        owe(&second, "of the second");
-        owe(&second, "again");
+        after(&first, "of the first");
+        after(&second, "of the second");
+        after(&second, "again");
         assert_eq!(*calls.borrow(), ["at once"]);
         drop(inner);
         assert_eq!(*calls.borrow(), ["at once", "of the second", "again"]);

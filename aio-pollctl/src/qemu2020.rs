@@ -68,7 +68,6 @@ impl PollPolicy for Qemu2020 {
 
 #[cfg(test)]
 mod tests {
-
     use super::*;
 
     fn params(max: u64, grow: u32, shrink: u32) -> PollParams {

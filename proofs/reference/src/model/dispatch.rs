@@ -113,13 +113,7 @@ impl Model {
         let one = &mut self.registrations[place];
         let left = one.pending;
         one.pending.perhaps |= ready;
-        is_new.then_some(Found {
-            id: one.id,
-            is_hit: false,
-            is_sure: false,
-            was_uncallable: false,
-            left,
-        })
+        is_new.then_some(Found::new(one.id, false, false, left))
     }
 
     /// The registrations that a poll would find work for now.
@@ -143,13 +137,7 @@ impl Model {
         let one = self.registrations.iter_mut().find(is_it)?;
         let left = one.pending;
         one.pending.hit = Hit::Perhaps;
-        Some(Found {
-            id: one.id,
-            is_hit: true,
-            is_sure: false,
-            was_uncallable: false,
-            left,
-        })
+        Some(Found::new(one.id, true, false, left))
     }
 
     /// The next callback, if no time has passed before it: else another iteration has made it.

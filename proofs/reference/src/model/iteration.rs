@@ -26,6 +26,18 @@ pub(super) struct Found {
     pub(super) left: Pending,
 }
 
+impl Found {
+    pub(super) fn new(id: u64, is_hit: bool, is_sure: bool, left: Pending) -> Self {
+        Self {
+            id,
+            is_hit,
+            is_sure,
+            was_uncallable: false,
+            left,
+        }
+    }
+}
+
 /// The events of a registration.
 struct Outcome {
     id: u64,
@@ -230,7 +242,7 @@ impl Model {
                 let ended = self.end(place, search);
                 if ended.is_err() {
                     self.end_others(search);
-                    self.mask_perhaps();
+                    self.interrupt_check();
                 }
                 ended?;
             }
@@ -239,7 +251,7 @@ impl Model {
                 let invalidated = self.invalidate(place);
                 if invalidated.is_err() {
                     self.invalidate_others();
-                    self.mask_perhaps();
+                    self.interrupt_check();
                 }
                 invalidated?;
             }
@@ -250,7 +262,7 @@ impl Model {
                 self.record(What::Called(callback));
                 let answer = self.run_script(script.as_deref().unwrap_or_default());
                 if answer.is_err() {
-                    self.mask_perhaps();
+                    self.interrupt_check();
                 }
                 answer?;
                 // The hit counts even if the handler was paused or removed meanwhile.
@@ -395,15 +407,7 @@ impl Model {
             return;
         };
         let left = one.pending;
-        let mut push = |is_hit, is_sure| {
-            found.push(Found {
-                id: outcome.id,
-                is_hit,
-                is_sure,
-                was_uncallable: false,
-                left,
-            });
-        };
+        let mut push = |is_hit, is_sure| found.push(Found::new(outcome.id, is_hit, is_sure, left));
         if outcome.paused && !outcome.perhaps.is_empty() {
             // A loop that sleeps beside a ready file has masked it. What was ready before may have been drained before it was collected.
             if !outcome.sure.is_empty() || slept && !outcome.now.is_empty() {

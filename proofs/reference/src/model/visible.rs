@@ -36,7 +36,7 @@ impl Model {
     }
 
     /// A check was interrupted: paused handlers are perhaps masked, and only events of others perhaps collected.
-    pub(super) fn mask_perhaps(&mut self) {
+    pub(super) fn interrupt_check(&mut self) {
         for place in 0..self.registrations.len() {
             let (ready, is_paused) = (self.ready(place), self.is_paused(self.registrations[place].group));
             let one = &mut self.registrations[place];
