@@ -5,7 +5,7 @@ use std::rc::Rc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use aio_context::{Context, PollParams, Wait};
+use aio_context::{Context, Interest, PollParams, Wait};
 use aio_sources::{Doorbell, DoorbellBoard};
 use rustix::fd::OwnedFd;
 
@@ -13,6 +13,7 @@ use crate::case::{Case, timed};
 use crate::floor::Epoll;
 use crate::load::{doorbells, ring, spread};
 use crate::ours::Always;
+use crate::waiting::Polled;
 
 pub(crate) fn cases() -> Vec<Case> {
     let mut cases: Vec<Case> = [100, 1000, 3200, 10_000].into_iter().map(board).collect();
@@ -22,14 +23,17 @@ pub(crate) fn cases() -> Vec<Case> {
     cases
 }
 
-/// One of `n` sources of a board is rung, and found by a loop that polls; beside a bare scan of as large a bitmap.
+/// One of `n` sources of a board is rung, and found by a loop that polls. The floor is an iteration that finds a handler's flag raised,
+/// and a bare scan of a bitmap as large.
 fn board(n: u64) -> Case {
     Case::new("P2", "board", n)
         .by("floor", move || {
             let words: Vec<AtomicU64> = (0..n.div_ceil(64)).map(|_| AtomicU64::new(0)).collect();
             let (mut count, mut source) = (0u64, 0u64);
+            let iteration = Polled::new(0, Interest::NONE)?;
             Ok(Box::new(move |times| {
                 let took = timed(times, || {
+                    iteration.raise_and_poll();
                     source = (source + 617) % n;
                     words[(source / 64) as usize].fetch_or(1 << (source % 64), Ordering::Release);
                     for word in &words {

@@ -41,7 +41,7 @@ pub(crate) fn cases() -> Vec<Case> {
 }
 
 /// A context that polls one busy flag and `n` idle ones, which wait for descriptors too or not.
-struct Polled {
+pub(crate) struct Polled {
     cx: Context,
     busy: Rc<Flag>,
     count: Rc<Cell<u64>>,
@@ -49,7 +49,7 @@ struct Polled {
 }
 
 impl Polled {
-    fn new(n: u64, interest: Interest) -> anyhow::Result<Self> {
+    pub(crate) fn new(n: u64, interest: Interest) -> anyhow::Result<Self> {
         Self::on(Self::builder().build()?, n, interest)
     }
 
@@ -83,14 +83,17 @@ impl Polled {
         })
     }
 
+    /// One iteration, which finds the busy flag raised.
+    pub(crate) fn raise_and_poll(&self) {
+        self.busy.raised.set(true);
+        let _ = self.cx.poll(Wait::Block);
+    }
+
     fn run(self) -> Run {
         Box::new(move |times| {
             let _whole = &self;
             let before = self.count.get();
-            let took = timed(times, || {
-                self.busy.raised.set(true);
-                let _ = self.cx.poll(Wait::Block);
-            });
+            let took = timed(times, || self.raise_and_poll());
             assert_eq!(self.count.get() - before, times);
             took
         })
