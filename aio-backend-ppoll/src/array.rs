@@ -265,7 +265,7 @@ impl Polled<'_> {
     }
 
     pub(crate) fn set_answer(&mut self, place: usize, readiness: Readiness) {
-        self.0.answers[place] = PollFlags::from_bits_retain(readiness.to_system() as u16);
+        self.0.answers[place] = PollFlags::from_bits_retain(readiness.to_system() as _);
     }
 }
 
@@ -277,7 +277,7 @@ impl Polled<'_> {
 fn pollfd(fd: &Watched, interest: Interest) -> PollFd<'static> {
     // The kernel reports errors, hang-ups and closed numbers without being asked to.
     let asked = interest.mask() - (Readiness::HUP | Readiness::ERR | Readiness::NVAL);
-    let flags = PollFlags::from_bits_retain(asked.to_system() as u16);
+    let flags = PollFlags::from_bits_retain(asked.to_system() as _);
     // SAFETY: the descriptor must stay open as long as the entry exists. The registration that `fd` belongs to holds a reference
     // to its owner, and removes its entry from the array before it drops the reference. While the reference exists, no code can
     // have exclusive access to the owner, and a shared owner must keep the descriptor that its `as_fd` has lent, because the
@@ -308,7 +308,7 @@ const _: () = {
 
 /// Converts what the kernel reports. The bits are the same.
 fn readiness(answer: PollFlags) -> Readiness {
-    Readiness::from_system(answer.bits().into())
+    Readiness::from_system(answer.bits() as u32)
 }
 
 #[cfg(test)]

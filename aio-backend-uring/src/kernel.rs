@@ -74,13 +74,13 @@ fn poll<const N: usize>(fds: &[(BorrowedFd<'_>, Interest)], answers: &mut [Readi
         let (fd, interest) = fds[place.min(fds.len() - 1)];
         PollFd::from_borrowed_fd(
             fd,
-            PollFlags::from_bits_retain(asked(interest.mask()).to_system() as u16),
+            PollFlags::from_bits_retain(asked(interest.mask()).to_system() as _),
         )
     });
     let polled = &mut polled[..fds.len()];
     rustix::io::retry_on_intr(|| rustix::event::poll(polled, Some(NOW)))?;
     for (answer, polled) in answers.iter_mut().zip(polled) {
-        *answer = Readiness::from_system(polled.revents().bits().into());
+        *answer = Readiness::from_system(polled.revents().bits() as u32);
     }
     Ok(())
 }

@@ -365,9 +365,9 @@ pub(super) fn is_readable(fd: impl AsFd) -> bool {
 
 fn flags(interest: Interest) -> PollFlags {
     let events = interest.mask() - (Readiness::HUP | Readiness::ERR | Readiness::NVAL);
-    PollFlags::from_bits_retain(events.to_system() as u16)
+    PollFlags::from_bits_retain(events.to_system() as _)
 }
 
 fn readiness(answer: PollFlags) -> Readiness {
-    Readiness::from_system(answer.bits().into())
+    Readiness::from_system(answer.bits() as u32)
 }

@@ -44,7 +44,18 @@ pub(super) fn machete() -> anyhow::Result<String> {
 pub(super) fn hack() -> anyhow::Result<String> {
     let mut args = vec!["check", "--quiet", "--feature-powerset", "--locked"];
     args.extend(LIBRARIES.iter().flat_map(|library| ["--package", library]));
-    run(HACK, &args)
+    let skipped = run(HACK, &args)?;
+    check_on_libc().map(|()| skipped)
+}
+
+/// Every library builds on either implementation of `rustix`: a user's other dependencies may turn its feature `use-libc` on, which changes
+/// the types of some flags.
+fn check_on_libc() -> anyhow::Result<()> {
+    let mut cargo = shell::cargo();
+    cargo.args(["check", "--quiet", "--all-features", "--locked", "--target-dir"]);
+    cargo.arg(shell::target_dir()?.join("libc"));
+    cargo.args(LIBRARIES.iter().flat_map(|library| ["--package", library]));
+    shell::run(cargo.env("RUSTFLAGS", "--cfg=rustix_use_libc"))
 }
 
 /// Licences, bans and sources of everything that is built. It needs no network once that has been fetched.
