@@ -280,7 +280,7 @@ fn try_urgency() -> Option<Readiness> {
             PollFlags::IN | PollFlags::OUT | PollFlags::PRI,
         )];
         poll(&mut fds, Some(&Default::default())).ok()?;
-        Some(Readiness::from_bits_retain(fds[0].revents().bits()))
+        Some(Readiness::from_system(fds[0].revents().bits() as u32))
     };
     let calm_state = ready()?;
     let mut urgent_state = None;

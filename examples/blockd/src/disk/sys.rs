@@ -8,12 +8,12 @@
 use std::fs::File;
 use std::io;
 
-use rustix::ioctl::{Setter, ioctl, opcode};
+use rustix::ioctl::{Opcode, Setter, ioctl, opcode};
 use rustix::mm::{Advice, MprotectFlags, madvise, mprotect};
 use vm_memory::{MmapRegion, VolatileMemory};
 
 /// `BLKDISCARD` of linux/fs.h: a pointer to first byte and number of bytes.
-const BLKDISCARD: u32 = opcode::none(0x12, 119);
+const BLKDISCARD: Opcode = opcode::none(0x12, 119);
 
 /// Releases pages of private anonymous memory. They read as zeroes from then on. Both numbers are
 /// multiples of the page size.
