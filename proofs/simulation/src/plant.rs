@@ -1,4 +1,4 @@
-//! Faults planted on purpose, to see that the checks find them.
+//! Faults planted on purpose, to check that the checks find them.
 
 use std::io;
 use std::time::Duration;
@@ -27,11 +27,11 @@ pub enum Plant {
     ReferenceKept,
     /// Some wake-ups of the loop's eventfd are lost.
     RingLost,
-    /// The loop's clock goes ahead of the time.
+    /// The loop's clock runs ahead of the time.
     ClockAhead,
-    /// Removing a registration leaves it there.
+    /// The removal of a registration has no effect.
     RemovalForgotten,
-    /// The end of a pause is not passed on.
+    /// The end of a pause has no effect.
     ResumeForgotten,
     /// A bottom half runs twice for one schedule.
     RunTwice,
@@ -41,7 +41,7 @@ pub enum Plant {
     WrongToken,
     /// A ring loses completions for which its queue has no room.
     OverflowLost,
-    /// A ring accepts the cancellation of a poll request, and goes on with the request.
+    /// A ring accepts the cancellation of a poll request, but keeps the request.
     RequestKept,
     /// A ring loses the end of every eighth operation.
     OperationLost,
@@ -52,7 +52,7 @@ pub enum Plant {
 }
 
 impl Plant {
-    /// All of them.
+    /// All faults.
     pub const ALL: [Self; 19] = [
         Self::ModifyForgotten,
         Self::RefusalIgnored,
