@@ -1,4 +1,4 @@
-//! Backends around another one, which pass on what they do not change.
+//! Backends around another one, which pass on all calls that they do not change.
 
 use std::fmt;
 use std::io;
@@ -7,7 +7,8 @@ use std::time::Duration;
 
 use aio_backend::{Backend, Completed, Interest, NotSubmitted, Operation, Peek, ReadyList, Token, Watched};
 
-/// A [`Backend`] around another one: it has the functions of the trait, and each passes its call on unless it is overridden.
+/// A [`Backend`] around another one. It has the functions of the trait, and each passes its call on unless it
+/// is overridden.
 ///
 /// [`Layered`] makes a backend of it.
 pub trait Layer: fmt::Debug + 'static {
@@ -57,7 +58,8 @@ pub trait Layer: fmt::Debug + 'static {
         self.inner_mut().wait(timeout, ready)
     }
 
-    /// See [`Backend::peek`]. There is none unless this is overridden, because what it finds does not pass [`wait`](Self::wait).
+    /// See [`Backend::peek`]. It is unsupported unless this is overridden, because its events do not pass
+    /// through [`wait`](Self::wait).
     ///
     /// # Errors
     /// That of the backend.
@@ -92,7 +94,7 @@ pub trait Layer: fmt::Debug + 'static {
     }
 }
 
-/// The backend that a [`Layer`] makes. What a layer cannot override is always passed on.
+/// The backend that a [`Layer`] makes. Calls that a layer cannot override are always passed on.
 #[derive(Debug)]
 pub struct Layered<L>(pub L);
 
