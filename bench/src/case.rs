@@ -9,7 +9,7 @@ const TURN: Duration = Duration::from_millis(8);
 /// The size above which contestants exist one at a time, because a process may have 20,000 descriptors.
 const CROWDED: u64 = 500;
 
-/// Does the work of a case `times` times and returns the time it took.
+/// A function that does the work of a case `times` times and returns the time that it took.
 pub(crate) type Run = Box<dyn FnMut(u64) -> Duration>;
 
 /// One workload at one size, and its contestants.

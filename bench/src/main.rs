@@ -200,7 +200,7 @@ fn measure(args: &Args, only: &[String], interrupt: &Interrupt) -> anyhow::Resul
     Ok(turns.rows)
 }
 
-/// Measures cases one after the other.
+/// The measurement of cases, one after the other.
 struct Turns {
     rounds: usize,
     /// Set to measure only ours and the floor.

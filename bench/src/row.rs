@@ -36,7 +36,7 @@ pub(crate) struct Ratio {
 }
 
 impl Row {
-    /// A row without figures.
+    /// Returns a row without figures.
     pub(crate) fn new(id: &str, workload: &str, name: &str, n: u64) -> Self {
         Self {
             id: id.to_owned(),

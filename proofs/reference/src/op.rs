@@ -1,4 +1,4 @@
-//! The language: the operations on a context, and the callbacks. `text` reads its text form.
+//! The language: the operations on a context, and the callbacks. `text` parses its text form.
 
 use std::fmt;
 use std::rc::Rc;

@@ -44,11 +44,11 @@ pub enum Plant {
     ErrorDropped,
     /// A backend does not report numbers that were closed.
     CloseUnreported,
-    /// A backend drops an event now and then, and all later ones of that registration.
+    /// A backend drops every third event, and all later events of that registration.
     EventLost,
     /// A backend reports readiness once, and not again until it changes.
     ReportedOnce,
-    /// A backend forgets every third change of an interest.
+    /// A backend ignores every third change of an interest.
     ModifyForgotten,
     /// A backend reports events of silent registrations.
     SilenceViolated,

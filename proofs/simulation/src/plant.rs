@@ -11,7 +11,7 @@ use aio_testing::Layer;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Plant {
-    /// A backend forgets every eighth change of an interest.
+    /// A backend ignores every eighth change of an interest.
     ModifyForgotten,
     /// A backend accepts a call that the kernel has refused.
     RefusalIgnored,
@@ -45,7 +45,7 @@ pub enum Plant {
     RequestKept,
     /// A ring loses the end of every eighth operation.
     OperationLost,
-    /// A ring forgets to cancel operations.
+    /// A ring does not cancel operations.
     OperationKept,
     /// A ring frees the buffers of an operation when it is cancelled.
     BuffersFreed,

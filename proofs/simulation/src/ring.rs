@@ -346,7 +346,7 @@ impl Ring for SimulatedRing {
         let took_all = self.take_queue();
         self.flush_overflow();
         let timeout = timeout.map(nanos);
-        // The number of submitted entries is the result, whatever comes after.
+        // The number of submitted entries is the result, independent of later errors.
         let waited = match world.begin_wait(timeout, WAIT) {
             Err(error) if !submits => Err(error),
             Ok(false) if took_all => Ok(timeout),

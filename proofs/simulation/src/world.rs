@@ -93,7 +93,7 @@ pub(crate) struct World {
     pub(crate) time: Cell<u64>,
     /// The resolution of the clock: it shows multiples of this.
     pub(crate) grain: Cell<u64>,
-    /// The number of readings for which the clock stands still, and its reading meanwhile.
+    /// The number of readings for which the clock stands still, and the reading that it shows then.
     pub(crate) frozen: Cell<(u32, u64)>,
     /// Readings of the clock since the loop entered the kernel or made a callback.
     pub(crate) readings: Cell<u32>,

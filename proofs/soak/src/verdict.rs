@@ -30,7 +30,7 @@ impl Slice {
         }
     }
 
-    /// Nanoseconds of processor time per event.
+    /// Returns the nanoseconds of processor time per event.
     fn cost_ns(&self) -> f64 {
         self.processor.as_nanos() as f64 / self.events.max(1) as f64
     }

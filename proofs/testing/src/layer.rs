@@ -29,7 +29,7 @@ pub trait Layer: fmt::Debug + 'static {
     /// See [`Backend::add`].
     ///
     /// # Errors
-    /// That of the backend.
+    /// The error of the backend.
     fn add(&mut self, fd: Watched, token: Token, interest: Interest) -> io::Result<()> {
         self.inner_mut().add(fd, token, interest)
     }
@@ -37,7 +37,7 @@ pub trait Layer: fmt::Debug + 'static {
     /// See [`Backend::modify`].
     ///
     /// # Errors
-    /// That of the backend.
+    /// The error of the backend.
     fn modify(&mut self, token: Token, interest: Interest) -> io::Result<()> {
         self.inner_mut().modify(token, interest)
     }
@@ -45,7 +45,7 @@ pub trait Layer: fmt::Debug + 'static {
     /// See [`Backend::remove`].
     ///
     /// # Errors
-    /// That of the backend.
+    /// The error of the backend.
     fn remove(&mut self, token: Token) -> io::Result<()> {
         self.inner_mut().remove(token)
     }
@@ -53,7 +53,7 @@ pub trait Layer: fmt::Debug + 'static {
     /// See [`Backend::wait`].
     ///
     /// # Errors
-    /// That of the backend.
+    /// The error of the backend.
     fn wait(&mut self, timeout: Option<Duration>, ready: &mut ReadyList) -> io::Result<()> {
         self.inner_mut().wait(timeout, ready)
     }
@@ -62,7 +62,7 @@ pub trait Layer: fmt::Debug + 'static {
     /// through [`wait`](Self::wait).
     ///
     /// # Errors
-    /// That of the backend.
+    /// The error of the backend.
     fn peek(&mut self, _: &mut ReadyList) -> io::Result<Peek> {
         Ok(Peek::Unsupported)
     }
@@ -75,7 +75,7 @@ pub trait Layer: fmt::Debug + 'static {
     /// See [`Backend::make_pollable`].
     ///
     /// # Errors
-    /// That of the backend.
+    /// The error of the backend.
     fn make_pollable(&mut self) -> io::Result<Option<BorrowedFd<'_>>> {
         self.inner_mut().make_pollable()
     }
@@ -83,7 +83,7 @@ pub trait Layer: fmt::Debug + 'static {
     /// See [`Backend::make_operations_pollable`].
     ///
     /// # Errors
-    /// That of the backend.
+    /// The error of the backend.
     fn make_operations_pollable(&mut self) -> io::Result<Option<BorrowedFd<'_>>> {
         self.inner_mut().make_operations_pollable()
     }

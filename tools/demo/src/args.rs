@@ -69,7 +69,7 @@ pub(crate) struct Args {
     /// Instead, measure NBD over a Unix socket, beside qemu-nbd and qemu-storage-daemon. Takes a minute
     #[arg(long, conflicts_with_all = ["files", "grid", "contended", "iothreads", "plot", "only", "idle", "depth", "think_us"])]
     pub(crate) nbd: bool,
-    /// Number of rounds, whatever time they take
+    /// Number of rounds, without a limit of time
     #[arg(long, value_name = "N")]
     pub(crate) rounds: Option<usize>,
     /// Measure nothing: start this program as blockd, write and read for some seconds, check every byte, and

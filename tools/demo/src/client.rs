@@ -54,7 +54,7 @@ impl Contents {
     }
 }
 
-/// How the client waits for completions.
+/// The way in which the client waits for completions.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Waits {
     /// It spins on the ring.
@@ -270,9 +270,8 @@ impl Client {
         })
     }
 
-    /// Reads at random moments, with a mean of `rate` times a second, at the same rate whatever the server
-    /// does (an open loop). The latency of a request counts from the moment when it was due. The client
-    /// spins.
+    /// Reads at random moments, with a mean of `rate` times a second, independent of the server (an open loop).
+    /// The latency of a request counts from the moment when it was due. The client spins.
     pub(crate) fn run_poisson(&mut self, rate: f64, time: Duration) -> anyhow::Result<Measured> {
         const SLOTS: usize = 64;
         let mut latency = Histogram::new_with_max(10_000_000_000, 3)?;

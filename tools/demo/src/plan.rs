@@ -34,7 +34,7 @@ pub(crate) enum Load {
         /// The time that the client computes before each request that follows a completion.
         think: Duration,
     },
-    /// This number of requests a second, at random moments, whatever the server does.
+    /// This number of requests a second, at random moments, independent of the server.
     Poisson(u32),
 }
 

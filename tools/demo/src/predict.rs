@@ -349,7 +349,7 @@ mod tests {
             ..load("event", 10.0)
         };
         assert_eq!(sign(&deep(4), "off"), Sign::Cheaper);
-        // The answers wait for the client, whatever the server does.
+        // The answers wait for the client, with every kind of polling.
         assert_eq!(sign(&deep(32), "off"), Sign::Level);
     }
 

@@ -74,7 +74,7 @@ pub(crate) enum Polling {
     Policy(&'static str),
 }
 
-/// A daemon, and how it reads and writes an image.
+/// A daemon, and its way of reading and writing an image.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Engine {
     pub(crate) program: Program,

@@ -49,7 +49,7 @@ pub(crate) fn clients(at: &At<'_>) -> Result {
     Ok(Outcome::Found(lines.join("; ")))
 }
 
-/// Runs tests of blockd one after the other, and returns what they print.
+/// Runs tests of blockd one after the other, and returns their output.
 fn tests(at: &At<'_>, names: &[&str], (variable, value): (&str, u64)) -> anyhow::Result<String> {
     let test = || {
         let mut cargo = shell::cargo();

@@ -37,7 +37,7 @@ impl Check {
     }
 }
 
-/// A check that needs no program.
+/// Returns a check that needs no program.
 const fn check(
     name: &'static str,
     [quick, long]: [&'static str; 2],

@@ -268,7 +268,7 @@ impl Model {
                     self.interrupt_check();
                 }
                 answer?;
-                // The hit counts even if the handler was paused or removed meanwhile.
+                // The hit counts even if the handler was paused or removed in the meantime.
                 search.answered |= self.devices[fd.place()].work > 0;
             }
         }
