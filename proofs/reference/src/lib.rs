@@ -13,7 +13,7 @@
 //! | step | effect |
 //! |---|---|
 //! | `watch a rw in g polled` | registers a handler of the same name for descriptor `a`; the interest is `-` or consists of `r`, `w`, `p` (priority), and `1` for one event; group and `polled` are optional. Refused if `a` has a handler |
-//! | `replace a n w polled` | replaces `a`'s handler by `n`, with an interest by number; the descriptor is still `a`; interest and `polled` are optional |
+//! | `replace a n w polled` | replaces `a`'s handler by `n`; if an interest is given, it does so by descriptor number; the descriptor is still `a`; interest and `polled` are optional |
 //! | `remove a`, `interest a w1`, `rearm a` | removes the registration of descriptor `a`, changes its interest, or arms it again for one event |
 //! | `pause g`, `resume g` | pauses and resumes a group; pauses are counted |
 //! | `kick a`, `drain a`, `close a` | the far end makes the near one ready; the near end reads all data, or fills its buffer; the far end is closed |

@@ -104,7 +104,7 @@ impl Model {
             };
             let is_called = !foreign && self.calls != calls;
             if is_called && progress && self.notified {
-                // The loop makes one more iteration only if that one made the progress.
+                // The loop has made one more iteration if, and only if, that one made the progress.
                 (self.notified, self.maybe_notified) = (false, true);
             }
             if is_called && !progress && self.notified && at_most.is_some() {
@@ -413,7 +413,7 @@ impl Model {
         let left = one.pending;
         let mut push = |is_hit, is_sure| found.push(Found::new(outcome.id, is_hit, is_sure, left));
         if outcome.paused && !outcome.perhaps.is_empty() {
-            // If the loop sleeps beside a ready file, it has masked it. Earlier readiness may have been
+            // If the loop sleeps beside a ready file, it has masked its handler. Earlier readiness may have been
             // drained before it was collected.
             if !outcome.sure.is_empty() || slept && !outcome.now.is_empty() {
                 one.masked = Masked::Yes;

@@ -163,7 +163,7 @@ fn another_thread_spawns_where_the_context_goes() {
     other.join().unwrap();
 }
 
-/// A waiter is cancelled while the mutex is handed to it. The next one gets it.
+/// A waiter is dropped while the mutex is handed to it. The next one gets it.
 fn a_mutex_whose_waiter_gives_up() {
     let cx = Fake::context();
     // Leaked, because the other thread gets a guard of it.

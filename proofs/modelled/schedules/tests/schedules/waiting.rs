@@ -58,7 +58,7 @@ fn two_homes(call: fn(&Context, &Remote), meanwhile: impl FnOnce([Remote; 2])) {
                 tell.send((cx.remote(), meet)).unwrap();
                 let other = other.recv().unwrap();
                 call(&cx, &other);
-                // Serves the other context until no thread needs it any more.
+                // Serves its own context until no thread needs it any more.
                 left.fetch_sub(1, SeqCst);
                 other.kick();
                 cx.wait_while(|| left.load(SeqCst) > 0).unwrap();
