@@ -289,8 +289,8 @@ impl World {
     }
 }
 
-/// The most iterations between the end of an operation and its callback, also for operations that fail or end
-/// at once.
+/// The most iterations that may pass between the end of an operation and its callback, because waits can fail
+/// or end at once.
 const MOST_ITERATIONS: u64 = 80;
 
 /// The properties that a returned operation must have.

@@ -1,7 +1,7 @@
 //! [`PollRequests`]: the poll requests of a ring, in the kernel.
 //!
 //! A request that is woken completes when its ring enters. The completion has the cause of the wake-up, which
-//! may be outdated by then. Only after a wake-up without a cause does the kernel check the file again.
+//! may be outdated by then. The kernel checks the file again only after a wake-up without a cause.
 
 use std::collections::VecDeque;
 use std::os::fd::RawFd;

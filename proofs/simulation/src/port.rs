@@ -23,7 +23,7 @@ pub(crate) struct Port {
     pub(crate) exclusive: bool,
     /// `true` if it is registered, by the user's operations.
     pub(crate) live: Cell<bool>,
-    /// The number was closed while it was watched, so it gets no further event.
+    /// The number was closed while it was watched, so no further event is due.
     pub(crate) doomed: Cell<bool>,
     pub(crate) begun: Cell<bool>,
     /// Work in memory, for polled ports.
