@@ -15,8 +15,8 @@ const PERIOD_US: u32 = 100_000;
 pub(crate) enum Limit {
     /// All processes together run for at most this percentage of a core.
     ProcessorTime { percent: u32 },
-    /// The device with these numbers executes at most `per_second` of their writes. Further writes wait,
-    /// which takes no processor time.
+    /// The device with these numbers executes at most `per_second` of their writes a second. Further writes
+    /// wait, which takes no processor time.
     Writes { device: (u32, u32), per_second: u32 },
 }
 

@@ -113,8 +113,8 @@ impl Client {
         })
     }
 
-    /// Writes blocks one at a time, each followed by a flush, until `is_over` is set. Returns the number of
-    /// writes.
+    /// Writes blocks one at a time, each followed by a flush, until `is_over` returns `true`. Returns the number
+    /// of writes.
     pub(crate) fn write_and_flush(
         &mut self,
         blocks: &mut Blocks,
