@@ -1,4 +1,4 @@
-//! The examples run, with few rounds: they measure, and a test measures nothing.
+//! Runs the examples, with few rounds: they measure, and a test measures nothing.
 
 #[path = "../examples/returns.rs"]
 #[allow(dead_code, reason = "an example is a program")]

@@ -12,7 +12,7 @@ use aio_backend::conformance::disturb::Number;
 use aio_backend::{Backend, Interest, Readiness, ReadyList, Token};
 use aio_backend_epoll::Epoll;
 
-/// No other test may open a descriptor while a number is free that a test has closed.
+/// While a test has closed a number, no other test may open a descriptor.
 static ALONE: Mutex<()> = Mutex::new(());
 
 fn alone() -> MutexGuard<'static, ()> {
@@ -52,7 +52,8 @@ fn r2_a_closed_number_whose_file_lives_on_is_not_reported_again() {
     number.close();
     backend.remove(GHOST).unwrap();
 
-    // The kernel reports it for ever, and no call can delete it. The wait must not end early for that.
+    // The kernel reports the event for ever, and no call can delete it. The wait must not end early because
+    // of it.
     let timeout = Duration::from_millis(3);
     let start = Instant::now();
     let mut ready = ReadyList::with_limit(1);
@@ -60,7 +61,7 @@ fn r2_a_closed_number_whose_file_lives_on_is_not_reported_again() {
     assert!(ready.is_empty() && start.elapsed() >= timeout, "{ready:?}");
     assert_eq!((backend.stale_events(), backend.rebuilds()), (1, 1));
 
-    // The other registration is watched as before, through the same descriptor.
+    // The other registration is still watched, through the same descriptor.
     let mut foreign = Epoll::new().unwrap();
     foreign.add(Rc::new(shown).into(), GHOST, Interest::READ).unwrap();
     assert_eq!(check(&mut foreign), []);
@@ -87,7 +88,7 @@ fn r2_live_events_beside_a_stale_one_are_reported() {
     other.close();
 }
 
-/// A loop that replaces a handler exchanges the share: remove, and add of the same token.
+/// A loop that replaces a handler exchanges the reference: remove, and add of the same token.
 #[test]
 fn r2_a_token_that_comes_back_at_once_does_not_get_the_events_of_its_former_file() {
     let _alone = alone();

@@ -1,4 +1,4 @@
-//! The seam: a backend on a kernel that is not the kernel.
+//! The seam: a backend on a simulated kernel.
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 

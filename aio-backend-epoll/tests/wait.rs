@@ -1,4 +1,4 @@
-//! What a wait reports: what the conformance kit does not ask.
+//! The reports of a wait that the conformance kit does not test.
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
@@ -15,7 +15,7 @@ fn pipe() -> (Rc<PipeReader>, PipeWriter) {
     (Rc::new(reader), writer)
 }
 
-/// Makes a backend and pipes that it watches, all with data to read.
+/// Makes a backend and pipes that it watches. All pipes have data to read.
 fn full_pipes(count: u32) -> (Epoll, Vec<PipeWriter>) {
     let mut backend = Epoll::new().unwrap();
     let writers = (0..count).map(|index| {

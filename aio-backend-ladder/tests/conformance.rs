@@ -1,7 +1,8 @@
-//! The conformance kit, for a ladder that is always up, one that climbs when it pays, and one that climbs when it has
-//! waited for some time; and for a set whose operations a ring executes.
+//! The conformance kit, for a ladder that is always at its upper level, one that moves up when it pays, and
+//! one that moves up after waits of some time; and for a set whose operations a ring executes.
 //!
-//! Where the system has no `io_uring`, or forbids it, each test of the latter prints a line that begins with `skipped`.
+//! If the system has no `io_uring`, or forbids it, each test of the latter prints a line that begins with
+//! `skipped`.
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 use std::io::Write as _;
@@ -19,7 +20,7 @@ aio_backend::conformance!(ladder_at_64, || Ladder::new(Ppoll::new(), Epoll::new,
 aio_backend::conformance!(ladder_after_8, || Ladder::new(Ppoll::new(), Epoll::new, 64)
     .climbing_after(8));
 
-/// A set with a ring beside it; `None` if there is no ring.
+/// Returns a set with a ring for its operations; `None` if there is no ring.
 fn split() -> Option<Split<Epoll>> {
     let mut ring = match Uring::new() {
         Ok(ring) => ring,

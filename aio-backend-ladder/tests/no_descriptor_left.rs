@@ -1,4 +1,5 @@
-//! The ladder at the process's limit of descriptors. One test only, because the limit holds for the whole process.
+//! The ladder at the process's limit of descriptors. There is only one test, because the limit holds for the
+//! whole process.
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 

@@ -1,4 +1,5 @@
-//! A descriptor that is closed without the backend's knowledge. One test only, because no other may open a descriptor meanwhile.
+//! A descriptor that is closed without the backend's knowledge. There is only one test, because no other may
+//! open a descriptor at the same time.
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
@@ -9,13 +10,13 @@ use std::time::Duration;
 use aio_backend::{Backend, Interest, Readiness, ReadyList, Token};
 use aio_backend_ppoll::Ppoll;
 
-/// An owner that does not own.
+/// A descriptor number without ownership.
 struct Number(RawFd);
 
 impl AsFd for Number {
     fn as_fd(&self) -> BorrowedFd<'_> {
-        // SAFETY: the number may be closed, which is what this file tests. It is only passed to `ppoll`, which reports it if it
-        // is not open.
+        // SAFETY: the number may be closed, which is the subject of this file. It is only passed to `ppoll`,
+        // which reports a number that is not open.
         unsafe { BorrowedFd::borrow_raw(self.0) }
     }
 }

@@ -1,4 +1,4 @@
-//! The seam: a backend on a kernel that is not the kernel.
+//! The seam: a backend on a simulated kernel.
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
@@ -12,11 +12,11 @@ use aio_backend::{Backend, Interest, Readiness, ReadyList, Token};
 use aio_backend_ppoll::Ppoll;
 use aio_backend_ppoll::sys::{Polled, Sys};
 
-/// Reports the entry with this number as ready.
+/// A kernel that reports the entry with this number as ready.
 #[derive(Clone, Debug, Default)]
 struct MadeUp {
     ready: Rc<Cell<i32>>,
-    /// Whatever has this number is not open.
+    /// The descriptor number that counts as closed.
     closed: Rc<Cell<i32>>,
     asked: Rc<RefCell<Vec<Vec<Interest>>>>,
 }
@@ -62,7 +62,7 @@ fn r3_a_number_that_is_not_open_is_refused_and_changes_nothing() {
         (why.kind(), backend.watched(), Rc::strong_count(&owner)),
         (refused, 0, 1)
     );
-    // What is not waited for need not be open.
+    // A descriptor without an interest need not be open.
     backend.add(owner.into(), token, Interest::NONE).unwrap();
     let why = backend.modify(token, Interest::READ).unwrap_err();
     assert_eq!(why.kind(), refused);

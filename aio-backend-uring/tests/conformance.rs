@@ -1,7 +1,7 @@
-//! The conformance kit, also with queues for a few requests, without the features that only some kernels have, and with multishot requests for
-//! whatever is armed again.
+//! The conformance kit, also with queues for a few requests, without the features that only some kernels
+//! have, and with multishot requests for every descriptor that is armed again.
 //!
-//! Where the system has no `io_uring`, or forbids it, each test prints a line that begins with `skipped`.
+//! If the system has no `io_uring`, or forbids it, each test prints a line that begins with `skipped`.
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 use std::io::{self, Write as _};

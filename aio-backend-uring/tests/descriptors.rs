@@ -1,4 +1,5 @@
-//! The descriptors that the backend itself opens. One test only, because no other may open a descriptor meanwhile.
+//! The descriptors that the backend itself opens. There is only one test, because no other may open a
+//! descriptor at the same time.
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
@@ -9,7 +10,7 @@ use std::time::Duration;
 use aio_backend::{Backend, Interest, ReadyList, Token};
 use aio_backend_uring::Uring;
 
-/// The numbers that are open, but for the one that is opened to check.
+/// Returns the open descriptor numbers, without the one that this check opens.
 fn open() -> BTreeSet<u32> {
     let entries = std::fs::read_dir("/proc/self/fd").unwrap();
     let mut open: BTreeSet<u32> = entries
@@ -19,7 +20,7 @@ fn open() -> BTreeSet<u32> {
     open
 }
 
-/// Returns whether the kernel closes a number on exec.
+/// Returns `true` if the kernel closes a number on exec.
 fn is_cloexec(number: u32) -> bool {
     let info = std::fs::read_to_string(format!("/proc/self/fdinfo/{number}")).unwrap();
     let flags = info.lines().find_map(|line| line.strip_prefix("flags:")).unwrap();

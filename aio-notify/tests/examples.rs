@@ -1,4 +1,4 @@
-//! The examples run, and check themselves.
+//! Runs the examples, which check themselves.
 
 #[path = "../examples/mailbox_loop.rs"]
 #[allow(dead_code, reason = "an example is a program")]

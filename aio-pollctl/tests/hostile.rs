@@ -1,4 +1,5 @@
-//! Hostile cases 89 and 90: whatever the parameters and measurements, a policy polls for no longer than the limit.
+//! Hostile cases 89 and 90: with any parameters and measurements, a policy polls for no longer than the
+//! limit.
 
 use std::time::Duration;
 
@@ -65,7 +66,7 @@ impl Dice {
         }
     }
 
-    /// An arbitrary report of an iteration, plausible or not.
+    /// Returns an arbitrary report of an iteration, plausible or not.
     fn iteration(&mut self) -> Iteration {
         let mut seen = Iteration::new(self.duration(), self.duration(), self.0.bool(), self.0.bool())
             .with_busy(self.duration())
@@ -127,7 +128,7 @@ fn case_89_absurd_parameters() {
     }
 }
 
-/// Rules A6 and A7, with waits that swing from nothing to for ever, and handlers beside.
+/// Rules A6 and A7, with waits that change between zero and endless, and with handlers.
 #[test]
 fn case_90_waits_that_swing() {
     for (round, name) in (0..).zip(Policy::NAMES) {

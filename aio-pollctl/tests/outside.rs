@@ -1,4 +1,4 @@
-//! A policy with state for each handler, written with the public face alone (the example `per_handler`).
+//! A policy with state for each handler, written with only the public interface (the example `per_handler`).
 
 #[path = "../examples/per_handler.rs"]
 mod per_handler;
@@ -10,7 +10,8 @@ use per_handler::Patient;
 
 const US: Duration = Duration::from_micros(1);
 
-/// One iteration that waited for `wait` and found events of the handlers in `events`; the budget after it.
+/// Reports one iteration that waited for `wait` and found events of the handlers in `events`. Returns the
+/// budget after it.
 fn step(policy: &mut Patient, handlers: &mut [HandlerMemory], wait: Duration, events: &[usize]) -> Duration {
     let seen = Iteration::new(wait, Duration::ZERO, true, false);
     for (index, memory) in handlers.iter_mut().enumerate() {
@@ -31,7 +32,7 @@ fn l4_a_policy_from_outside_keeps_a_time_and_a_word_for_each_handler() {
         "the longest time counts"
     );
     assert_eq!(handlers.map(|memory| memory.time()), [20 * US, 8 * US]);
-    // Handler 0 is silent: its word counts the silences, and the last one ends its time.
+    // Handler 0 is silent. Its memory counts the silences, and the last one ends its polling time.
     for _ in 0..Patient::SILENCES - 2 {
         assert_eq!(step(&mut policy, &mut handlers, 4 * US, &[1]), 20 * US);
     }

@@ -1,4 +1,4 @@
-//! The example runs, and checks itself.
+//! Runs the example, which checks itself.
 #![cfg(feature = "std")]
 
 #[path = "../examples/own_loop.rs"]

@@ -23,8 +23,8 @@ pub(crate) fn cases() -> Vec<Case> {
     cases
 }
 
-/// One of `n` sources of a board is rung, and found by a loop that polls. The floor is an iteration that finds a handler's flag raised,
-/// and a bare scan of a bitmap as large.
+/// Rings one of `n` sources of a board, which a loop that polls finds. The floor is an iteration that finds a raised flag of a handler,
+/// and a bare scan of an equally large bitmap.
 fn board(n: u64) -> Case {
     Case::new("P2", "board", n)
         .by("floor", move || {
@@ -55,7 +55,7 @@ fn board(n: u64) -> Case {
             let served = count.clone();
             let board = DoorbellBoard::new(&cx, n as usize, move |_, _| served.set(served.get() + 1));
             let bells: Vec<_> = (0..n as usize).map(|source| board.bell(source)).collect();
-            // From now on it is in poll mode.
+            // The loop is in poll mode from now on.
             let _ = cx.poll(Wait::AtMost(Duration::from_micros(1)));
             let mut source = 0u64;
             Ok(Box::new(move |times| {
@@ -71,8 +71,8 @@ fn board(n: u64) -> Case {
         })
 }
 
-/// To be told of `k` rings of `m` descriptors, without the rings themselves; the floor reads each eventfd, a doorbell is not
-/// read.
+/// The dispatch of `k` rings of `m` descriptors, without the rings themselves. The floor reads each eventfd;
+/// a doorbell is not read.
 fn without_reads(k: u64, m: u64) -> Case {
     Case::new("P4", format!("K={k} doorbells"), m)
         .operations(k)

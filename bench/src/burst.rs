@@ -1,4 +1,4 @@
-//! P15: a burst of posts to a sleeping loop: how often its eventfd is written, and what a post costs.
+//! P15: a burst of posts to a sleeping loop: the number of writes to its eventfd, and the cost of a post.
 
 use std::cell::Cell;
 use std::rc::Rc;
@@ -14,10 +14,10 @@ use crate::row::Row;
 
 const POSTS: u64 = 10_000;
 const ROUNDS: usize = 9;
-/// Long enough for a loop to fall asleep after its last work.
+/// The time after which a loop sleeps after its last work.
 const SETTLE: Duration = Duration::from_millis(20);
 
-/// What the loop's thread hands out: a way in, and what to post.
+/// The values that the loop's thread hands out: its remote, and the bottom halves to post.
 type Posted = (Remote, Vec<BottomHalf>);
 
 pub(crate) fn rows(wanted: &impl Fn(&str) -> bool) -> anyhow::Result<Vec<Row>> {
@@ -37,7 +37,7 @@ pub(crate) fn rows(wanted: &impl Fn(&str) -> bool) -> anyhow::Result<Vec<Row>> {
                 cx.bottom_half("burst", move |_| {
                     count.set(count.get() + 1);
                     if count.get() % POSTS == 0 {
-                        // The measuring thread waits for it.
+                        // The measuring thread waits for this message.
                         let _ = answer.send(());
                     }
                 })
@@ -70,7 +70,8 @@ pub(crate) fn rows(wanted: &impl Fn(&str) -> bool) -> anyhow::Result<Vec<Row>> {
     let (mut costs, mut writes): (Vec<f64>, Vec<u64>) = bursts.into_iter().unzip();
     costs.sort_by(f64::total_cmp);
     writes.sort_unstable();
-    // A posting thread that is interrupted for longer than a sleep costs finds the loop asleep again.
+    // If the posting thread is interrupted for longer than a sleep costs, the loop is asleep again at the
+    // next post.
     println!("P15: writes of each burst: {writes:?}");
     Ok(vec![
         Row::counted("P15", "burst writes", POSTS, writes[ROUNDS / 2] as f64, "writes"),

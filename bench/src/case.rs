@@ -1,15 +1,15 @@
-//! Cases and their measurement: contestants take turns, round by round. Each repeats the same work until a turn is long enough to be
-//! timed.
+//! Cases and their measurement. Contestants take turns, round by round. Each repeats the same work until a
+//! turn is long enough to be timed.
 
 use std::time::{Duration, Instant};
 
-/// How long a turn should take.
+/// The intended time of a turn.
 const TURN: Duration = Duration::from_millis(8);
 
-/// With more than this, contestants cannot be there all at a time: a process may have 20,000 descriptors.
+/// The size above which contestants exist one at a time, because a process may have 20,000 descriptors.
 const CROWDED: u64 = 500;
 
-/// Does the work of a case `times` times and returns the time it took.
+/// A function that does the work of a case `times` times and returns the time that it took.
 pub(crate) type Run = Box<dyn FnMut(u64) -> Duration>;
 
 /// One workload at one size, and its contestants.
@@ -17,12 +17,12 @@ pub(crate) struct Case {
     pub(crate) id: &'static str,
     pub(crate) workload: String,
     pub(crate) n: u64,
-    /// Operations in one unit of work: figures are per operation.
+    /// The operations in one unit of work. Figures are per operation.
     pub(crate) operations: u64,
     pub(crate) contestants: Vec<Contestant>,
 }
 
-/// An implementation of the workload, made when its case is measured.
+/// An implementation of the workload. It is made when its case is measured.
 pub(crate) struct Contestant {
     pub(crate) name: &'static str,
     pub(crate) make: Box<dyn Fn() -> anyhow::Result<Run>>,
@@ -58,9 +58,10 @@ impl Case {
         self
     }
 
-    /// Measures all contestants in turns. One that cannot be made is left out, and a line names the reason.
+    /// Measures all contestants in turns. If one cannot be made, it is left out, and a line in `skipped`
+    /// names the reason.
     pub(crate) fn measure(self, rounds: usize, skipped: &mut Vec<String>) -> Vec<Outcome> {
-        // There are not enough descriptors for all contestants at a time.
+        // There are not enough descriptors for all contestants at the same time.
         let crowded = self.n > CROWDED;
         let mut entrants = Vec::new();
         for contestant in self.contestants {
@@ -100,7 +101,7 @@ impl Case {
 struct Entrant {
     contestant: Contestant,
     times: u64,
-    /// Kept from turn to turn, or made for each.
+    /// `None` if a new one is made for each turn.
     run: Option<Run>,
     ns: Vec<f64>,
 }
@@ -124,9 +125,9 @@ impl Entrant {
     }
 }
 
-/// How often a contestant does its work in a turn. Warms it up, too.
+/// Returns the number of repetitions in a turn. Also warms up the contestant.
 fn calibrate(run: &mut Run) -> u64 {
-    // The first times are different: memory is fetched, a backend makes up its mind.
+    // The first repetitions differ: memory is fetched, and a backend chooses its mode.
     run(300);
     let mut times = 1;
     loop {
@@ -139,7 +140,7 @@ fn calibrate(run: &mut Run) -> u64 {
     }
 }
 
-/// Times `work`, done `times` times.
+/// Measures `times` repetitions of `work`.
 pub(crate) fn timed(times: u64, mut work: impl FnMut()) -> Duration {
     let began = Instant::now();
     for _ in 0..times {

@@ -7,7 +7,7 @@ use serde::Deserialize;
 
 use crate::row::Row;
 
-/// Ratios that differ by less than this are the same, however quiet the machine was.
+/// Ratios that differ by less than this count as equal, however quiet the machine was.
 const LEAST: f64 = 1.05;
 
 #[derive(Deserialize)]
@@ -16,7 +16,7 @@ struct Report {
     rows: Vec<Row>,
 }
 
-/// A figure of ours that is worse than it was.
+/// A figure of ours that became worse.
 #[derive(Debug, PartialEq)]
 pub(crate) struct Slower {
     what: String,
@@ -49,9 +49,10 @@ pub(crate) fn print(old: &Path, rows: &[Row]) -> anyhow::Result<usize> {
     Ok(slower.len())
 }
 
-/// Returns the slower and the faster workloads: those whose spreads do not overlap and whose medians differ clearly.
+/// Returns the slower and the faster workloads: those whose spreads do not overlap and whose medians differ
+/// clearly.
 ///
-/// Ratios to the floor of the same round are compared, not times: machines differ and drift.
+/// It compares ratios to the floor of the same round, not times, because machines differ and drift.
 fn changes(old: &[Row], new: &[Row]) -> (Vec<Slower>, Vec<Slower>) {
     let (mut slower, mut faster) = (Vec::new(), Vec::new());
     for now in new.iter().filter(|row| row.is_ours()) {

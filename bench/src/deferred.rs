@@ -26,7 +26,7 @@ pub(crate) fn cases() -> Vec<Case> {
     ]
 }
 
-/// Bottom halves that count.
+/// Makes bottom halves that count their runs.
 fn counting(cx: &Context, how_many: u64) -> (Vec<BottomHalf>, Rc<Cell<u64>>) {
     let count = Rc::new(Cell::new(0));
     let bottom_half = || {
@@ -36,7 +36,7 @@ fn counting(cx: &Context, how_many: u64) -> (Vec<BottomHalf>, Rc<Cell<u64>>) {
     ((0..how_many).map(|_| bottom_half()).collect(), count)
 }
 
-/// The floor is a bare lock-free queue of shared pointers: pushed, popped, called.
+/// The floor: a bare lock-free queue of shared pointers that are pushed, popped and called.
 fn queue_of(batch: u64) -> Run {
     let queue: SegQueue<Arc<AtomicU64>> = SegQueue::new();
     let nodes: Vec<Arc<AtomicU64>> = (0..batch).map(|_| Arc::default()).collect();
@@ -127,7 +127,7 @@ pub(crate) struct Producer {
 }
 
 impl Producer {
-    /// `produce` gets the number of the message.
+    /// `produce` receives the number of the message.
     pub(crate) fn new(mut produce: impl FnMut(u64) + Send + 'static) -> Self {
         let (wanted, stop) = (Arc::new(AtomicU64::new(0)), Arc::new(AtomicBool::new(false)));
         let (goal, ends) = (wanted.clone(), stop.clone());
@@ -208,7 +208,7 @@ fn cross_stream() -> Case {
         })
 }
 
-/// Another thread wakes a loop that sleeps: there and back, by two loops.
+/// Another thread wakes a sleeping loop: a round trip between two loops.
 fn cross_asleep() -> Case {
     Case::new("P5", "cross asleep", 1)
         .by("floor", crate::ping_pong::blocking_floor)

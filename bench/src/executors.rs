@@ -19,7 +19,7 @@ const TURNS: u64 = 1000;
 /// Wakes by another thread in a unit of work.
 const MESSAGES: u64 = 10_000;
 
-/// An executor of one thread, by its usual face.
+/// An executor of one thread, through its usual interface.
 trait Executor: Sized + 'static {
     fn new() -> anyhow::Result<Self>;
     /// Spawns a task without a handle.
@@ -115,7 +115,7 @@ impl Executor for Calloop {
     }
 }
 
-/// Lets the main future go on when so many tasks have passed.
+/// Wakes the main future after a number of tasks have passed.
 #[derive(Default)]
 struct Gate {
     left: Cell<u64>,
@@ -160,7 +160,7 @@ fn spawns<E: Executor>() -> anyhow::Result<Run> {
     }))
 }
 
-/// Tasks that pass the gate whenever they are woken, and their wakers.
+/// Returns the wakers of tasks that pass the gate each time they are woken.
 fn standing<E: Executor>(executor: &E, gate: &Rc<Gate>) -> Vec<Waker> {
     let wakers = Rc::new(RefCell::new(Vec::new()));
     let passed = gate.close(BATCH);
@@ -190,7 +190,8 @@ fn wakes_at_home<E: Executor>() -> anyhow::Result<Run> {
     }))
 }
 
-/// The loop does not sleep meanwhile: that costs all of them the same, which is a hundred times the rest.
+/// The loop does not sleep during the measurement. A sleep costs all executors the same, a hundred times the
+/// rest.
 fn wakes_from_elsewhere<E: Executor>() -> anyhow::Result<Run> {
     let (executor, gate) = (E::new()?, Rc::new(Gate::default()));
     let wakers = standing(&executor, &gate);
@@ -251,7 +252,7 @@ fn ping_pong<E: Executor>() -> anyhow::Result<Run> {
     }))
 }
 
-/// Arms a thousand timers, and cancels them.
+/// Measures arming and cancelling a thousand timers.
 fn timers<E: Executor, S: Future + 'static>(sleep: fn(Duration) -> S) -> anyhow::Result<Run> {
     let executor = E::new()?;
     Ok(Box::new(move |times| {
@@ -274,7 +275,7 @@ fn timers<E: Executor, S: Future + 'static>(sleep: fn(Duration) -> S) -> anyhow:
     }))
 }
 
-/// calloop has no timer that is a future, so it keeps the timers themselves.
+/// calloop has no timer that is a future, so this stores the timers themselves.
 fn calloop_timers() -> anyhow::Result<Run> {
     use calloop::timer::{TimeoutAction, Timer};
     let executor = Calloop::new()?;

@@ -31,7 +31,7 @@ impl Epoll {
         })
     }
 
-    /// One iteration; how many events were served.
+    /// Runs one iteration. Returns the number of served events.
     pub(crate) fn iterate(&mut self, block: bool) -> usize {
         let zero = Timespec {
             tv_sec: 0,

@@ -1,7 +1,7 @@
 //! The floor on io_uring: a hand-written loop on a bare ring, with the same work in the callback.
 //!
-//! It arms all descriptors that it has served, and waits, in one system call. It checks nothing besides: a completion that is stale, or
-//! a descriptor that was closed, would be served.
+//! In one system call it arms all descriptors that it has served, and waits. It checks nothing else: it would
+//! also serve a stale completion, or a descriptor that was closed.
 
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::rc::Rc;
@@ -16,7 +16,7 @@ const SUBMISSIONS: u32 = 1024;
 pub(crate) struct Ring {
     ring: IoUring,
     pub(crate) fds: Vec<Rc<OwnedFd>>,
-    /// Those to be armed.
+    /// The descriptors to arm.
     due: Vec<usize>,
     pub(crate) count: u64,
 }
@@ -40,7 +40,7 @@ impl Ring {
         Ok(this)
     }
 
-    /// Puts requests for those to be armed into the queue, as far as there is room.
+    /// Queues requests for the descriptors to arm, while there is room.
     fn push(&mut self) {
         const POLLIN: u32 = 1;
         let mut queue = self.ring.submission();
@@ -55,7 +55,7 @@ impl Ring {
         }
     }
 
-    /// Whether an enter would neither submit nor find anything.
+    /// Returns `true` if an enter would neither submit nor find anything.
     fn is_quiet(&mut self) -> bool {
         let queue = self.ring.submission();
         let is_quiet = queue.is_empty() && !queue.taskrun() && !queue.cq_overflow();
@@ -63,7 +63,7 @@ impl Ring {
         is_quiet && self.ring.completion().is_empty()
     }
 
-    /// One iteration; how many events were served.
+    /// Runs one iteration. Returns the number of served events.
     pub(crate) fn iterate(&mut self, block: bool) -> usize {
         loop {
             self.push();
@@ -73,13 +73,13 @@ impl Ring {
             let pushed = self.ring.submission().len() as u32;
             let want = u32::from(block && self.due.is_empty());
             let flags = EnterFlags::GETEVENTS.bits();
-            // SAFETY: there is no argument, and so many entries are in the queue.
+            // SAFETY: there is no argument, and `pushed` entries are in the queue.
             let _ = unsafe { self.ring.submitter().enter::<()>(pushed, want, flags, None) };
             let mut served = 0;
             for completion in self.ring.completion() {
                 let index = completion.user_data() as usize;
                 let Some(fd) = self.fds.get(index) else {
-                    // That of a descriptor that was added and removed.
+                    // The completion of a descriptor that was added and removed.
                     continue;
                 };
                 drain(fd);
@@ -93,7 +93,7 @@ impl Ring {
         }
     }
 
-    /// Arms a descriptor besides, and cancels that again, with the next enter.
+    /// Arms another descriptor and cancels that again, with the next enter.
     pub(crate) fn add_and_remove(&mut self, fd: &OwnedFd, key: u64) {
         const POLLIN: u32 = 1;
         let add = opcode::PollAdd::new(Fd(fd.as_raw_fd()), POLLIN)

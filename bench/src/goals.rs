@@ -1,6 +1,6 @@
-//! What each workload must reach, on near and on far cores.
+//! The goals of each workload, on near and on far cores.
 
-/// The ids, in the order of the tables, with what they stand for.
+/// The ids, in the order of the tables, with their meaning.
 pub(crate) const IDS: [(&str, &str); 15] = [
     ("P2", "kick oneself while polling, with other sources beside"),
     ("P3", "write one's own eventfd, one blocking iteration"),
@@ -25,7 +25,7 @@ pub(crate) const IDS: [(&str, &str); 15] = [
     ),
 ];
 
-/// What ours on io_uring may be of the floor on epoll at the most.
+/// Returns the highest permitted ratio of ours on io_uring to the floor on epoll.
 fn goal_on_uring(id: &str, workload: &str) -> Option<f64> {
     Some(match (id, workload) {
         ("P2", _) => return goal("aio", id, workload),
@@ -37,7 +37,7 @@ fn goal_on_uring(id: &str, workload: &str) -> Option<f64> {
     })
 }
 
-/// What ours, of this name, may be of the floor at the most; `None` where no ratio was set.
+/// Returns the highest permitted ratio of the implementation `ours` to the floor; `None` if no ratio was set.
 pub(crate) fn goal(ours: &str, id: &str, workload: &str) -> Option<f64> {
     if ours == "aio-uring" {
         return goal_on_uring(id, workload);
@@ -62,12 +62,12 @@ pub(crate) fn goal(ours: &str, id: &str, workload: &str) -> Option<f64> {
     })
 }
 
-/// Whether ours must be faster than every peer, besides its goal.
+/// Returns `true` if ours must be faster than every peer, besides its goal.
 pub(crate) fn must_lead(id: &str) -> bool {
     matches!(id, "P6" | "P18")
 }
 
-/// What a figure that is no time may be at the most.
+/// Returns the highest permitted value of a figure that is no time.
 pub(crate) fn limit(id: &str, workload: &str) -> Option<f64> {
     Some(match (id, workload) {
         ("P10", _) => 0.0,
@@ -81,7 +81,7 @@ pub(crate) fn limit(id: &str, workload: &str) -> Option<f64> {
     })
 }
 
-/// How many instructions one of our operations may take at the most, besides the kernel's.
+/// Returns the most instructions that one of our operations may take, without the kernel's.
 pub(crate) fn instructions(id: &str, workload: &str, n: u64) -> Option<f64> {
     Some(match (id, workload) {
         ("P2", "cooled") if n == 0 => 300.0,

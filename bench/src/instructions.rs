@@ -1,6 +1,7 @@
-//! Instructions per operation, counted by valgrind's callgrind: they do not depend on the machine's neighbours.
+//! Instructions per operation, counted by valgrind's callgrind. They do not depend on other load of the
+//! machine.
 //!
-//! Only user space is counted, and only for workloads of one thread, ours and the floor.
+//! Only user space is counted, and only workloads of one thread, for ours and the floor.
 
 use std::path::Path;
 use std::process::Command;
@@ -14,13 +15,13 @@ use crate::row::Row;
 use aio_tools::interrupt::Interrupt;
 use aio_tools::shell;
 
-/// So many operations are counted, after as many to warm up.
+/// The number of counted operations, after as many to warm up.
 const TIMES: u64 = 2000;
 /// The function that callgrind counts in.
 const COUNTED: &str = "--toggle-collect=*counted_section*";
-/// A run that takes longer hangs.
+/// The time after which a run counts as hung.
 const LIMIT: Duration = Duration::from_secs(10 * 60);
-/// Larger sizes take valgrind too long to set up.
+/// The largest size. valgrind takes too long to set up larger ones.
 const LARGEST: u64 = 1000;
 /// Workloads of two threads.
 const THREADED: [&str; 4] = [
@@ -59,7 +60,7 @@ fn is_countable(row: &Row) -> bool {
         && row.id != "R10"
 }
 
-/// The paths of the ring.
+/// Returns `true` for the counted rows of the ring.
 fn is_counted_ring(row: &Row) -> bool {
     matches!(row.r#impl.as_str(), "aio-uring" | "floor-uring")
         && matches!(row.id.as_str(), "P3" | "P4" | "P7" | "P8" | "S1")
@@ -82,7 +83,7 @@ fn count_one(program: &Path, row: &Row, interrupt: &Interrupt) -> anyhow::Result
     Ok(total(&text).map(|total| total as f64 / (TIMES as f64 * operations(row))))
 }
 
-/// Operations in one unit of work, as the program has them.
+/// Returns the operations in one unit of work, as the program has them.
 fn operations(row: &Row) -> f64 {
     match (row.id.as_str(), row.workload.as_str()) {
         ("P4", workload) => workload
@@ -98,7 +99,7 @@ fn operations(row: &Row) -> f64 {
     }
 }
 
-/// The sum in callgrind's file.
+/// Returns the sum in callgrind's file.
 fn total(text: &str) -> Option<u64> {
     let line = text.lines().find_map(|line| {
         line.strip_prefix("totals:")

@@ -1,4 +1,4 @@
-//! The load that all loops get: the same descriptors, the same kicks, and the same deadlines.
+//! The load of all loops: the same descriptors, the same kicks, and the same deadlines.
 
 use std::os::fd::OwnedFd;
 use std::rc::Rc;
@@ -27,19 +27,19 @@ pub(crate) fn drain(fd: &OwnedFd) {
     let _ = rustix::io::read(fd, &mut [0u8; 8]);
 }
 
-/// A loop that watches doorbells. It drains and counts those that ring.
+/// A loop that watches doorbells. It drains and counts the doorbells that ring.
 pub(crate) trait Watches: 'static {
     /// The doorbells that it watches.
     fn bells(&self) -> &[Rc<OwnedFd>];
 
-    /// How many have rung.
+    /// Returns the number of rings.
     fn count(&self) -> u64;
 
-    /// Does one iteration, which sleeps until a doorbell rings if it `BLOCKS`.
+    /// Runs one iteration. If it `BLOCKS`, it sleeps until a doorbell rings.
     fn iterate<const BLOCKS: bool>(&mut self);
 }
 
-/// Rings the last doorbell and waits for it.
+/// Measures a ring of the last doorbell, and the wait for it.
 pub(crate) fn self_kick(mut it: impl Watches) -> Run {
     let bell = it.bells().last().expect("a doorbell").clone();
     Box::new(move |times| {
@@ -50,7 +50,7 @@ pub(crate) fn self_kick(mut it: impl Watches) -> Run {
     })
 }
 
-/// Rings `k` doorbells and waits for all of them.
+/// Measures rings of `k` doorbells, and the wait for all of them.
 pub(crate) fn dispatch(mut it: impl Watches, k: u64) -> Run {
     let kicked = spread(it.bells(), k);
     Box::new(move |times| {
@@ -64,18 +64,18 @@ pub(crate) fn dispatch(mut it: impl Watches, k: u64) -> Run {
     })
 }
 
-/// Checks, with nothing ready.
+/// Measures a check with nothing ready.
 pub(crate) fn empty(mut it: impl Watches) -> Run {
     Box::new(move |times| timed(times, || it.iterate::<false>()))
 }
 
-/// `k` of them, evenly spread.
+/// Returns `k` of the doorbells, evenly spread.
 pub(crate) fn spread(bells: &[Rc<OwnedFd>], k: u64) -> Vec<Rc<OwnedFd>> {
     let step = (bells.len() as u64 / k).max(1) as usize;
     bells.iter().step_by(step).take(k as usize).cloned().collect()
 }
 
-/// Deadlines without order.
+/// Returns random numbers for deadlines without order.
 pub(crate) fn random() -> fastrand::Rng {
     fastrand::Rng::with_seed(7)
 }

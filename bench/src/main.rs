@@ -1,7 +1,7 @@
 //! `cargo xtask bench` measures the aio crates beside hand-written loops and other event loops, in turns.
 //!
-//! The modules up to `waiting` hold the workloads, `case` takes turns; `table`, `goals`, `plot`, `compare` and `instructions`
-//! print, judge, draw, compare and complete the rows.
+//! The modules up to `waiting` hold the workloads, and `case` takes turns. `table`, `goals`, `plot`,
+//! `compare` and `instructions` print, judge, draw, compare and complete the rows.
 
 mod boards;
 mod burst;
@@ -46,30 +46,30 @@ use crate::row::Row;
 
 /// Measure beside a hand-written loop and other event loops
 ///
-/// All implementations take turns, round by round. Figures are medians; ratios are taken within a round, so that they depend
-/// neither on the speed of the machine nor on its drift.
+/// All implementations take turns, round by round. Figures are medians. Ratios are taken within a round, so
+/// they depend neither on the speed of the machine nor on its drift.
 #[derive(Debug, Parser)]
 #[command(name = "cargo xtask bench", bin_name = "cargo xtask bench", version)]
 struct Args {
-    /// About a minute: three rounds instead of nine, and only ours and the floor
+    /// Take about a minute: three rounds instead of nine, and only ours and the floor
     #[arg(long)]
     quick: bool,
-    /// Only these, as in P3,P4
+    /// Measure only these ids, as in P3,P4
     #[arg(long, value_name = "ID,ID,...", value_delimiter = ',')]
     only: Vec<String>,
-    /// Write all figures
+    /// Write all figures to this file
     #[arg(long, value_name = "FILE")]
     json: Option<PathBuf>,
-    /// Draw the ratios to the floor
+    /// Draw the ratios to the floor into this file
     #[arg(long, value_name = "FILE.svg")]
     plot: Option<PathBuf>,
-    /// Print the workloads that became slower by more than the noise; fail if there are any
+    /// Print the workloads that became slower than in this file by more than the noise; fail if there are any
     #[arg(long, value_name = "OLD.json")]
     compare: Option<PathBuf>,
-    /// Count instructions, too, if valgrind is installed: they do not depend on other load of the machine
+    /// Also count instructions, if valgrind is installed: they do not depend on other load of the machine
     #[arg(long)]
     instructions: bool,
-    /// Measures nothing; does the work of one contestant so often, to have its instructions counted
+    /// Measure nothing: repeat the work of one contestant this often, to have its instructions counted
     #[arg(long, value_name = "TIMES", requires_all = ["workload", "size", "impl"], hide = true)]
     count: Option<u64>,
     #[arg(long, value_name = "WORKLOAD", requires = "count", hide = true)]
@@ -119,7 +119,7 @@ fn run(args: &Args) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Fails before a quarter of an hour has passed.
+/// Checks that a file can be read, before a quarter of an hour of measuring has passed.
 fn readable(file: &Path) -> anyhow::Result<&Path> {
     std::fs::File::open(file).with_context(|| format!("cannot read {}", file.display()))?;
     Ok(file)
@@ -143,7 +143,7 @@ fn is_wanted(only: &[String], id: &str) -> bool {
     only.is_empty() || only.iter().any(|wanted| wanted == id)
 }
 
-/// The workloads of one thread, and those of two.
+/// Returns the workloads of one thread, and those of two.
 fn cases(only: &[String]) -> (Vec<Case>, Vec<Case>) {
     let (crossing, home): (Vec<Case>, Vec<Case>) = deferred::cases()
         .into_iter()
@@ -200,10 +200,10 @@ fn measure(args: &Args, only: &[String], interrupt: &Interrupt) -> anyhow::Resul
     Ok(turns.rows)
 }
 
-/// Measures cases one after the other.
+/// The measurement of cases, one after the other.
 struct Turns {
     rounds: usize,
-    /// Only ours and the floor.
+    /// Set to measure only ours and the floor.
     alone: bool,
     bar: ProgressBar,
     rows: Vec<Row>,
@@ -236,7 +236,7 @@ impl Turns {
     }
 }
 
-/// Does the work of one contestant `times` times, where callgrind counts.
+/// Runs the work of one contestant `times` times, where callgrind counts.
 fn count_one(args: &Args, only: &[String], times: u64) -> anyhow::Result<()> {
     let mut cases = cases(only).0.into_iter();
     let case = cases
@@ -257,7 +257,7 @@ fn counted_section(run: &mut case::Run, times: u64) {
     run(std::hint::black_box(times));
 }
 
-/// Binds to the last core that this process may use: the first one serves most interrupts.
+/// Binds the process to the last core that it may use. The first core serves most interrupts.
 fn pin_to_one(all: Option<&CpuSet>) {
     let Some(last) = all.and_then(|all| (0..CpuSet::MAX_CPU).rev().find(|core| all.is_set(*core))) else {
         return;

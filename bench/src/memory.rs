@@ -1,4 +1,5 @@
-//! P10: allocations in an iteration, P12: bytes per registered handler, armed timer and bottom half; both counted by the allocator.
+//! P10: allocations in an iteration. P12: bytes per registered handler, armed timer and bottom half. The
+//! allocator counts both.
 
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::rc::Rc;
@@ -16,12 +17,12 @@ struct Counting;
 static LIVE: AtomicUsize = AtomicUsize::new(0);
 static CALLS: AtomicUsize = AtomicUsize::new(0);
 
-// SAFETY: everything is passed on to the system's allocator; counting changes nothing about it.
+// SAFETY: every call is passed on to the system's allocator; counting changes nothing about it.
 unsafe impl GlobalAlloc for Counting {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
         LIVE.fetch_add(layout.size(), Ordering::Relaxed);
         CALLS.fetch_add(1, Ordering::Relaxed);
-        // SAFETY: the caller's promises are ours to the system.
+        // SAFETY: the caller keeps the contract of this function, which is that of the system's.
         unsafe { System.alloc(layout) }
     }
 
@@ -37,7 +38,7 @@ static ALLOCATOR: Counting = Counting;
 
 const MANY: usize = 4000;
 
-/// Live bytes that each of `MANY` things adds.
+/// Returns the live bytes that each of `MANY` objects adds.
 fn each<T>(mut make: impl FnMut() -> T) -> usize {
     let mut kept = Vec::with_capacity(MANY);
     let before = LIVE.load(Ordering::Relaxed);
@@ -45,7 +46,7 @@ fn each<T>(mut make: impl FnMut() -> T) -> usize {
         kept.push(make());
     }
     let after = LIVE.load(Ordering::Relaxed);
-    // The handle itself lies in the array, which was there before.
+    // The handle itself is in the array, which existed before.
     (after - before) / MANY + size_of::<T>()
 }
 
@@ -60,7 +61,7 @@ pub(crate) fn rows(wanted: &impl Fn(&str) -> bool) -> anyhow::Result<Vec<Row>> {
     Ok(rows)
 }
 
-/// Allocations in iterations with 64 events each, after the first few.
+/// Counts the allocations in iterations with 64 events each, after the first few.
 fn allocations() -> anyhow::Result<Row> {
     const EVENTS: u64 = 64;
     const ITERATIONS: usize = 1000;
@@ -69,7 +70,7 @@ fn allocations() -> anyhow::Result<Row> {
         ours.bells.iter().for_each(|bell| ring(bell));
         ours.poll(Wait::Block);
     };
-    // Until the backend has made up its mind, and all its memory is there.
+    // After these the backend has chosen its mode and allocated all its memory.
     (0..ITERATIONS).for_each(|_| turn());
     let before = CALLS.load(Ordering::Relaxed);
     (0..ITERATIONS).for_each(|_| turn());

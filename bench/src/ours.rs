@@ -14,7 +14,7 @@ use anyhow::ensure;
 
 use crate::load::{Watches, drain};
 
-/// A doorbell that counts how often it was rung.
+/// A doorbell that counts its rings.
 pub(crate) struct Bell {
     fd: Rc<OwnedFd>,
     count: Rc<Cell<u64>>,
@@ -46,7 +46,7 @@ impl Loop {
         Self::watching(Context::new()?, bells)
     }
 
-    /// One that has climbed to epoll, however few there are.
+    /// Returns a loop that has moved to epoll, for any number of doorbells.
     pub(crate) fn on_epoll(bells: Vec<Rc<OwnedFd>>) -> anyhow::Result<Self> {
         let ours = Self::new(bells)?;
         for _ in 0..1000 {
@@ -56,12 +56,13 @@ impl Loop {
         Ok(ours)
     }
 
-    /// One on io_uring.
+    /// Returns a loop on io_uring.
     pub(crate) fn on_uring(bells: Vec<Rc<OwnedFd>>) -> anyhow::Result<Self> {
         Self::watching(on_uring(Context::builder())?, bells)
     }
 
-    /// One iteration. (A method, so that a closure that calls it keeps the whole loop and not only its context.)
+    /// Runs one iteration. (A method, so that a closure that calls it captures the whole loop and not only
+    /// its context.)
     #[inline]
     pub(crate) fn poll(&self, wait: Wait) {
         let _ = self.cx.poll(wait);
@@ -102,14 +103,14 @@ impl Watches for Loop {
     }
 }
 
-/// A context on io_uring, or why there is none.
+/// Returns a context on io_uring, or an error with the reason why there is none.
 pub(crate) fn on_uring(builder: Builder) -> anyhow::Result<Context> {
     let cx = builder.backend_kind(BackendKind::Uring).build()?;
     ensure!(cx.backend_name() == "uring", "io_uring is not available");
     Ok(cx)
 }
 
-/// Work in memory that is found by asking.
+/// Work in memory that a loop finds by polling.
 pub(crate) struct Flag {
     pub(crate) raised: Cell<bool>,
     fd: Rc<OwnedFd>,
@@ -152,7 +153,7 @@ impl Pollable for Flag {
     }
 }
 
-/// Polls for as long as it may.
+/// A policy that polls for as long as it may.
 #[derive(Debug)]
 pub(crate) struct Always;
 

@@ -1,4 +1,4 @@
-//! P13: there and back between two threads, asleep or polling.
+//! P13: a round trip between two threads, asleep or polling.
 
 use std::cell::Cell;
 use std::os::fd::OwnedFd;
@@ -16,10 +16,10 @@ use crate::floor::Epoll;
 use crate::load::{doorbell, ring};
 use crate::ours::{Always, Loop};
 
-/// Long enough for an answer to come, short enough not to disturb the others between two turns.
+/// Long enough for an answer to arrive, short enough not to disturb the other contestants between two turns.
 const POLL_MAX: Duration = Duration::from_millis(1);
 
-/// P13: there and back between two threads.
+/// P13: a round trip between two threads.
 pub(crate) fn ping_pong() -> Vec<Case> {
     vec![
         Case::new("P13", "ping-pong blocking", 1)
@@ -160,7 +160,7 @@ fn polling_ours() -> anyhow::Result<Run> {
     }))
 }
 
-/// A bare cache line that goes there and back.
+/// A round trip of a bare cache line.
 fn cache_line() -> Run {
     struct Line {
         ping: Arc<AtomicU64>,
@@ -177,7 +177,7 @@ fn cache_line() -> Run {
     }
     let (ping, pong) = (Arc::new(AtomicU64::new(0)), Arc::new(AtomicU64::new(0)));
     let (theirs, answer) = (ping.clone(), pong.clone());
-    // It would disturb the other contestants if it spun all the time: it naps while nothing comes.
+    // If the thread always spun, it would disturb the other contestants. So it naps while nothing arrives.
     let thread = std::thread::spawn(move || {
         let mut rounds = 0u32;
         loop {

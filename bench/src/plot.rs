@@ -1,4 +1,5 @@
-//! The figures as a picture: a row for each workload and size, with a mark for each implementation at its ratio to the floor.
+//! The figures as a picture: a row for each workload and size, with a mark for each implementation at its
+//! ratio to the floor.
 
 use std::error::Error;
 use std::path::Path;
@@ -37,7 +38,7 @@ fn label(row: &Row) -> String {
     format!("{} {} {}", row.id, row.workload, row.n)
 }
 
-/// Ours in one colour, the others in a colour each.
+/// Returns one colour for ours, and a colour for each of the others.
 fn colour(name: &str, peers: &[&str]) -> RGBColor {
     const OTHERS: [RGBColor; 9] = [
         RGBColor(0xb0, 0x3a, 0x2e),
@@ -89,7 +90,7 @@ fn panel(
             names.push(&row.r#impl);
         }
     }
-    // Ours last, so that no other mark covers it.
+    // Ours is drawn last, so that no other mark covers it.
     names.sort_by_key(|name| *name == "aio");
     for name in &names {
         let colour = colour(name, &names);

@@ -1,4 +1,4 @@
-//! P7: registering, removing, and changing interests, beside many existing registrations.
+//! P7: registering, removing, and changing interests, with many existing registrations.
 
 use std::os::fd::OwnedFd;
 use std::rc::Rc;
@@ -24,7 +24,7 @@ pub(crate) fn cases() -> Vec<Case> {
     cases
 }
 
-/// Ours on epoll from the start, as it is with so many.
+/// Ours is on epoll from the start, as it would be with so many descriptors.
 fn register(n: u64) -> Case {
     Case::new("P7", "register+remove", n)
         .by("floor", move || {

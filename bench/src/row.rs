@@ -36,7 +36,7 @@ pub(crate) struct Ratio {
 }
 
 impl Row {
-    /// A row without figures.
+    /// Returns a row without figures.
     pub(crate) fn new(id: &str, workload: &str, name: &str, n: u64) -> Self {
         Self {
             id: id.to_owned(),
@@ -55,7 +55,7 @@ impl Row {
         }
     }
 
-    /// A figure of ours that is no time, such as bytes.
+    /// Returns a figure of ours that is no time, such as bytes.
     pub(crate) fn counted(id: &str, workload: &str, n: u64, count: f64, unit: &str) -> Self {
         Self {
             count: Some(count),
@@ -64,7 +64,7 @@ impl Row {
         }
     }
 
-    /// What came of a contestant, beside the floor in the same rounds.
+    /// Returns the result of a contestant, relative to the floor in the same rounds.
     pub(crate) fn measured(
         id: &str,
         workload: &str,
@@ -113,7 +113,7 @@ impl Row {
     }
 }
 
-/// The smallest, the middle and the largest.
+/// Returns the smallest, the middle and the largest figure.
 fn spread(figures: &[f64]) -> (f64, f64, f64) {
     let mut sorted = figures.to_vec();
     sorted.sort_by(f64::total_cmp);

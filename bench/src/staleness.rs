@@ -1,4 +1,4 @@
-//! R10: how late a descriptor is served that cannot be polled, while a polled source always has work.
+//! R10: the delay until a descriptor that cannot be polled is served, while a polled source always has work.
 
 use std::cell::Cell;
 use std::os::fd::OwnedFd;
@@ -12,10 +12,10 @@ use crate::load::{doorbell, drain, ring};
 use crate::ours::{Always, Flag, on_uring};
 use crate::row::Row;
 
-/// So many times the descriptor is made ready, at moments that have nothing to do with the loop's.
+/// The number of times that the descriptor is made ready, at moments independent of the loop's.
 const SAMPLES: usize = 4000;
 
-/// A descriptor, and when it was served last.
+/// A descriptor, and the time when it was served last.
 struct Plain {
     fd: Rc<OwnedFd>,
     served: Cell<Option<Instant>>,

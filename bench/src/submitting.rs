@@ -73,7 +73,7 @@ fn case(workload: Workload, batch: u64) -> Case {
         })
 }
 
-/// Submits a batch, and polls until it is complete. Each completion gives its buffer back.
+/// Submits a batch, and polls until it is complete. Each completion returns its buffer.
 fn ours<S: Submit + 'static>(
     cx: &Context,
     to: S,
@@ -118,7 +118,7 @@ fn ours<S: Submit + 'static>(
     }))
 }
 
-/// The same on a bare ring, with one buffer for each.
+/// The same work on a bare ring, with one buffer for each operation.
 fn bare(workload: Workload, batch: u64) -> anyhow::Result<Run> {
     let mut ring: IoUring = IoUring::builder()
         .setup_single_issuer()
@@ -134,14 +134,15 @@ fn bare(workload: Workload, batch: u64) -> anyhow::Result<Run> {
                 let read =
                     opcode::Read::new(Fd(file.as_raw_fd()), buffer.as_mut_ptr(), workload.bytes() as u32);
                 let read = read.offset(at * BLOCK as u64).build();
-                // SAFETY: the buffer lives as long as the ring, and nothing else uses it before the completions have come, below.
+                // SAFETY: the buffer lives as long as the ring, and nothing else uses it before the
+                // completions arrive, below.
                 let _ = unsafe { ring.submission().push(&read) };
             }
             let mut left = batch;
             while left > 0 {
                 let pushed = ring.submission().len() as u32;
                 let flags = EnterFlags::GETEVENTS.bits();
-                // SAFETY: there is no argument, and so many entries are in the queue.
+                // SAFETY: there is no argument, and `pushed` entries are in the queue.
                 let _ = unsafe { ring.submitter().enter::<()>(pushed, 1, flags, None) };
                 left -= ring.completion().count() as u64;
             }

@@ -57,7 +57,7 @@ fn line(row: &Row, rows: &[Row]) -> String {
     )
 }
 
-/// The head of the lines that [`print_row`] prints.
+/// Prints the head of the lines that [`print_row`] prints.
 pub(crate) fn print_head() {
     println!(
         "{:<4} {:<20} {:>8} {:<14} {:>10} {:>23} {:>9} {:>17}",
@@ -65,7 +65,7 @@ pub(crate) fn print_head() {
     );
 }
 
-/// A figure, as soon as it is there.
+/// Prints a figure as soon as it is measured.
 pub(crate) fn print_row(row: &Row) {
     let figures = match (row.count, &row.unit) {
         (Some(count), Some(unit)) => format!("{count:>10.1} {unit}"),
@@ -84,7 +84,7 @@ pub(crate) fn print_row(row: &Row) {
     );
 }
 
-/// The fastest of the others at the same work.
+/// Returns the fastest peer at the same work.
 fn best_peer<'a>(row: &Row, rows: &'a [Row]) -> Option<&'a Row> {
     let peers = rows
         .iter()
@@ -92,7 +92,7 @@ fn best_peer<'a>(row: &Row, rows: &'a [Row]) -> Option<&'a Row> {
     peers.min_by(|one, other| one.ns.total_cmp(&other.ns))
 }
 
-/// Whether a figure of ours reaches its goal; `None` where there is none.
+/// Returns whether a figure of ours reaches its goal; `None` if it has none.
 fn is_met(row: &Row, rows: &[Row]) -> Option<bool> {
     if let Some(count) = row.count {
         return limit(&row.id, &row.workload).map(|limit| count <= limit);

@@ -1,6 +1,7 @@
-//! P6: timers. The floor is a bare four-ary heap that knows where each entry is, and does the same work with it: arms, moves and
-//! cancels by number, and fires what is due. It promises less: a number may be reused after its timer is gone,
-//! equal deadlines fire in any order, and a timer armed by a firing one fires in the same run.
+//! P6: timers. The floor is a bare four-ary heap with the position of each entry. It does the same work: it
+//! arms, moves and cancels by number, and fires the due timers. It promises less: a number may be reused
+//! after its timer is gone, equal deadlines fire in any order, and a timer armed by a firing one fires in the
+//! same run.
 
 use aio_timers::{Moment, TimerId, TimerQueue};
 
@@ -9,7 +10,7 @@ use crate::load::random;
 use crate::peers;
 
 const SIZES: [u64; 4] = [1, 1000, 100_000, 1_000_000];
-/// So many timers are armed, modified or cancelled in a unit of work, so that the size stays about what it is.
+/// The timers that are armed, modified or cancelled in a unit of work, so that the size stays about the same.
 const STEP: u64 = 64;
 
 pub(crate) fn cases() -> Vec<Case> {
@@ -26,18 +27,18 @@ pub(crate) fn cases() -> Vec<Case> {
     cases
 }
 
-/// What all queues here can do.
+/// The operations of all queues here.
 trait Queue {
     type Id: Copy;
     fn insert(&mut self, deadline: u64) -> Self::Id;
     fn arm(&mut self, id: Self::Id, deadline: u64);
     fn cancel(&mut self, id: Self::Id);
-    /// Fires everything due; how many that was.
+    /// Fires everything due. Returns the number of fired timers.
     fn expire(&mut self, now: u64) -> u64;
     fn earliest(&self) -> u64;
 }
 
-/// Times only the named part of a cycle that leaves the queue as large as it was.
+/// Measures only the named part of a cycle that leaves the queue at the same size.
 fn cycle<Q: Queue + 'static>(mut queue: Q, workload: &'static str, n: u64) -> Run {
     let mut random = random();
     let mut deadline = move || 1_000_000_000 + random.u64(..1_000_000_000);
@@ -133,7 +134,7 @@ fn ours(workload: &'static str, n: u64) -> Run {
     cycle(Ours(TimerQueue::new()), workload, n)
 }
 
-/// Entries of deadline and owner in an array; where each owner's entry is, in another.
+/// A heap of pairs of deadline and owner, and for each owner the position of its entry.
 #[derive(Default)]
 struct Floor {
     heap: Vec<(u64, u32)>,

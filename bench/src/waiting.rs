@@ -1,4 +1,4 @@
-//! P2, P3, P4, P8: iterations of a loop, idle, kicked by itself, and busy.
+//! P2, P3, P4, P8: iterations of a loop: idle, kicked by itself, and busy.
 
 use std::cell::Cell;
 use std::rc::Rc;
@@ -40,7 +40,7 @@ pub(crate) fn cases() -> Vec<Case> {
     cases
 }
 
-/// A context that polls one busy flag and `n` idle ones, which wait for descriptors too or not.
+/// A context that polls one busy flag and `n` idle ones. The idle ones may wait for descriptors, too.
 pub(crate) struct Polled {
     cx: Context,
     busy: Rc<Flag>,
@@ -100,9 +100,10 @@ impl Polled {
     }
 }
 
-/// The floor is ours without idle sources: what is measured is that they cost nothing once they have cooled down.
+/// The floor is ours without idle sources. The case shows that idle sources cost nothing after they are
+/// demoted.
 fn cooled(n: u64) -> Case {
-    // Long enough for the idle ones to leave.
+    // Long enough for the idle sources to be demoted.
     let warmed = |polled: Polled| {
         let mut run = polled.run();
         run(4000);

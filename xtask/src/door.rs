@@ -1,5 +1,6 @@
-//! The tasks that are programs of their own. Cargo builds those that measure with optimization, whatever the profile of this program, and
-//! this process becomes the program, with its arguments, its handling of Ctrl-C and its exit status.
+//! The tasks that are programs of their own. Cargo builds those that measure with optimization, whichever
+//! profile this program has. Then this process becomes the program, with its arguments, its handling of
+//! Ctrl-C and its exit status.
 
 use std::ffi::{OsStr, OsString};
 use std::io::IsTerminal as _;
@@ -10,7 +11,7 @@ use aio_tools::shell;
 use anyhow::Context as _;
 use clap::{Arg, ArgMatches, Command};
 
-/// A task, the package with its program, and a line about it.
+/// A task, the package with its program, and its description.
 struct Door {
     task: &'static str,
     package: &'static str,
@@ -20,9 +21,10 @@ struct Door {
 
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Kind {
-    /// One task, built with optimization.
+    /// A program with one task, built with optimization.
     Measuring,
-    /// A task of a program that gets its name first, because it has several. Built as this program is, because its time does not matter.
+    /// A program with several tasks, which gets the name of the task as its first argument. It is built with
+    /// the profile of this program, because its time does not matter.
     Named,
 }
 
@@ -90,7 +92,7 @@ pub(crate) fn commands() -> impl Iterator<Item = Command> {
     DOORS.iter().map(|door| {
         Command::new(door.task)
             .about(door.about)
-            // The program has a help of its own, with all its options.
+            // The program has its own help, with all its options.
             .disable_help_flag(true)
             .arg(
                 Arg::new("args")
@@ -102,7 +104,7 @@ pub(crate) fn commands() -> impl Iterator<Item = Command> {
     })
 }
 
-/// Becomes the program of a task.
+/// Replaces this process by the program of a task.
 pub(crate) fn open(task: &str, args: &ArgMatches) -> anyhow::Result<()> {
     let door = DOORS.iter().find(|door| door.task == task);
     let door = door.with_context(|| format!("there is no task {task:?}"))?;
@@ -121,7 +123,8 @@ impl Door {
     }
 }
 
-/// Cargo, so that it builds a package's program and runs it in the directory where this one was started.
+/// Returns a cargo command that builds a package's program and runs it in the directory where this program
+/// was started.
 fn run<'a>(
     package: &str,
     optimized: bool,
@@ -134,7 +137,7 @@ fn run<'a>(
     }
     cargo.args(["--locked", "--package", package, "--manifest-path"]);
     cargo.arg(shell::root().join("Cargo.toml"));
-    // On a terminal cargo shows how far it is.
+    // On a terminal cargo shows its progress.
     if !std::io::stderr().is_terminal() {
         cargo.arg("--quiet");
     }
@@ -142,17 +145,18 @@ fn run<'a>(
     cargo
 }
 
-/// Runs a check of `cargo xtask prove` to its short bound, as a step of `cargo xtask check`; the last line is the result.
+/// Runs a check of `cargo xtask prove` to its short bound, as a step of `cargo xtask check`. The last line is
+/// the result.
 pub(crate) fn prove(check: &str) -> anyhow::Result<String> {
     last_line(check, run("aio-prove", true, ["--step", check].iter()))
 }
 
-/// Runs a task that packages libraries, as a step of `cargo xtask check`; the last line is the result.
+/// Runs a task that packages libraries, as a step of `cargo xtask check`. The last line is the result.
 pub(crate) fn packaging(args: &[&str]) -> anyhow::Result<String> {
     last_line(&args.join(" "), run(PACKAGING, false, args.iter()))
 }
 
-/// Checks the links between the pages, as a step of `cargo xtask check`; the last line is the result.
+/// Checks the links between the pages, as a step of `cargo xtask check`. The last line is the result.
 pub(crate) fn links() -> anyhow::Result<String> {
     last_line("links", run(DOCS, false, ["docs", "--links"].iter()))
 }

@@ -1,5 +1,5 @@
-//! `aio-glib`: a workspace of its own, because the crate `glib` cannot be built where GLib is not installed. The tasks include it where it
-//! is.
+//! `aio-glib` is a workspace of its own, because the crate `glib` cannot be built where GLib is not
+//! installed. The tasks include it where GLib is installed.
 
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
@@ -8,10 +8,10 @@ use crate::shell;
 
 /// The directory of the workspace.
 pub(crate) const WORKSPACE: &str = "aio-glib";
-/// What the crate and its tests link with.
+/// The libraries that the crate and its tests link with.
 const LIBRARIES: [&str; 3] = ["glib-2.0 >= 2.72", "gobject-2.0", "gio-2.0"];
 
-/// Why it cannot be built here, if it cannot.
+/// Returns the reason why it cannot be built here, if there is one.
 pub(crate) fn lacks() -> Option<&'static str> {
     let mut asks = Command::new("pkg-config");
     asks.arg("--exists").args(LIBRARIES);
@@ -22,7 +22,7 @@ pub(crate) fn lacks() -> Option<&'static str> {
     )
 }
 
-/// The cargo that builds it.
+/// Returns the cargo that builds it.
 pub(crate) fn cargo(task: &[&str]) -> anyhow::Result<Command> {
     let mut cargo = shell::cargo_in(WORKSPACE);
     cargo

@@ -1,6 +1,8 @@
-//! The tasks of this workspace. `check` and `test` are here; the other tasks are programs of their own, which `door` starts.
+//! The tasks of this workspace. `check` and `test` are here; the other tasks are programs of their own, which
+//! `door` starts.
 //!
-//! The crate depends on little, so `cargo xtask` starts at once. Programs that measure or prove are in `tools/` and `bench/`.
+//! The crate has few dependencies, so `cargo xtask` starts at once. Programs that measure or prove are in
+//! `tools/` and `bench/`.
 
 mod check;
 mod door;

@@ -1,4 +1,4 @@
-//! `cargo xtask test`: every test, and the examples in the documentation. Nothing may hang for ever.
+//! `cargo xtask test`: every test, and the examples in the documentation. A run that hangs is ended.
 
 use std::process::Command;
 use std::time::Duration;
@@ -8,7 +8,8 @@ use crate::interrupt::Interrupt;
 use crate::shell;
 use clap::{Arg, ArgMatches};
 
-/// A test that takes longer hangs. nextest has limits of its own for each test, in `.config/nextest.toml`.
+/// The time after which a test run counts as hung. nextest has limits of its own for each test, in
+/// `.config/nextest.toml`.
 const LIMIT: Duration = Duration::from_secs(20 * 60);
 const PACKAGES: [&str; 2] = ["--workspace", "--locked"];
 const TARGETS: [&str; 4] = ["--lib", "--bins", "--tests", "--examples"];
@@ -42,7 +43,7 @@ pub(crate) fn run(args: &ArgMatches) -> anyhow::Result<()> {
         ran?;
     } else {
         println!("skipped: cargo-nextest is not installed; going on with cargo test");
-        // Built apart, because building may take as long as it likes.
+        // Built separately, because the limit does not apply to building.
         shell::run(cargo_test().args(TARGETS).arg("--no-run"))?;
         let mut tests = cargo_test();
         tests.args(TARGETS).arg("--no-fail-fast").args(&args);

@@ -16,7 +16,7 @@ fn ladder(plan: &Rc<Plan>, climb_at: usize) -> Ladder<Ppoll, Faulty> {
     Ladder::new(Ppoll::new(), plan.maker(), climb_at)
 }
 
-/// Makes a ladder with so many pipes. Every second one has data to read.
+/// Makes a ladder with `count` pipes. Every second pipe has data to read.
 fn filled(plan: &Rc<Plan>, climb_at: usize, count: usize) -> (Ladder<Ppoll, Faulty>, World) {
     let (mut ladder, mut world) = (ladder(plan, climb_at), World::default());
     for index in 0..count {
@@ -123,8 +123,9 @@ fn b4_a_wait_that_fails_is_done_below() {
     }
 }
 
-/// A foreign loop waits for the upper backend's descriptor, which reports nothing of what the lower one watches. So a registration
-/// does not move down, and if all do, because a wait failed, the foreign loop may not sleep any more.
+/// A foreign loop waits for the upper backend's descriptor, which reports no event of the lower backend. So
+/// no registration moves down alone. If all move down, because a wait failed, the foreign loop must not sleep
+/// any more.
 #[test]
 fn g2_b4_an_upper_backend_that_a_foreign_loop_waits_for_fails() {
     for error in [Errno::MFILE, Errno::NFILE, Errno::NOSPC, Errno::NOMEM] {
@@ -232,7 +233,7 @@ fn b4_a_pollable_descriptor_that_cannot_be_made_is_an_error() {
     world.end(&mut ladder);
 }
 
-/// Climbs, works, and comes down. Whatever fails, the model must hold after each step.
+/// Moves up, works, and moves down. With any failure, the model must hold after each step.
 fn life(plan: &Rc<Plan>) {
     let (mut ladder, mut world) = filled(plan, 4, 3);
     for _ in 0..2 {
@@ -285,7 +286,7 @@ fn b4_whichever_call_fails_nothing_is_lost() {
     }
 }
 
-/// Has a lower backend refuse a descriptor, with an error.
+/// A lower backend that refuses a descriptor with an error.
 #[derive(Debug)]
 struct Refusing(Rc<std::cell::Cell<Option<Token>>>, Errno);
 
@@ -331,7 +332,7 @@ fn b3_a_way_down_that_is_refused_changes_nothing() {
     world.end(&mut ladder);
 }
 
-/// The upper backend need not have noticed that a number was closed, and the lower one refuses it.
+/// The upper backend need not have detected that a number was closed, and the lower one refuses it.
 #[test]
 fn r3_r4_a_closed_number_stops_no_way_down_and_is_reported() {
     let (plan, refused) = (Plan::new(), Rc::default());
@@ -449,7 +450,7 @@ fn r4_an_orphaned_registration_is_still_counted() {
     seen.sort_by_key(|&(token, _)| token);
     assert_eq!(seen, [(lost, Interest::READ), (kept, Interest::READ)]);
 
-    // Its slot is in use; another one is not.
+    // The slot of `lost` is in use, for every generation. Another slot is free.
     let share = || Watched::from(pipes[0].0.clone());
     for token in [lost, Token::new(0, 1)] {
         let error = ladder.add(share(), token, Interest::READ).unwrap_err();

@@ -17,7 +17,7 @@ pub(crate) struct Plan {
     left: Cell<Option<u32>>,
     only: Cell<Option<&'static str>>,
     error: Cell<Option<Errno>>,
-    /// Whether all later calls fail, too.
+    /// `true` if all later calls fail, too.
     lasting: Cell<bool>,
     made: Cell<u32>,
     alive: Cell<u32>,
@@ -25,41 +25,41 @@ pub(crate) struct Plan {
 }
 
 impl Plan {
-    /// All calls work.
+    /// Returns a plan in which all calls succeed.
     pub(crate) fn new() -> Rc<Self> {
         Rc::default()
     }
 
-    /// The call after `works` more fails with `error`.
+    /// Makes the call after `works` more calls fail with `error`.
     pub(crate) fn fail_after(&self, works: u32, error: Errno) {
         self.left.set(Some(works));
         self.only.set(None);
         self.error.set(Some(error));
     }
 
-    /// The call of this name after `works` more of them fails with `error`.
+    /// Makes the call of this name after `works` more of them fail with `error`.
     pub(crate) fn fail_next_after(&self, call: &'static str, works: u32, error: Errno) {
         self.fail_after(works, error);
         self.only.set(Some(call));
     }
 
-    /// The next call of this name fails with `error`.
+    /// Makes the next call of this name fail with `error`.
     pub(crate) fn fail_next(&self, call: &'static str, error: Errno) {
         self.fail_next_after(call, 0, error);
     }
 
-    /// As `fail_next`, and so do all later ones.
+    /// Like `fail_next`, for all later calls, too.
     pub(crate) fn fail_always(&self, call: &'static str, error: Errno) {
         self.fail_next(call, error);
         self.lasting.set(true);
     }
 
-    /// The names of the calls that failed.
+    /// Returns the names of the calls that failed.
     pub(crate) fn failed(&self) -> Vec<&'static str> {
         self.failed.borrow().clone()
     }
 
-    /// Returns the number of backends that were made, and of those that are left.
+    /// Returns the number of backends that were made, and the number that still exist.
     pub(crate) fn made_and_alive(&self) -> (u32, u32) {
         (self.made.get(), self.alive.get())
     }
@@ -99,12 +99,12 @@ impl Plan {
     }
 }
 
-/// See the module.
+/// A backend that works until a chosen call of it fails.
 #[derive(Debug)]
 pub(crate) struct Faulty {
     inner: Ppoll,
     plan: Rc<Plan>,
-    /// They end when they are cancelled, and not before.
+    /// Operations that end only when they are cancelled.
     operations: Vec<(Token, Operation)>,
     cancelled: Vec<(Token, Operation)>,
 }

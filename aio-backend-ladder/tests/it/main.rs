@@ -1,4 +1,4 @@
-//! The ladder's own promises. The conformance kit tests that it is a backend like any other.
+//! The promises of the ladder itself. The conformance kit tests that it is a backend like any other.
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 

@@ -1,4 +1,4 @@
-//! Tests of when the ladder switches, and that a switch changes only the level.
+//! Tests of the conditions for a switch, and that a switch changes only the level.
 
 use std::os::fd::AsRawFd;
 use std::rc::Rc;
@@ -187,7 +187,7 @@ fn g2_a_pollable_descriptor_keeps_it_up() {
     assert!(!is_shown());
 }
 
-/// A function that takes `&self` has no effect. Only `make_pollable` moves the ladder for good.
+/// A function that takes `&self` has no effect. Only `make_pollable` moves the ladder permanently.
 #[test]
 fn l16_no_query_moves_a_ladder() {
     let (mut ladder, mut world) = (ladder(64), World::default());

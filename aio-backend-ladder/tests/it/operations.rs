@@ -1,4 +1,4 @@
-//! Operations on a ladder: they keep it in its place, and outlive a level that fails.
+//! Operations on a ladder. They keep it at its level, and outlive a level that fails.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -72,7 +72,8 @@ fn s1_operations_of_a_level_that_fails_end_and_are_reported() {
             (Level::Lower, 3),
             "{call}"
         );
-        // Reported as long as there are some, beside the events of descriptors, and without blocking.
+        // Completions are reported until they are taken, together with the events of descriptors, and without
+        // blocking.
         world.kick(bell);
         for _ in 0..3 {
             let mut seen: Vec<_> = check(&mut backend, 1);
@@ -85,7 +86,7 @@ fn s1_operations_of_a_level_that_fails_end_and_are_reported() {
         backend.wait(None, &mut ready).unwrap();
         assert_eq!(ready.iter().collect::<Vec<_>>(), [(REPORT, Readiness::IN)]);
         assert!(backend.always_ready());
-        // They are no registrations, and their names are taken as long as they are there.
+        // Operations are no registrations. Their token is in use until they are taken.
         assert_eq!(backend.watched(), world.len());
         backend.visit(&mut |_, token, _| assert_ne!(token, REPORT));
         assert!(backend.submit(REPORT, operation()).is_err());

@@ -41,7 +41,7 @@ fn g1_registrations_move_to_a_backend_with_a_descriptor() {
     world.kick(tokens[2]);
     assert!(is_readable(&fd));
     world.expect(&mut *backend);
-    // It has a descriptor now: a share in the same one.
+    // The backend has a descriptor now, so this returns a duplicate of it.
     let (again, successor) = make_pollable(&mut *backend, Epoll::new, None).unwrap();
     assert!(successor.is_none() && is_readable(&again));
 }
@@ -59,7 +59,7 @@ fn g1_if_the_successor_is_refused_nothing_has_changed() {
         world.kick(tokens[1]);
         world.expect(&mut backend);
     }
-    // One that has no descriptor itself is no successor.
+    // A backend without a descriptor cannot be a successor.
     let refused = make_pollable(&mut Ppoll::new(), Plan::new().maker(), None).unwrap_err();
     assert_eq!(refused.kind(), io::ErrorKind::Unsupported);
 }
@@ -82,7 +82,7 @@ fn s1_operations_that_cannot_be_shown_are_cancelled_and_come_back() {
     );
 }
 
-/// As where no descriptor is left for the eventfd of a ring.
+/// As if no descriptor were left for the eventfd of a ring.
 #[test]
 fn g1_s1_if_operations_cannot_be_shown_for_now_nothing_has_changed() {
     let plan = Plan::new();
@@ -100,7 +100,7 @@ fn g1_s1_if_operations_cannot_be_shown_for_now_nothing_has_changed() {
     );
     world.kick(token);
     world.expect(&mut *backend);
-    // Nothing was cancelled, and the next try succeeds.
+    // Nothing was cancelled, and the next attempt succeeds.
     assert!(backend.next_completed().is_none());
     let (_fd, successor) = make_pollable(&mut *backend, Epoll::new, Some(REPORT)).unwrap();
     let mut ended = Vec::new();
@@ -134,7 +134,8 @@ fn s1_a_ring_goes_on_executing_operations_below_its_successor() {
     assert_eq!((completed_id, completed.result.unwrap()), (id, 1));
 }
 
-/// The kernel writes to the eventfd of a ring for none of these but the first, so a wait that blocks does not rely on it.
+/// The kernel writes to the eventfd of a ring only for the first of these operations, so a wait that blocks
+/// must not rely on it.
 #[test]
 fn s1_a_wait_that_blocks_returns_for_operations_that_read_from_an_eventfd() {
     let Ok(ring) = Uring::new() else {

@@ -1,4 +1,4 @@
-//! A backend that the system may lack, and the one that takes its place.
+//! A backend that the system may lack, and its replacement.
 
 use aio_backend::Backend;
 use aio_backend_ladder::{Level, preferred};
@@ -9,7 +9,7 @@ use rustix::io::Errno;
 use crate::faulty::Plan;
 use crate::world::World;
 
-/// The only test of its process in which one cannot be made, so that it sees the first warning.
+/// The only test of its process in which a backend cannot be made, so that it gets the first warning.
 #[test]
 fn b4_where_a_backend_is_forbidden_another_one_takes_its_place_and_one_warning_says_so() {
     let plan = Plan::new();

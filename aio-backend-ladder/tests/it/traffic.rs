@@ -1,4 +1,4 @@
-//! Switching all the time, with events under way.
+//! Repeated switches, with events pending.
 
 use aio_backend::{Backend, Interest};
 use aio_backend_epoll::Epoll;

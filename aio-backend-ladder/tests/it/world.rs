@@ -31,7 +31,7 @@ impl World {
         self.pipes.keys().copied().collect()
     }
 
-    /// Adds a pipe. The slots of removed ones are used again, as a registry does it.
+    /// Adds a pipe. It reuses the slots of removed ones, as a registry does.
     pub(crate) fn add(&mut self, backend: &mut dyn Backend, interest: Interest) -> Token {
         let (reader, writer) = std::io::pipe().unwrap();
         let taken: Vec<u32> = self.pipes.keys().map(|token| token.index()).collect();
@@ -78,7 +78,8 @@ impl World {
         pipe.unread -= 1;
     }
 
-    /// Checks without waiting, and compares with the data in the pipes: nothing lost, nothing doubled, no silent one reported.
+    /// Checks without waiting, and compares the events with the data in the pipes: none is lost, none is
+    /// doubled, and no silent registration is reported.
     pub(crate) fn expect(&mut self, backend: &mut dyn Backend) -> Vec<Token> {
         let mut ready = ReadyList::with_limit(self.len() + 1);
         backend.wait(Some(Duration::ZERO), &mut ready).unwrap();
@@ -93,7 +94,7 @@ impl World {
         expected.into_iter().map(|(token, _)| token).collect()
     }
 
-    /// Removes everything that is left.
+    /// Removes all remaining pipes.
     pub(crate) fn end(mut self, backend: &mut dyn Backend) {
         for token in self.tokens() {
             self.remove(backend, token);

@@ -1,4 +1,4 @@
-//! A good backend with one fault.
+//! A correct backend with one fault.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
@@ -19,7 +19,7 @@ use crate::operations::{Mistake, Operations};
 pub(crate) enum Fault {
     Nothing,
     Operations(Mistake),
-    // Peculiar, and within the contract
+    // Unusual, and within the contract
     WaitsThroughInterruptions,
     SplitsEvents,
     // Events
@@ -119,7 +119,7 @@ impl Faulty {
             kept: Vec::new(),
             gone: None,
             removes: 0,
-            // Its writer is closed, and a hang-up is nothing to read.
+            // A pipe whose writer is closed: its hang-up is no data to read.
             shown: std::io::pipe().unwrap().0,
             operations: Operations::default(),
         }
@@ -140,7 +140,7 @@ impl Faulty {
         self.fds.get(&token).is_some_and(|fd| link(fd).contains(kind))
     }
 
-    /// Returns the timeout that the fault makes of `timeout`.
+    /// Returns the timeout after the fault has changed it.
     fn timeout(&self, timeout: Option<Duration>) -> io::Result<Option<Duration>> {
         let millis = |millis: u128| Duration::from_millis(u64::try_from(millis).unwrap_or(u64::MAX));
         let Some(timeout) = timeout else {
@@ -166,7 +166,8 @@ impl Faulty {
         }))
     }
 
-    /// Returns the entries of one event; the second one may be empty. An event that is the only one is not split.
+    /// Returns the entries of one event. The second one may be empty. The only event of a registration is not
+    /// split.
     fn split(&self, token: Token, what: Readiness) -> (Readiness, Readiness) {
         let second = what & (Readiness::OUT | Readiness::PRI);
         if self.is(Fault::SplitsEvents) && !self.is_over(token) && second != what {
@@ -176,7 +177,7 @@ impl Faulty {
         }
     }
 
-    /// Returns the interest that the fault makes of an interest in events.
+    /// Returns the interest after the fault has changed it.
     fn actual(&self, interest: Interest) -> Interest {
         match self.fault {
             Fault::ReportsOneshotsAgain => interest - Interest::ONESHOT,
@@ -185,7 +186,7 @@ impl Faulty {
         }
     }
 
-    /// Whether the only event of a registration was reported.
+    /// Returns `true` if the only event of a registration was reported.
     fn is_over(&self, token: Token) -> bool {
         let mut is_over = false;
         self.good
@@ -193,7 +194,7 @@ impl Faulty {
         is_over && self.interests[&token].1.contains(Interest::ONESHOT)
     }
 
-    /// Returns the event that the fault makes of an event.
+    /// Returns an event after the fault has changed it, or `None` if the fault removes it.
     fn distort(&mut self, token: Token, what: Readiness) -> Option<(Token, Readiness)> {
         let what = match self.fault {
             Fault::OmitsIn => what - Readiness::IN,
@@ -217,7 +218,7 @@ impl Faulty {
         (!what.is_empty()).then_some((token, what))
     }
 
-    /// Returns the events of one wait, whatever room the list has.
+    /// Returns the events of one wait, for any room of the list.
     fn events(&mut self, timeout: Option<Duration>, room: usize) -> io::Result<Vec<(Token, Readiness)>> {
         let orders = matches!(self.fault, Fault::BeginsAtTheFront | Fault::PutsFilesFirst);
         let mut found = ReadyList::with_limit(if orders { 10_000 } else { room });
@@ -274,7 +275,7 @@ impl Backend for Faulty {
         };
         let is_closed = || rustix::io::fcntl_getfd(&fd).is_err();
         let kept = match self.fault {
-            // A pipe stands in for it.
+            // A pipe replaces the closed number.
             Fault::AcceptsClosedNumbers if is_closed() => Rc::new(std::io::pipe()?.1).into(),
             Fault::DropsDescriptorsAtOnce => Rc::new(fd.as_fd().try_clone_to_owned()?).into(),
             _ => fd.clone(),
@@ -492,7 +493,7 @@ impl Backend for Faulty {
     }
 }
 
-/// What the system calls the file behind a descriptor.
+/// Returns the system's name of the file behind a descriptor.
 fn link(fd: &Watched) -> String {
     let link = std::fs::read_link(format!("/proc/self/fd/{}", fd.as_raw_fd()));
     link.unwrap_or_default().to_string_lossy().into_owned()

@@ -14,7 +14,8 @@ use aio_backend::conformance::{PROMISES, check, walk};
 use crate::faulty::{Fault, Faulty};
 use crate::operations::Mistake;
 
-/// Every fault, with a promise that it violates. Every promise is listed, so each is shown to be testable.
+/// Every fault, with a promise that it violates. Every promise is listed, so each one is proven to be
+/// testable.
 const FAULTS: &[(Fault, &str)] = &[
     (Fault::OmitsOut, "readiness_of_a_pipe"),
     (Fault::ReportsOneOfTwo, "readiness_of_a_socket"),
@@ -163,7 +164,7 @@ const WALKED_INTO: &[Fault] = &[
     Fault::ForgetsOneAtEveryFiftiethRemove,
 ];
 
-/// Some faults need consecutive descriptor numbers, so no other test may open a descriptor meanwhile.
+/// Some faults need consecutive descriptor numbers, so no other test may open a descriptor at the same time.
 fn alone() -> MutexGuard<'static, ()> {
     static TURN: Mutex<()> = Mutex::new(());
     TURN.lock().unwrap_or_else(PoisonError::into_inner)

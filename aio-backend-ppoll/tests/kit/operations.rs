@@ -1,15 +1,15 @@
-//! Operations of a backend that has none: all end at once, and do nothing.
+//! Simulated operations for a backend without operations: all end at once, and do nothing.
 
 use std::collections::VecDeque;
 
 use aio_backend::{Completed, Operation, Readiness, ReadyList, Token};
 
-/// What goes wrong.
+/// The fault of the operations.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Mistake {
-    /// The first operation never comes back.
+    /// The first operation is never returned.
     LosesOne,
-    /// Completions are reported by one wait.
+    /// Completions are reported by only one wait.
     ReportsOnce,
 }
 
@@ -49,7 +49,7 @@ impl Operations {
         self.ended.len()
     }
 
-    /// Reports completions. Returns whether the wait may not block.
+    /// Reports completions. Returns `true` if the wait must not block.
     pub(crate) fn report(&mut self, mistake: Option<Mistake>, ready: &mut ReadyList) -> bool {
         let Some(report) = self.report.filter(|_| !self.ended.is_empty()) else {
             return false;

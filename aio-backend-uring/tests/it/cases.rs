@@ -1,5 +1,5 @@
-//! Hostile cases of a ring: 27, queues that are full, requests that the kernel cancels or ends, and calls that fail; and 28, what is ready
-//! before a descriptor is armed again.
+//! Hostile cases of a ring. Case 27: full queues, requests that the kernel cancels or ends, and calls that
+//! fail. Case 28: descriptors that are ready before they are armed again.
 
 use std::collections::BTreeSet;
 use std::rc::Rc;
@@ -12,15 +12,16 @@ use rustix::io::Errno;
 use crate::faults::Failing;
 use crate::kit::{A, IN, available, backends, check, doorbell, read, ring, wait, watch};
 
-/// Short queues, of which some end multishot requests.
+/// Returns configurations with short queues, some of which end multishot requests.
 fn configs() -> [Config; 4] {
     let tiny = Config::new().submissions(1).completions(2);
     let multishot = tiny.multishot_from(1);
     [tiny, tiny.plain(), multishot, multishot.plain()]
 }
 
-/// The submission queue has room for one request, and one enter in three lacks something for a moment. Waits return no error, and report
-/// each descriptor that is ready, also if others are removed, silenced and watched again meanwhile, and none that is not.
+/// The submission queue has room for one request, and one enter in three fails because of a temporary lack.
+/// Waits return no error, and report each ready descriptor and no other, also while others are removed,
+/// silenced and watched again.
 #[test]
 fn case_27_full_queues_and_lacks_that_pass_lose_nothing() {
     const COUNT: usize = 100;
@@ -60,7 +61,7 @@ fn case_27_full_queues_and_lacks_that_pass_lose_nothing() {
                         ready.insert(tokens[index]);
                     }
                 }
-                // A wait that an interruption ends has found nothing yet.
+                // A wait that ends because of an interruption may report no event.
                 for (token, readiness) in wait(&mut backend, Duration::from_secs(10), 64) {
                     assert!(ready.remove(&token) && readiness == IN, "{token:?}, {config:?}");
                     read(&bells[token.index() as usize]);
@@ -71,8 +72,8 @@ fn case_27_full_queues_and_lacks_that_pass_lose_nothing() {
     }
 }
 
-/// The kernel cancels the requests of descriptors that are removed and watched again, and completes some with an error. Each descriptor
-/// is reported all the same, and no completion is taken for one of a later registration.
+/// The kernel cancels the requests of descriptors that are removed and watched again, and completes some with
+/// an error. Each descriptor is still reported, and no completion counts for a later registration.
 #[test]
 fn case_27_requests_that_are_cancelled_are_armed_again() {
     for config in configs() {
@@ -128,7 +129,7 @@ fn case_28_what_is_ready_before_it_is_armed_again_is_reported() {
             let bell = doorbell();
             backend.add(bell.clone().into(), A, interest).unwrap();
             for consumed in [true, false, true] {
-                // Ready before it is armed for the first time, or again.
+                // It is ready before it is armed for the first time, or again.
                 ring(&bell);
                 if interest == once {
                     backend.modify(A, once).unwrap();
@@ -137,7 +138,7 @@ fn case_28_what_is_ready_before_it_is_armed_again_is_reported() {
                 if consumed {
                     read(&bell);
                 } else if interest == Interest::READ {
-                    // It stays ready, and nothing happens to it meanwhile.
+                    // It stays ready, without further activity.
                     assert_eq!(check(&mut backend), [(A, IN)], "{backend:?}");
                 }
             }

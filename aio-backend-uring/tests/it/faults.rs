@@ -15,7 +15,7 @@ use rustix::io::Errno;
 
 use crate::kit::{A, B, IN, available, check, doorbell, read, ring, watch};
 
-/// Errors of an enter that is to be made again.
+/// The errors of an enter that must be repeated.
 const LACKS: [Errno; 3] = [Errno::AGAIN, Errno::BUSY, Errno::INTR];
 
 /// The errors of the next calls.
@@ -23,21 +23,21 @@ const LACKS: [Errno; 3] = [Errno::AGAIN, Errno::BUSY, Errno::INTR];
 pub(crate) struct Failing {
     setup: Option<Errno>,
     pub(crate) enters: Rc<RefCell<VecDeque<Errno>>>,
-    /// One in so many enters fails, with each of [`LACKS`] in turn.
+    /// If set, one in this number of enters fails, with each of [`LACKS`] in turn.
     pub(crate) lacks: Rc<Cell<Option<usize>>>,
-    /// The number of those.
+    /// The number of enters that failed in this way.
     pub(crate) lacked: Rc<Cell<usize>>,
-    /// The number of all enters meanwhile.
+    /// The number of enters while `lacks` is set.
     entered: Rc<Cell<usize>>,
-    /// `None`: the call succeeds.
+    /// The results of the next polls; with `None` the call succeeds.
     polls: Rc<RefCell<VecDeque<Option<Errno>>>>,
-    /// The results of the next poll requests, which the kernel does not get.
+    /// The results of the next poll requests, which do not reach the kernel.
     pub(crate) requests: Rc<RefCell<VecDeque<Errno>>>,
     /// The number of requests that the submission queue has room for.
     pub(crate) room: Rc<Cell<Option<usize>>>,
-    /// The ring seems to have work.
+    /// Set to make the ring report pending work.
     seems_busy: Rc<Cell<bool>>,
-    /// The ring executes operations.
+    /// Set to make the ring execute operations.
     pub(crate) has_operations: Rc<Cell<bool>>,
 }
 
@@ -54,7 +54,7 @@ fn fail(calls: &RefCell<VecDeque<Errno>>) -> io::Result<()> {
 }
 
 impl Failing {
-    /// Fails if it is the turn of an enter that lacks something.
+    /// Fails if `lacks` is set and this enter is due to fail.
     fn lack(&self) -> io::Result<()> {
         let Some(every) = self.lacks.get() else {
             return Ok(());
@@ -191,7 +191,7 @@ fn r10_a_flag_without_work_costs_a_few_enters_and_hides_nothing() {
     for _ in 0..3 {
         let enters = backend.enters();
         assert_eq!(check(&mut backend), []);
-        // One arms the request again, after an event.
+        // One of these enters arms the request again, after an event.
         assert!(backend.enters() - enters <= 5, "{backend:?}");
         ring(&bell);
         assert_eq!(check(&mut backend), [(A, IN)]);
@@ -199,7 +199,8 @@ fn r10_a_flag_without_work_costs_a_few_enters_and_hides_nothing() {
     }
 }
 
-/// Many registrations wait for completions before more are armed, but not for those that a flag without work promises.
+/// With many registrations, the backend fetches completions before it arms more. It does not wait for
+/// completions that only a flag without work announces.
 #[test]
 fn r10_a_flag_without_work_keeps_no_registration_from_being_armed() {
     let Some((sys, mut backend)) = failing() else {
@@ -211,7 +212,7 @@ fn r10_a_flag_without_work_keeps_no_registration_from_being_armed() {
         watch(&mut backend, bell, aio_backend::Token::new(index, 0));
     }
     assert_eq!(check(&mut backend), []);
-    // They are armed: nothing is left to be done, and the flag is cleared by the next wake-up.
+    // They are armed, so no work is left, and the next wake-up clears the flag.
     sys.seems_busy.set(false);
     let peeked = backend.peek(&mut ReadyList::new()).unwrap();
     assert_ne!(peeked, aio_backend::Peek::Pending, "{backend:?}");
@@ -316,7 +317,7 @@ fn b4_events_that_were_reported_before_an_error_are_not_lost() {
     }
     assert_eq!(check(&mut backend), []);
     bells.iter().for_each(|bell| ring(bell));
-    // A full list leaves the others unverified for the next wait.
+    // A full list leaves the other registrations unverified for the next wait.
     let mut seen = check(&mut backend);
     sys.polls.borrow_mut().extend([None, Some(Errno::NOMEM)]);
     while seen.len() < bells.len() {
@@ -342,14 +343,14 @@ fn b4_a_descriptor_that_cannot_be_armed_is_armed_later() {
     for timeout in [Some(Duration::ZERO), Some(Duration::from_secs(60)), None] {
         watch(&mut backend, &bell, A);
         sys.requests.borrow_mut().push_back(Errno::NOMEM);
-        // A wait that cannot wait for it does not sleep.
+        // If a wait cannot wait for the registration, it does not sleep.
         assert_eq!(error_of(&mut backend, timeout), Some(Errno::NOMEM));
         assert_eq!(check(&mut backend), []);
         ring(&bell);
         assert_eq!(check(&mut backend), [(A, IN)]);
         backend.remove(A).unwrap();
 
-        // Beside an event it is no error.
+        // Together with an event it is no error.
         ring(&other);
         watch(&mut backend, &bell, A);
         watch(&mut backend, &other, B);
@@ -365,7 +366,7 @@ fn b4_a_descriptor_that_cannot_be_armed_is_armed_later() {
         read(&bell);
         read(&other);
     }
-    // The kernel cancels a request of its own accord.
+    // The kernel cancels a request without being asked to.
     watch(&mut backend, &bell, A);
     sys.requests.borrow_mut().push_back(Errno::CANCELED);
     ring(&bell);

@@ -16,7 +16,7 @@ pub(crate) const B: Token = Token::new(1, 3);
 pub(crate) const IN: Readiness = Readiness::IN;
 pub(crate) const OUT: Readiness = Readiness::OUT;
 
-/// Returns the backend, or prints why the test is skipped.
+/// Returns the backend, or prints the reason why the test is skipped.
 pub(crate) fn available<S: Sys>(made: io::Result<Uring<S>>) -> Option<Uring<S>> {
     made.inspect_err(|error| {
         let remedy = aio_backend::remedy(error);
@@ -25,8 +25,8 @@ pub(crate) fn available<S: Sys>(made: io::Result<Uring<S>>) -> Option<Uring<S>> 
     .ok()
 }
 
-/// A ring as usual, one with short queues, both without the features that only some kernels have, and all with multishot requests for
-/// whatever is armed again.
+/// Returns the usual ring, one with short queues, both without the features that only some kernels have, and
+/// all of them with multishot requests for every descriptor that is armed again.
 pub(crate) fn backends() -> Vec<Uring> {
     let usual = Config::new();
     let tiny = Config::new().submissions(4).completions(4);
@@ -38,12 +38,12 @@ pub(crate) fn backends() -> Vec<Uring> {
         .collect()
 }
 
-/// A ring as usual, if the kernel lets it check without a system call.
+/// Returns the usual ring, if the kernel lets it check without a system call.
 pub(crate) fn seeing() -> Option<Uring> {
     seeing_with(Config::new())
 }
 
-/// As [`seeing`], with this configuration.
+/// Like [`seeing`], with this configuration.
 pub(crate) fn seeing_with(config: Config) -> Option<Uring> {
     let mut backend = available(Uring::with_config(config))?;
     let peeked = backend.peek(&mut ReadyList::new()).unwrap();
@@ -85,7 +85,7 @@ pub(crate) fn watch<S: Sys>(backend: &mut Uring<S>, bell: &Rc<OwnedFd>, token: T
     backend.add(bell.clone().into(), token, Interest::READ).unwrap();
 }
 
-/// No other test may open a descriptor while a number is free that a test has closed.
+/// While a test has closed a number, no other test may open a descriptor.
 pub(crate) fn alone() -> MutexGuard<'static, ()> {
     static ALONE: Mutex<()> = Mutex::new(());
     ALONE.lock().unwrap_or_else(PoisonError::into_inner)

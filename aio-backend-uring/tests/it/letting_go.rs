@@ -1,4 +1,4 @@
-//! What the kernel keeps of a file after its registration has ended: nothing.
+//! The kernel keeps nothing of a file after its registration has ended.
 
 use std::io::{PipeReader, PipeWriter, Read as _, Write as _};
 use std::rc::Rc;
@@ -9,7 +9,7 @@ use aio_backend_uring::Uring;
 
 use crate::kit::{A, B, backends, check, doorbell, ring, wait, watch};
 
-/// Watches a pipe, whose writer learns when the reader is closed.
+/// Watches a pipe. Its writer can detect that the reader is closed.
 fn pipe(backend: &mut Uring, token: Token, interest: Interest) -> (Rc<PipeReader>, PipeWriter) {
     let (reader, writer) = std::io::pipe().unwrap();
     let reader = Rc::new(reader);
@@ -60,7 +60,7 @@ fn r8_a_removal_after_an_event_or_a_change_closes_the_file() {
             assert_eq!(check(&mut backend), []);
             ready.1.write_all(b"x").unwrap();
             assert_eq!(check(&mut backend).len(), 1);
-            // Its request is to be cancelled by the next wait, which there is none of.
+            // The next wait would cancel its request, but there is no next wait.
             backend.modify(B, interest).unwrap();
             backend.remove(A).unwrap();
             backend.remove(B).unwrap();
@@ -70,7 +70,7 @@ fn r8_a_removal_after_an_event_or_a_change_closes_the_file() {
     }
 }
 
-/// The request's wake-up is pending, and finds nothing to report: the request would be armed again.
+/// The request's wake-up is pending, and finds nothing to report. The request would then be armed again.
 #[test]
 fn r8_b7_a_request_ends_whose_wake_up_is_pending_without_its_cause() {
     for end in ["remove", "modify", "drain", "drop"] {

@@ -1,6 +1,7 @@
-//! What the conformance kit does not test: what the backend keeps of a file, how often it enters the kernel, and its faults.
+//! Tests beyond the conformance kit: the references to files that the backend keeps, the number of times that
+//! it enters the kernel, and its faults.
 //!
-//! Where the system has no `io_uring`, or forbids it, each test prints a line that begins with `skipped`.
+//! If the system has no `io_uring`, or forbids it, each test prints a line that begins with `skipped`.
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 

@@ -9,7 +9,7 @@ use aio_backend_uring::{Config, Uring};
 
 use crate::kit::{A, B, IN, alone, available, check, doorbell, read, ring, wait, watch};
 
-/// More completions at once than any queue holds: none is lost, none is reported twice.
+/// More completions at once than any queue holds. None is lost, and none is reported twice.
 #[test]
 fn d2_an_overflow_of_the_completion_queue_loses_nothing() {
     const COUNT: u32 = 3_000;
@@ -48,7 +48,8 @@ fn d2_an_overflow_of_the_completion_queue_loses_nothing() {
     }
 }
 
-/// A full queue ends multishot requests. A wait reports their registrations, which are ready still, and does not leave them to the next one.
+/// A full queue ends multishot requests. The same wait reports their registrations, which are still ready,
+/// and does not leave them to the next one.
 #[test]
 fn d2_what_loses_its_multishot_request_is_reported_by_the_same_wait() {
     let tiny = Config::new().submissions(1).completions(2).multishot_from(1);
@@ -62,16 +63,16 @@ fn d2_what_loses_its_multishot_request_is_reported_by_the_same_wait() {
             ring(bell);
         }
         for round in 0..10 {
-            // With so little room the wait fetches completions before it verifies and arms.
+            // With so little room, the wait fetches completions before it verifies and arms.
             let found = wait(&mut backend, Duration::ZERO, bells.len() + 2);
             assert_eq!(found.len(), bells.len(), "{config:?}, round {round}: {found:?}");
-            // None is read, and each has news.
+            // None is read, and each has new activity.
             bells.iter().for_each(|bell| ring(bell));
         }
     }
 }
 
-/// Descriptors that stay ready and others that become ready take turns.
+/// Descriptors that stay ready and others that become ready are reported in turn.
 #[test]
 fn d2_a_ready_descriptor_is_reported_beside_many_that_stay_ready() {
     const STAY: u32 = 200;
@@ -123,7 +124,7 @@ fn r5_registrations_that_come_and_go_without_a_wait_leave_nothing() {
     assert_eq!(check(&mut backend).len(), 1);
 }
 
-/// A completion of the same request that comes while a wait reports is for the next wait.
+/// If the same request completes again while a wait reports it, that completion is for the next wait.
 #[test]
 fn d3_a_wait_reports_an_edge_once_that_has_completed_twice() {
     let Some(mut backend) = available(Uring::new()) else {
@@ -141,7 +142,7 @@ fn d3_a_wait_reports_an_edge_once_that_has_completed_twice() {
     assert_eq!(check(&mut backend), [(A, IN)]);
     assert_eq!(check(&mut backend), [(A, IN)]);
     assert_eq!(check(&mut backend), []);
-    // It was verified, so what was read meanwhile is not reported.
+    // It was verified, so an event whose data has been read is not reported.
     watch(&mut backend, &other, B);
     assert_eq!(check(&mut backend), []);
     ring(&bell);

@@ -1,4 +1,4 @@
-//! Operations: what the kernel makes of them, and what becomes of their buffers.
+//! Operations: their execution by the kernel, and the ownership of their buffers.
 
 use std::cell::Cell;
 use std::fs::File;
@@ -26,7 +26,7 @@ fn file(contents: &[u8]) -> Arc<File> {
     Arc::new(file)
 }
 
-/// Waits until an operation has ended, which no descriptor does meanwhile.
+/// Waits until an operation has ended. No descriptor becomes ready in this time.
 fn next(backend: &mut Uring) -> (Token, Completed) {
     loop {
         if let Some(next) = backend.next_completed() {
@@ -46,7 +46,7 @@ fn errno(completed: &Completed) -> Option<Errno> {
     completed.result.as_ref().err().and_then(Errno::from_io_error)
 }
 
-/// The owner of a descriptor, or of memory, that counts how many of its kind are left.
+/// The owner of a descriptor, or of memory. It counts the remaining owners.
 struct Counted<T>(T, Arc<AtomicUsize>);
 
 impl<T> Counted<T> {
@@ -161,7 +161,7 @@ fn s1_errors_are_those_of_the_system_calls() {
     }
 }
 
-/// It is as level-triggered as a descriptor, and as cheap to check.
+/// Completions are level-triggered like descriptors, and as cheap to check.
 #[test]
 fn s1_completions_are_reported_until_they_are_taken() {
     let Some(mut backend) = seeing() else { return };
@@ -187,7 +187,7 @@ fn s1_completions_are_reported_until_they_are_taken() {
         assert_eq!(backend.peek(&mut ReadyList::new()).unwrap(), Peek::Pending);
     }
     read(&bell);
-    // A full list leaves neither out for ever.
+    // With a full list, neither is left out for ever.
     ring(&bell);
     let mut seen = Vec::new();
     for _ in 0..4 {
@@ -242,14 +242,14 @@ fn s1_a_cancelled_operation_ends_and_gives_its_buffer_back() {
         let (reader, mut writer) = io::pipe().unwrap();
         let reader = Arc::new(reader);
         let token = submit(&mut backend, Operation::read(reader.clone(), None, vec![0; 16]));
-        // In the kernel, it waits for data.
+        // The operation is in the kernel and waits for data.
         assert_eq!(check(&mut backend), []);
         assert_eq!(backend.in_flight(), 1);
         backend.cancel(token);
         let (ended, completed) = next(&mut backend);
         assert_eq!((ended, errno(&completed)), (token, Some(Errno::CANCELED)));
         assert_eq!(completed.operation.buffers().and_then(Buffers::len), Some(16));
-        // Neither it, nor an unknown one, nor a later one in its slot.
+        // The cancellation affects no ended operation, no unknown one, and no later one in the same slot.
         let token = submit(&mut backend, Operation::read(reader.clone(), None, vec![0; 16]));
         assert_eq!(token.index(), ended.index());
         backend.cancel(ended);
@@ -257,7 +257,7 @@ fn s1_a_cancelled_operation_ends_and_gives_its_buffer_back() {
         assert_eq!(check(&mut backend), []);
         writer.write_all(b"data").unwrap();
         assert_eq!(next(&mut backend).1.into_bytes().unwrap(), b"data");
-        // Cancelled before it was submitted.
+        // The operation is cancelled before it is submitted.
         let token = submit(&mut backend, Operation::read(reader, None, vec![0; 16]));
         backend.cancel(token);
         let (ended, completed) = next(&mut backend);
@@ -265,7 +265,7 @@ fn s1_a_cancelled_operation_ends_and_gives_its_buffer_back() {
     }
 }
 
-/// More than the submission queue and the completion queue have room for, most of which end only when they are cancelled.
+/// More operations than entries of both queues. Most of them end only when they are cancelled.
 #[test]
 fn s1_more_operations_than_the_queues_have_entries() {
     const COUNT: usize = 10_000;
@@ -303,7 +303,7 @@ fn s1_more_operations_than_the_queues_have_entries() {
     assert_eq!((backend.in_flight(), Arc::strong_count(&reader)), (0, 1));
 }
 
-/// The kernel may not write to memory that was freed: a dropped ring waits for it.
+/// The kernel must not write to freed memory, so a dropped ring waits for the kernel.
 #[test]
 fn s1_a_dropped_backend_lets_go_of_everything_after_the_kernel_has() {
     for mut backend in backends() {
@@ -364,7 +364,7 @@ fn s1_foreign_memory_is_read_and_written_in_place() {
         let file = file(b"0123456789");
         let cells: Vec<Cell<u8>> = vec![Cell::new(b'-'); 12];
         let first = cells.as_ptr().cast::<u8>().cast_mut();
-        // SAFETY: both pieces are cells, of which there are only shared references, and outlive the backend.
+        // SAFETY: both pieces are cells with only shared references, and outlive the backend.
         let memory =
             |at: usize| unsafe { ForeignMemory::new((), [(first.add(at), 3), (first.add(at + 4), 2)]) };
         submit(
@@ -397,7 +397,7 @@ impl Rewound for &File {
     }
 }
 
-/// Removals of registrations and operations are not taken for each other.
+/// Removals of registrations and of operations are never confused.
 #[test]
 fn s1_operations_and_descriptors_share_the_ring() {
     let mut random = fastrand::Rng::with_seed(seed());

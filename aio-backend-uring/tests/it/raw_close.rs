@@ -89,7 +89,7 @@ fn b4_a_number_that_means_another_file_by_now_is_watched_anew() {
         assert_eq!(check(&mut backend), []);
         let (silent, _silent_writer) = std::io::pipe().unwrap();
         number.becomes(&silent);
-        // The request is one about the former file, and completes.
+        // The request belongs to the former file, and completes.
         writer.write_all(b"x").unwrap();
         assert_eq!(check(&mut backend), []);
         number.becomes(&file);

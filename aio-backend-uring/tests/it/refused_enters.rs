@@ -1,5 +1,5 @@
-//! Enters that the kernel refuses or interrupts, at each of the three places that enter: a wait, a removal, and the arming for another
-//! backend. All judge them alike.
+//! Enters that the kernel refuses or interrupts, at each of the three places that enter: a wait, a removal,
+//! and the arming for another backend. All of them handle an error in the same way.
 
 use std::fs::File;
 use std::os::fd::{AsFd, OwnedFd};
@@ -15,7 +15,7 @@ use rustix::io::Errno;
 use crate::faults::{Failing, error_of, failing};
 use crate::kit::{A, B, IN, check, doorbell, read, ring, watch};
 
-/// What so many enters in a row with this error lead to, and how many of them are made.
+/// The result of a number of consecutive enters with this error, and the number of enters that are made.
 struct Row {
     errno: Errno,
     times: usize,
@@ -49,7 +49,7 @@ impl Row {
         sys.enters.borrow_mut().extend(vec![self.errno; self.times]);
     }
 
-    /// Asserts that as many enters failed as it says, and ends that.
+    /// Asserts that this number of enters failed, and removes the remaining errors.
     #[track_caller]
     fn end(&self, sys: &Failing) {
         let left = sys.enters.borrow().len();
@@ -63,7 +63,7 @@ impl Row {
         sys.enters.borrow_mut().clear();
     }
 
-    /// What a call returns that an interruption merely ends.
+    /// Returns the error of a call; `None` if it only ends because of an interruption.
     fn error(&self) -> Option<Errno> {
         self.leads_to.filter(|errno| *errno != Errno::INTR)
     }
@@ -107,7 +107,7 @@ fn b4_a_wait_that_sleeps_is_ended_by_an_interruption_and_not_by_a_lack() {
     sys.enters.borrow_mut().push_back(Errno::INTR);
     assert_eq!(error_of(&mut backend, None), None);
     for errno in [Errno::AGAIN, Errno::BUSY] {
-        // It sleeps after all, for its timeout.
+        // The wait then sleeps for its timeout.
         let enters = backend.enters();
         sys.enters.borrow_mut().extend([errno; 3]);
         assert_eq!(error_of(&mut backend, Some(Duration::from_micros(300))), None);
@@ -131,7 +131,7 @@ fn r8_a_removal_repeats_what_passes_and_is_complete_in_any_case() {
         assert_eq!(error, row.leads_to, "{:?}", row.errno);
         row.end(&sys);
         assert_eq!((Rc::strong_count(&bell), backend.watched()), (1, 1));
-        // What it could not submit the next wait does.
+        // The next wait submits the entries that this one could not submit.
         ring(&bell);
         ring(&other);
         assert_eq!(check(&mut backend), [(B, IN)]);
@@ -146,7 +146,7 @@ fn is_readable(eventfd: &OwnedFd, timeout: &Timespec) -> bool {
     poll(&mut polled, Some(timeout)).unwrap() > 0
 }
 
-/// Arms the ring for another backend; returns a duplicate of the eventfd that shows completions.
+/// Arms the ring for another backend. Returns a duplicate of the eventfd that shows completions.
 fn arm(backend: &mut Uring<Failing>) -> Result<OwnedFd, Errno> {
     let armed = backend.make_operations_pollable();
     armed
@@ -180,7 +180,7 @@ fn b4_arming_for_another_backend_repeats_what_passes_and_forgets_no_operation() 
         if armed.is_some() {
             arm(&mut backend).unwrap();
         } else if row.leads_to.is_some() {
-            // It ended early, so the other backend must come back at once.
+            // The arming ended early, so the other backend must return at once.
             assert!(is_readable(&eventfd, &at_once));
         }
         assert!(is_readable(&eventfd, &soon), "{:?}", row.errno);
@@ -189,7 +189,7 @@ fn b4_arming_for_another_backend_repeats_what_passes_and_forgets_no_operation() 
         assert_eq!(operation, submitted);
         assert_eq!(completed.into_bytes().unwrap(), [0; 8]);
     }
-    // A registration is armed by it as well.
+    // It also arms a registration.
     let bell = doorbell();
     backend.add(bell.clone().into(), A, Interest::READ).unwrap();
     sys.enters

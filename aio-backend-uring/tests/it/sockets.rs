@@ -1,4 +1,4 @@
-//! Sockets whose wake-ups tell more than what is waited for.
+//! Sockets whose wake-ups report more than the requested readiness.
 
 use std::io::Write;
 use std::net::{Ipv4Addr, TcpListener, TcpStream};
@@ -20,7 +20,7 @@ fn connection() -> (Rc<TcpStream>, TcpStream) {
     (Rc::new(near), far)
 }
 
-/// A wake-up of a socket for data claims priority data, too.
+/// A wake-up of a socket for data also claims priority data.
 #[test]
 fn r13_data_is_no_priority_and_urgent_data_wakes_a_wait() {
     let once = Interest::PRIORITY | Interest::ONESHOT;
@@ -49,7 +49,8 @@ fn r13_data_is_no_priority_and_urgent_data_wakes_a_wait() {
     }
 }
 
-/// The kernel completes any poll request on a socket whose peer has closed its half, also one for room alone.
+/// The kernel completes any poll request on a socket whose peer has closed its half, even a request for room
+/// alone.
 #[test]
 fn r13_a_half_close_does_not_make_a_writer_spin() {
     let once = Interest::WRITE | Interest::ONESHOT;

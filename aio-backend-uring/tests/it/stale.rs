@@ -1,4 +1,4 @@
-//! Completions that are wrong by the time they are read.
+//! Completions that are outdated when they are read.
 
 use aio_backend::{Backend, Interest, Token};
 
@@ -35,7 +35,7 @@ fn r2_a_completion_for_a_removed_registration_is_dropped() {
             backend.remove(token).unwrap();
             // With deferred task work the request has not completed yet, and is cancelled.
             late += backend.stale_completions() - stale;
-            // The slot is taken again, also for the same token.
+            // The slot is used again, also for the same token.
             for again in [next, token] {
                 watch(&mut backend, &silent, again);
                 assert_eq!(check(&mut backend), []);

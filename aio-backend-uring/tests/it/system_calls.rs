@@ -1,4 +1,4 @@
-//! How often the backend enters the kernel.
+//! The number of times that the backend enters the kernel.
 
 use std::rc::Rc;
 use std::time::Duration;
@@ -24,7 +24,7 @@ fn r10_a_peek_that_finds_nothing_makes_no_system_call() {
     }
     assert!(ready.is_empty());
     assert_eq!((backend.enters(), backend.verified()), calls, "{backend:?}");
-    // What another thread does is seen as soon as it says so.
+    // The effect of another thread is visible as soon as that thread reports it.
     for (index, bell) in (0..).zip(&bells) {
         let bell = Rc::clone(bell).try_clone().unwrap();
         let rung = std::thread::spawn(move || ring(&bell));
@@ -45,7 +45,7 @@ fn r10_after_an_event_one_check_arms_again_and_the_others_are_free() {
     watch(&mut backend, &other, B);
     for _ in 0..5 {
         ring(&bell);
-        // Its request is pending, and neither hides what comes, nor reports what is gone.
+        // Its request is pending. It neither hides new events nor reports outdated ones.
         for _ in 0..2 {
             let peeked = backend.peek(&mut ReadyList::new()).unwrap();
             assert_eq!(peeked, Peek::Pending);
@@ -78,7 +78,7 @@ fn r10_without_a_flag_for_pending_work_a_peek_is_unsupported() {
     assert_eq!(check(&mut backend), [(A, IN)]);
 }
 
-/// One enter arms what was registered or reported before, waits, and fetches.
+/// One enter arms all descriptors that were registered or reported before, waits, and fetches.
 #[test]
 fn r10_all_that_was_reported_is_armed_by_the_enter_of_the_next_wait() {
     let Some(mut backend) = seeing_with(Config::new().multishot_from(u32::MAX)) else {
@@ -104,7 +104,8 @@ fn r10_all_that_was_reported_is_armed_by_the_enter_of_the_next_wait() {
     assert_eq!(backend.enters(), before + 1, "all are armed");
 }
 
-/// Sixteen that are armed again together get multishot requests, which no wait arms any more; fewer do not.
+/// Sixteen descriptors that are armed again together get multishot requests, which no later wait needs to
+/// arm. Fewer descriptors do not.
 #[test]
 fn r10_of_many_that_were_reported_the_next_wait_verifies_which_are_ready_still() {
     for (count, is_multishot) in [(15u32, false), (16, true), (100, true)] {
@@ -123,7 +124,7 @@ fn r10_of_many_that_were_reported_the_next_wait_verifies_which_are_ready_still()
         };
         bells.iter().for_each(|bell| ring(bell));
         all(&mut backend);
-        // They are ready still; this wait arms them again.
+        // They are still ready; this wait arms them again.
         let verified = backend.verified();
         all(&mut backend);
         assert_eq!(backend.verified(), verified);
@@ -136,7 +137,7 @@ fn r10_of_many_that_were_reported_the_next_wait_verifies_which_are_ready_still()
                 if is_multishot { count.into() } else { 0 },
                 "round {round}"
             );
-            // Nothing is to be submitted then. The flag for work may still be set, which costs an enter.
+            // There is nothing to submit then. The flag for work may still be set, which costs an enter.
             let enters = backend.enters() - before.0;
             assert!(
                 enters <= 1 && (is_multishot || enters == 1),
@@ -145,7 +146,7 @@ fn r10_of_many_that_were_reported_the_next_wait_verifies_which_are_ready_still()
         }
         bells.iter().for_each(|bell| read(bell));
         assert_eq!(check(&mut backend), []);
-        // Each activity from here on completes what is armed, and one alone is found as well.
+        // From here on each activity completes an armed request, and a single one is found as well.
         for bell in &bells {
             ring(bell);
             assert_eq!(check(&mut backend).len(), 1);
@@ -158,7 +159,7 @@ fn r10_of_many_that_were_reported_the_next_wait_verifies_which_are_ready_still()
     }
 }
 
-/// A wait without an event is one enter, and one that is ended by an event two at the most.
+/// A wait without an event takes one enter. A wait that an event ends takes at most two.
 #[test]
 fn b2_a_timeout_is_part_of_the_enter() {
     let Some(mut backend) = seeing() else { return };
@@ -182,7 +183,7 @@ fn until_asleep(thread: rustix::thread::Pid) {
     let path = format!("/proc/self/task/{}/stat", thread.as_raw_nonzero());
     loop {
         let stat = std::fs::read_to_string(&path).unwrap();
-        // The name, which may have any character, is in parentheses before.
+        // The name in parentheses before it may contain any character.
         let state = stat.rsplit_once(") ").and_then(|(_, rest)| rest.chars().next());
         if state == Some('S') {
             return;
@@ -191,7 +192,8 @@ fn until_asleep(thread: rustix::thread::Pid) {
     }
 }
 
-/// What ends a wait is news, whenever its request was armed. What came before may be over, so it is verified.
+/// The event that ends a wait is new, whenever its request was armed. An earlier event may be outdated, so it
+/// is verified.
 #[test]
 fn r10_an_activity_that_ends_a_wait_is_not_verified() {
     for interest in [Interest::READ, Interest::READ | Interest::EDGE] {
@@ -212,7 +214,7 @@ fn r10_an_activity_that_ends_a_wait_is_not_verified() {
             assert_eq!(backend.verified(), verified, "round {round}, {interest:?}");
             read(&bell);
             assert_eq!(check(&mut backend), []);
-            // This one comes between two waits.
+            // This event arrives between two waits.
             let verified = backend.verified();
             ring(&other);
             assert_eq!(wait(&mut backend, Duration::from_secs(10), 10), [(B, IN)]);

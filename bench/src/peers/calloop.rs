@@ -92,7 +92,7 @@ pub(super) fn idle(batch: u64) -> anyhow::Result<Run> {
     }))
 }
 
-/// To modify is to remove and to insert anew.
+/// To modify a timer is to remove it and to insert a new one.
 pub(super) fn timers(workload: &'static str, n: u64) -> anyhow::Result<Run> {
     const STEP: usize = 64;
     let mut it = Loop::new(1)?;

@@ -1,4 +1,4 @@
-//! event-manager: the loop of virtual machine monitors; subscribers that are called with events.
+//! event-manager: the loop of virtual machine monitors. It calls subscribers with events.
 
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::rc::Rc;

@@ -1,4 +1,4 @@
-//! mio: a selector with tokens; the callback is the caller's.
+//! mio: a selector with tokens. The caller runs the callback.
 
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::rc::Rc;

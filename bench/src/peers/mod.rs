@@ -1,4 +1,5 @@
-//! Other event loops at the same work, each by its usual face, with the same system calls in the callback.
+//! Other event loops with the same work, each through its usual interface, with the same system calls in the
+//! callback.
 
 mod c;
 mod calloop;
@@ -64,14 +65,14 @@ pub(crate) fn home_single(case: Case) -> Case {
         .by("tokio", || tokio::spawned(1))
 }
 
-/// What expires is called by an iteration, one for all that is due, which these loops cannot do without.
+/// Expired timers are called by an iteration, one for all that are due. These loops have no other way.
 pub(crate) fn timers(case: Case, workload: &'static str, n: u64) -> Case {
     let mut case = c::timers(case, workload, n);
-    // A timer of tokio's that is due already is none.
+    // tokio makes no timer if the deadline has passed.
     if workload != "expire" {
         case = case.by("tokio", move || tokio::timers(workload, n));
     }
-    // Beyond this size a cycle of calloop's takes seconds.
+    // Beyond this size a cycle of calloop takes seconds.
     if n > 1000 {
         return case;
     }

@@ -1,4 +1,4 @@
-//! polling: a portable selector; level-triggered, as ours is.
+//! polling: a portable selector, level-triggered like ours.
 
 use std::os::fd::OwnedFd;
 use std::rc::Rc;
@@ -10,7 +10,7 @@ use crate::case::{Run, timed};
 use crate::load::{Watches, doorbell, doorbells, drain};
 
 pub(super) struct Loop {
-    // Before the bells: it must let go of them first.
+    // Before the bells, because it must release them first.
     poller: Poller,
     events: Events,
     bells: Vec<Rc<OwnedFd>>,

@@ -1,5 +1,6 @@
-//! The scheme of QEMU's bottom halves, which are no library: flags that a thread sets, a list that it then pushes to, a
-//! notification that is elided behind a fence, and a run in the order of the list, the latest first.
+//! The scheme of QEMU's bottom halves, which are no library: flags that a thread sets, a list to which it
+//! then pushes, a notification that is elided behind a fence, and a run in the order of the list, the latest
+//! first.
 
 use std::cell::Cell;
 use std::rc::Rc;
@@ -12,14 +13,14 @@ const SCHEDULED: u32 = 2;
 
 struct Half {
     flags: AtomicU32,
-    /// One more than the number of the half that is next, or 0.
+    /// The number of the next bottom half plus one, or 0.
     next: AtomicUsize,
     run: Box<dyn Fn()>,
 }
 
 struct Scheme {
     halves: Vec<Half>,
-    /// One more than the number of the latest one in the list, or 0.
+    /// The number of the latest bottom half in the list plus one, or 0.
     head: AtomicUsize,
     notified: AtomicBool,
     notify_me: AtomicU32,

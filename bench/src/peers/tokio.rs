@@ -47,7 +47,7 @@ impl Loop {
             });
         }
         drop(_inside);
-        // Every task has to have run once, to wait for its descriptor.
+        // Every task must have run once, so that it waits for its descriptor.
         it.tasks.block_on(&it.runtime, async {
             tokio::time::sleep(Duration::from_millis(1)).await;
         });
@@ -102,7 +102,7 @@ pub(super) fn spawned(batch: u64) -> anyhow::Result<Run> {
     }))
 }
 
-/// A timer is a future: to arm it is to poll it once, to cancel it is to drop it.
+/// A timer is a future. To arm it is to poll it once, to cancel it is to drop it.
 pub(super) fn timers(workload: &'static str, n: u64) -> anyhow::Result<Run> {
     const STEP: usize = 64;
     let it = Loop::new(1)?;

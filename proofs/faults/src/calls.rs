@@ -1,4 +1,4 @@
-//! The system calls of the backends, which fail as planned.
+//! The system calls of the backends. They fail as planned.
 
 use std::cell::Cell;
 use std::fmt;
@@ -40,7 +40,7 @@ pub enum Call {
 }
 
 impl Call {
-    /// All of them.
+    /// All calls.
     pub const ALL: [Self; 10] = [
         Self::Create,
         Self::Add,
@@ -54,7 +54,7 @@ impl Call {
         Self::RingPoll,
     ];
 
-    /// As the manual calls it.
+    /// Returns the name in the manual.
     #[must_use]
     pub fn name(self) -> &'static str {
         match self {
@@ -71,8 +71,8 @@ impl Call {
         }
     }
 
-    /// What the manual page says that can happen; and ENOSYS and EPERM, as filters of system calls answer. EEXIST and
-    /// ENOENT say something about the set that would not be true.
+    /// Returns the faults that the manual page allows, and ENOSYS and EPERM, which filters of system calls
+    /// return. EEXIST and ENOENT are left out: they would be false statements about the set.
     #[must_use]
     pub fn faults(self) -> &'static [Fault] {
         use Fault::{Error, Nothing};
@@ -125,8 +125,8 @@ impl Call {
 }
 
 impl Fault {
-    /// Whether it can be true of a descriptor that is open and a set that is whole. A kernel that says otherwise is met
-    /// once in a run, not several times.
+    /// Returns `true` if the fault is possible for an open descriptor and a valid set. A kernel that returns
+    /// an impossible one does so once in a run, not several times.
     pub(crate) fn is_possible(self, call: Call) -> bool {
         let registers = matches!(call, Call::Add | Call::Modify | Call::Delete);
         let lies = matches!(self, Self::Error(Errno::BADF | Errno::INVAL | Errno::LOOP));
@@ -134,12 +134,12 @@ impl Fault {
     }
 }
 
-/// How a call goes wrong.
+/// The way in which a call fails.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Fault {
-    /// It fails with this.
+    /// The call fails with this error.
     Error(Errno),
-    /// A wait ends at once, with nothing.
+    /// A wait ends at once, without an event.
     Nothing,
 }
 
@@ -169,32 +169,32 @@ impl fmt::Display for Fault {
     }
 }
 
-/// A mistake made on purpose, to see that the verdict finds it.
+/// A mistake made on purpose, which the verdict must detect.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Plant {
-    /// A refused registration is taken for a success.
+    /// A refused registration counts as a success.
     RefusalIgnored,
-    /// After a failure every wait ends at once, for ever.
+    /// After a failure every wait ends at once, without end.
     Spin,
     /// After a failure a descriptor is left open.
     Leak,
 }
 
-/// Which calls fail.
+/// The calls that fail.
 #[derive(Debug, Default)]
 pub(crate) struct Plan {
-    /// Each: which call, its number (from 1), and how.
+    /// For each fault: the call, its number (from 1), and the fault.
     pub(crate) faults: Vec<(Call, u64, Fault)>,
-    /// Every second call of these goes wrong, too.
+    /// Every second one of these calls fails, too.
     pub(crate) storm: Option<(Call, Fault)>,
     pub(crate) plant: Option<Plant>,
     pub(crate) counts: [Cell<u64>; Call::ALL.len()],
     pub(crate) injected: Cell<u64>,
-    /// More calls than this are a busy loop.
+    /// The number of calls above which a run counts as a busy loop.
     pub(crate) most: u64,
 }
 
-/// Thrown by a program that makes far too many calls.
+/// The panic of a program that makes far too many calls.
 pub(crate) struct Runaway;
 
 impl Plan {
@@ -202,7 +202,7 @@ impl Plan {
         self.counts.iter().map(Cell::get).sum()
     }
 
-    /// What is to go wrong with this call.
+    /// Returns the fault of this call, if there is one.
     fn next(&self, call: Call) -> Option<Fault> {
         let count = &self.counts[call as usize];
         count.set(count.get() + 1);

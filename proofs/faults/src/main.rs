@@ -1,5 +1,5 @@
-//! `aio-faults`: as many injections as one likes, with progress; the table; and the program alone, for tools that disturb it
-//! from outside.
+//! `aio-faults`: any number of injections, with progress; the table; and the program alone, for tools that
+//! disturb it from outside.
 
 #![forbid(unsafe_code)]
 
@@ -10,10 +10,10 @@ use aio_faults::program::{ALL_DONE, work};
 use aio_faults::{Kind, Sweep};
 use clap::Parser;
 
-/// Every system call of the event loop fails, one after the other
+/// Make every system call of the event loop fail, one after the other
 #[derive(Debug, Parser)]
 struct Args {
-    /// Go on with several faults at once until so many have been met
+    /// Continue with several faults at once until this number has been injected
     #[arg(long, default_value_t = 0)]
     injections: u64,
     /// The seed of the random choices

@@ -17,7 +17,7 @@ use aio_context::{ClockId, Context, Handler, Interest, PollParams, Pollable, Reg
 
 use crate::calls::{Failing, Plan};
 
-/// The way the program waits.
+/// The program's way of waiting.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
     /// ppoll
@@ -35,7 +35,7 @@ pub enum Kind {
 }
 
 impl Kind {
-    /// All of them.
+    /// All kinds.
     pub const ALL: [Self; 6] = [
         Self::Ppoll,
         Self::Epoll,
@@ -45,7 +45,7 @@ impl Kind {
         Self::LadderToUring,
     ];
 
-    /// Returns this kind, or the one that takes its place where the system has no io_uring.
+    /// Returns this kind, or its replacement if the system has no io_uring.
     fn or_available(self) -> Self {
         match self {
             Self::Uring if !has_uring() => Self::Epoll,
@@ -54,7 +54,7 @@ impl Kind {
         }
     }
 
-    /// A context of this kind on a kernel that fails as planned.
+    /// Returns a context of this kind on a kernel that fails as planned.
     pub(crate) fn disturbed(self, plan: &Rc<Plan>) -> io::Result<Context> {
         let sys = Failing(plan.clone());
         let upper = sys.clone();
@@ -78,7 +78,7 @@ impl Kind {
         .build()
     }
 
-    /// A context of this kind on the kernel.
+    /// Returns a context of this kind on the kernel.
     ///
     /// # Errors
     /// The system's error.
@@ -96,12 +96,12 @@ impl Kind {
     }
 }
 
-/// A backend made by hand returns the system's error; its caller adds the context.
+/// Adds the context to the system's error, because a backend made by hand returns it bare.
 fn in_words(why: io::Error) -> io::Error {
     io::Error::other(format!("make a backend: {why}; {}", remedy(&why)))
 }
 
-/// Returns whether the system has io_uring. Says so if not, once.
+/// Returns `true` if the system has io_uring. Otherwise prints a line, once.
 #[must_use]
 pub fn has_uring() -> bool {
     static HAS: OnceLock<bool> = OnceLock::new();
@@ -119,17 +119,17 @@ pub fn has_uring() -> bool {
 pub struct Report {
     /// The work that was not done although the program waited for it.
     pub lost: Option<String>,
-    /// The errors that came out, in order.
+    /// The returned errors, in order.
     pub errors: Vec<String>,
     /// Bytes read, bottom halves and jobs run, timers fired.
     pub done: [u32; 3],
 }
 
-/// What a whole run does.
+/// The work of a whole run.
 pub const ALL_DONE: [u32; 3] = [22, 6, 3];
-/// A wait that takes so long has missed its event.
+/// The time after which a wait has missed its event.
 const TOO_LONG: Duration = Duration::from_millis(900);
-/// So many errors are too many for one fault.
+/// The number of errors that is too many for one fault.
 const MOST_ERRORS: usize = 40;
 
 struct Tap {
@@ -148,8 +148,10 @@ impl AsFd for Tap {
 impl Handler for Tap {
     fn readable(&self, _: &Context) {
         let mut buffer = [0; 1];
-        // Level-triggered: one byte at a time, and only after an event. An interrupted call is repeated at once: if each second read of the
-        // process fails, and the loop makes one between two events, as it does while it suspects another thread on its core, none would succeed.
+        // Level-triggered: one byte at a time, and only after an event. An interrupted call is repeated at
+        // once. Suppose that every second read of the process fails, and the loop makes one read between two
+        // events, as it does while it may share its core with another thread: then no read here would
+        // succeed.
         let read = loop {
             match (&self.reader).read(&mut buffer) {
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
@@ -162,7 +164,7 @@ impl Handler for Tap {
     }
 
     fn invalidated(&self, _: &Context, _: io::Error) {
-        // The program watches it again.
+        // The program watches the tap again.
         self.invalidated.borrow_mut().extend(self.own.upgrade());
     }
 }
@@ -178,7 +180,7 @@ struct Program {
     report: RefCell<Report>,
     bytes: Rc<Cell<u32>>,
     invalidated: Rc<RefCell<Vec<Rc<Tap>>>>,
-    /// Invalidated taps that are watched again.
+    /// The new registrations of invalidated taps.
     again: RefCell<Vec<Registration>>,
     writers: Vec<PipeWriter>,
     written: u32,
@@ -200,7 +202,7 @@ impl Program {
             .get_or_insert_with(|| what.to_owned());
     }
 
-    /// Tries until it works; a fault that lasts is not injected.
+    /// Repeats an attempt until it succeeds. No injected fault lasts.
     fn persist<T>(&self, what: &str, mut attempt: impl FnMut() -> io::Result<T>) -> Option<T> {
         for _ in 0..8 {
             match attempt() {
@@ -279,7 +281,7 @@ impl Program {
             self.write(place, 2);
         }
         self.read_all("the first data");
-        // Silence, and back.
+        // Silences two registrations, and restores them.
         for registration in &all[..2] {
             self.change("silence", registration, Interest::NONE)?;
         }
@@ -294,11 +296,11 @@ impl Program {
             })?;
         }
         self.read_all("data from a silence");
-        // Another interest, which a pipe's reader never has an event for.
+        // Another interest, for which a pipe's reader never has an event.
         for interest in [Interest::BOTH, Interest::READ] {
             self.change("another interest", &all[3], interest)?;
         }
-        // A pause parks whatever has an event meanwhile.
+        // A pause masks each handler that has an event during it.
         let pause = self.cx.pause(aio_context::GroupId::DEFAULT);
         self.write(1, 2);
         if let Err(why) = self.cx.poll(Wait::NoBlock) {
@@ -306,7 +308,7 @@ impl Program {
         }
         drop(pause);
         self.read_all("data from a pause");
-        // Down the ladder.
+        // Moves the ladder down.
         all.truncate(1);
         self.write(0, 2);
         self.read_all("data after the removals");
@@ -347,7 +349,7 @@ impl Program {
                 let timer = self
                     .cx
                     .timer(ClockId::Monotonic, move |_, _| {
-                        // An early one does not count.
+                        // An early timer does not count.
                         count.set(count.get() + u32::from(Instant::now() >= due));
                     })
                     .disarmed();
@@ -406,7 +408,8 @@ pub fn work(mut make: impl FnMut() -> io::Result<Context>) -> Report {
     report
 }
 
-/// Returns whether an error names the cause and a remedy. An error about one descriptor is the system's own, without a remedy.
+/// Returns `true` if an error names the cause and a remedy. An error about one descriptor is the system's
+/// own, without a remedy.
 pub(crate) fn is_explained(text: &str) -> bool {
     let of_one = ["(os error 9)", "(os error 22)", "(os error 40)"];
     let remedied = text.contains("; ") && !text.ends_with("none is known");

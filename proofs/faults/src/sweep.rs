@@ -1,4 +1,4 @@
-//! One disturbed run and its verdict; and all of them, one after the other.
+//! One disturbed run and its verdict, and the sweep over all of them.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -11,13 +11,13 @@ use crate::calls::{Call, Fault, Plan, Plant, Runaway};
 use crate::program::{ALL_DONE, Kind, Report, is_explained, work};
 use aio_testing::warnings;
 
-/// A run that takes longer hangs.
+/// The time after which a run counts as hung.
 const LONGEST: Duration = Duration::from_secs(5);
 
-/// The result of a run with faults. In each, nothing is lost.
+/// The result of a run with faults. In each case nothing is lost.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Verdict {
-    /// There was no such call.
+    /// The run has no such call.
     NotMet,
     /// The fault had no visible effect.
     Unnoticed,
@@ -38,7 +38,7 @@ impl Verdict {
     }
 }
 
-/// How many calls an undisturbed run makes; counted once.
+/// Returns the number of calls of an undisturbed run; counted once.
 fn undisturbed(kind: Kind) -> u64 {
     static CALLS: [OnceLock<u64>; Kind::ALL.len()] = [const { OnceLock::new() }; Kind::ALL.len()];
     *CALLS[kind as usize].get_or_init(|| count(kind))
@@ -70,10 +70,10 @@ fn keep_quiet() {
     });
 }
 
-/// Runs the program with these faults. Returns the verdict, and how many of the faults it met.
+/// Runs the program with these faults. Returns the verdict, and the number of faults that were injected.
 ///
 /// # Errors
-/// What may not happen: something lost, a hang, a busy loop, a descriptor left, an error without a remedy.
+/// A violation: something lost, a hang, a busy loop, a descriptor left open, or an error without a remedy.
 pub fn disturbed(
     kind: Kind,
     faults: &[(Call, u64, Fault)],
@@ -81,7 +81,8 @@ pub fn disturbed(
     plant: Option<Plant>,
 ) -> Result<(Verdict, u64), String> {
     keep_quiet();
-    // A storm repeats every second call; polling checks as often as time allows, which differs from run to run.
+    // A storm repeats every second call. Polling checks as often as time allows, which differs from run to
+    // run.
     let most = 4 * undisturbed(kind) + 600;
     let plan = Rc::new(Plan {
         faults: faults.to_vec(),
@@ -149,23 +150,23 @@ pub fn disturbed(
     Ok((verdict, injected))
 }
 
-/// The faults of a call, as text, for a reader.
+/// Returns the faults of a call as text.
 #[must_use]
 pub fn errors_of(call: Call) -> String {
     let all: Vec<String> = call.faults().iter().map(ToString::to_string).collect();
     all.join(", ")
 }
 
-/// What all runs together showed.
+/// The results of all runs together.
 #[derive(Debug, Default)]
 pub struct Sweep {
-    /// By backend, call and fault: how many runs ended how.
+    /// For each backend, call and fault: the number of runs with each verdict.
     table: BTreeMap<(usize, Call, String), BTreeMap<Verdict, u64>>,
-    /// Faults that were met.
+    /// The number of injected faults.
     pub injected: u64,
-    /// Runs of the program.
+    /// The number of runs of the program.
     pub runs: u64,
-    /// What may not happen and did.
+    /// The violations.
     pub failures: Vec<String>,
 }
 
@@ -189,7 +190,8 @@ impl Sweep {
         }
     }
 
-    /// Each call, each fault, at N = 1, 2, ... until no run meets it any more; then storms: every second call.
+    /// Injects each fault into each call, at N = 1, 2, ... until a run has fewer calls. Then injects storms:
+    /// every second call fails.
     pub fn every_call(&mut self, progress: &mut dyn FnMut(&Self)) {
         for (place, kind) in Kind::ALL.into_iter().enumerate() {
             for call in Call::ALL {
@@ -213,7 +215,8 @@ impl Sweep {
         }
     }
 
-    /// Runs with two to four faults each that are possible together, drawn from a seed, until so many have been met.
+    /// Injects two to four faults in each run, drawn from a seed and possible together, until `injections`
+    /// faults have been injected.
     pub fn drawn(&mut self, injections: u64, seed: u64, progress: &mut dyn FnMut(&Self)) {
         let mut dice = fastrand::Rng::with_seed(seed);
         while self.injected < injections && self.failures.len() <= 8 {
@@ -238,7 +241,7 @@ impl Sweep {
     }
 }
 
-/// The table call x error x outcome.
+/// Prints the table call x error x outcome.
 impl fmt::Display for Sweep {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         writeln!(

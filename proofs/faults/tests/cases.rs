@@ -1,19 +1,19 @@
-//! Hostile cases that need a kernel that refuses: 24, 27, 94 and 95 by the seam, and again 23, 25, 26, 72 and 84, which have tests
-//! of their own beside a real one in `aio-context/tests/hostile`.
+//! Hostile cases that need a kernel that refuses: 24, 27, 94 and 95 by the seam. Also 23, 25, 26, 72 and 84,
+//! which have other tests beside a real kernel in `aio-context/tests/hostile`.
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use aio_faults::{Call, Fault, Kind, Verdict, disturbed, has_uring};
 use rustix::io::Errno;
 
-/// Runs count the descriptors of their process: one at a time.
+/// Runs count the descriptors of their process, so they must not overlap.
 fn alone() -> MutexGuard<'static, ()> {
     static TURN: Mutex<()> = Mutex::new(());
     TURN.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// Has the N-th such call fail, for N = 1, 2, ... until there is none, and calls `each` with N and the verdict. Whatever the
-/// verdict, nothing is lost: that is what `disturbed` is about. How often it was met.
+/// Makes the N-th such call fail, for N = 1, 2, ... until a run has fewer calls, and calls `each` with N and
+/// the verdict. With each verdict nothing is lost: `disturbed` checks that. Returns the number of injections.
 fn each_time(kind: Kind, call: Call, errno: Errno, mut each: impl FnMut(u64, Verdict)) -> u64 {
     for number in 1.. {
         match disturbed(kind, &[(call, number, Fault::Error(errno))], None, None) {
@@ -29,8 +29,9 @@ const LADDERS: [Kind; 2] = [Kind::LadderAt0, Kind::LadderAt4];
 /// A ring alone, and one with ppoll to fall back to.
 const RINGS: [Kind; 2] = [Kind::Uring, Kind::LadderToUring];
 
-/// Has each such call of a ring fail in turn. The ring alone returns the error, and a ladder goes on with ppoll, so many times at least. Only
-/// an enter may fail without effect: if nothing was left for it to do, or if it is made again.
+/// Makes each such call of a ring fail in turn. The ring alone returns the error, and a ladder continues with
+/// ppoll, at least `at_least` times. Only an enter may fail without effect: if it had nothing to do, or if it
+/// is repeated.
 fn assert_noticed(call: Call, errno: Errno, at_least: u32) {
     for (kind, expected) in RINGS.into_iter().zip([Verdict::Reported, Verdict::FellBack]) {
         let mut noticed = 0;
@@ -46,7 +47,8 @@ fn assert_noticed(call: Call, errno: Errno, at_least: u32) {
     }
 }
 
-/// Rule B4: a ladder goes on with ppoll and keeps all registrations; epoll alone returns an error, and the next attempt succeeds.
+/// Rule B4: a ladder continues with ppoll and keeps all registrations; epoll alone returns an error, and the
+/// next attempt succeeds.
 #[test]
 fn case_24_no_room_for_a_registration() {
     let _alone = alone();
@@ -70,8 +72,8 @@ fn case_24_no_room_for_a_registration() {
     }
 }
 
-/// Rule B4: a lack that passes is not noticed. After any other error a ladder goes on with ppoll, and a ring alone returns it, and the next
-/// wait succeeds.
+/// Rule B4: a temporary lack has no visible effect. After any other error a ladder continues with ppoll; a
+/// ring alone returns the error, and the next wait succeeds.
 #[test]
 fn case_27_a_ring_that_fails() {
     let _alone = alone();
@@ -91,7 +93,7 @@ fn case_27_a_ring_that_fails() {
     }
 }
 
-/// Rule B4: another backend takes the place of a ring for which the process may not have the memory.
+/// Rule B4: another backend replaces a ring for which the process may not have the memory.
 #[test]
 fn case_95_no_memory_for_a_ring() {
     let _alone = alone();
@@ -101,8 +103,9 @@ fn case_95_no_memory_for_a_ring() {
     assert_noticed(Call::RingSetup, Errno::NOMEM, 1);
 }
 
-/// Rule B4: a filter of system calls answers `ENOSYS` or `EPERM`, to the making of a set or a ring, or to every wait in it. A ladder goes
-/// on with ppoll, from the start if it may have neither. (Nothing here depends on `epoll_pwait2`.)
+/// Rule B4: a filter of system calls returns `ENOSYS` or `EPERM` when a set or a ring is made, or from every
+/// wait in it. A ladder continues with ppoll, from the start if it may have neither. (Nothing here depends on
+/// `epoll_pwait2`.)
 #[test]
 fn case_94_calls_that_a_filter_forbids() {
     let _alone = alone();

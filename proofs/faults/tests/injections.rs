@@ -1,4 +1,5 @@
-//! Five thousand injections in process. One test, because it counts the descriptors of its process.
+//! Five thousand injections in one process. There is only one test, because it counts the descriptors of its
+//! process.
 
 use aio_faults::{Call, Fault, Plant, Sweep, disturbed};
 use aio_faults::{Kind, errors_of, has_uring};
@@ -22,7 +23,7 @@ fn b4_every_call_fails_and_nothing_is_lost() {
     );
     assert!(sweep.failures.is_empty(), "{:#?}", sweep.failures);
     assert!(alone > 1_000 && sweep.injected >= INJECTIONS);
-    // Every call was made to fail somewhere, or this would say nothing about it.
+    // Every call has failed at least once, or this would be no evidence about it.
     let table = sweep.to_string();
     let rings = [Call::RingSetup, Call::RingEnter, Call::RingPoll];
     for call in Call::ALL {

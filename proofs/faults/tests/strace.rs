@@ -1,4 +1,5 @@
-//! The same from outside: strace makes the system calls of a process fail, also those of the eventfd, which no seam covers.
+//! The same from outside: strace makes the system calls of a process fail, including those of the eventfd,
+//! which no seam covers.
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
@@ -9,12 +10,12 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::process::{Pid, PidfdFlags, pidfd_open};
 
 const PROGRAM: &str = env!("CARGO_BIN_EXE_aio-faults");
-/// A run that takes longer hangs.
+/// The time after which a run counts as hung.
 const LONGEST: Timespec = Timespec {
     tv_sec: 5,
     tv_nsec: 0,
 };
-/// So far each fault is moved through the calls of a kind.
+/// The highest number of a call that a fault is injected into.
 const DEEPEST: u32 = 8;
 
 struct Run {
@@ -47,7 +48,8 @@ fn run(strace: &[&str], work: &str, trace: &Path) -> Run {
     }
 }
 
-/// How many calls of this name a process makes that does nothing: the loader's and the runtime's.
+/// Returns the number of calls of this name in a process that does no work: those of the loader and the
+/// runtime.
 fn beforehand(call: &str, trace: &Path) -> u32 {
     let run = run(&["-e", &format!("trace={call}")], "nothing", trace);
     run.trace.matches(&format!(" {call}(")).count() as u32
@@ -75,7 +77,7 @@ fn b4_all_work_is_done_with_failures_by_strace() {
         println!("skipped: strace is not installed, or may not trace");
         return;
     }
-    // What a call may fail with, moved through its calls; and storms.
+    // The possible errors of a call, injected into its calls one after the other, and storms.
     let single = [
         (
             "epoll_create1",
@@ -130,7 +132,7 @@ fn b4_all_work_is_done_with_failures_by_strace() {
     ] {
         let _ = expect(what, work);
     }
-    // Every second call of a kind that the loader makes, too: from the program's first on.
+    // The loader makes calls of these kinds, too, so every second call fails from the program's first one on.
     for call in ["read", "write"] {
         let inject = format!(
             "inject={call}:error=EINTR:when={}+2",
@@ -143,7 +145,7 @@ fn b4_all_work_is_done_with_failures_by_strace() {
     std::fs::remove_dir_all(&directory).unwrap();
 }
 
-/// Fewer and fewer descriptors: either all work is done, or an error names the missing part.
+/// With fewer and fewer descriptors, either all work is done, or an error names the missing part.
 #[test]
 fn b4_a_process_without_descriptors_names_a_remedy() {
     let mut whole = 0;

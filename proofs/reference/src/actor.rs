@@ -21,7 +21,7 @@ pub(crate) struct Actor {
     number: Rc<Number>,
     pub(crate) serial: u32,
     world: Weak<Real>,
-    /// How many of its callbacks are on the stack.
+    /// The number of its callbacks on the stack.
     running: Cell<u32>,
     _alive: Counted,
 }
@@ -46,7 +46,7 @@ impl Actor {
         world.called(Callback::Of(self.label, side), usual.as_slice());
     }
 
-    /// Returns why it must not be polled now.
+    /// Returns the reason why it must not be polled now, if there is one.
     fn objection(&self, world: &Real) -> Option<&'static str> {
         let (serial, group) = world.current[self.fd.place()].get();
         if !world.polling_was_on.get() {
@@ -64,7 +64,7 @@ impl Actor {
 }
 
 impl Real {
-    /// A handler for a descriptor, which is the present one from now on.
+    /// Returns a handler for a descriptor. From now on it is the present one.
     pub(crate) fn actor(self: &Rc<Self>, fd: Fd, label: Name, opened: bool) -> Rc<Actor> {
         self.serial.set(self.serial.get() + 1);
         let mut files = self.files.borrow_mut();
@@ -133,7 +133,7 @@ impl Pollable for Actor {
             world.record(What::Illegal(why));
         }
         let callback = Callback::Of(self.label, Side::Poll);
-        // However often it is polled, it runs its script once.
+        // The script runs once, however often the handler is polled.
         let script = world.scripts.borrow_mut().take(callback);
         if let Some(script) = script {
             world.record(What::Called(callback));

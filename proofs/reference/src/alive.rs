@@ -1,13 +1,13 @@
-//! [`Alive`]: how many handlers and closures have not been dropped.
+//! [`Alive`]: the number of handlers and closures that have not been dropped.
 
 use std::cell::Cell;
 use std::rc::Rc;
 
-/// Counts the values that the loop has and has not dropped.
+/// Counts the values that the loop owns and has not dropped.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Alive(Rc<Cell<u32>>);
 
-/// One of the counted.
+/// One of the counted values.
 #[derive(Debug)]
 pub(crate) struct Counted(Rc<Cell<u32>>);
 

@@ -5,7 +5,7 @@ use std::rc::Rc;
 
 use aio_context::Handler;
 
-/// One of a crowd, which is never ready.
+/// One of 64 handlers that are never ready.
 pub(crate) struct Bystander(pub(crate) Rc<OwnedFd>);
 
 impl AsFd for Bystander {

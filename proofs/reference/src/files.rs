@@ -1,4 +1,4 @@
-//! The files behind the descriptors of a sequence: real ones, which are used again by the next sequence where they can be.
+//! The files behind the descriptors of a sequence: real ones, which the next sequence reuses where possible.
 
 use std::os::fd::{AsFd, OwnedFd};
 use std::rc::Rc;
@@ -13,26 +13,26 @@ use rustix::pipe::{PipeFlags, fcntl_setpipe_size, pipe_with};
 use crate::numbers::{Number, Range};
 use crate::op::{COUNT, Fd, Kind};
 
-/// So many bytes may lie in a file: far fewer than there is room for.
+/// The most bytes in a file: far fewer than there is room for.
 pub(crate) const MOST_BYTES: u32 = 32;
 /// The size of a pipe that can be full.
 const PIPE: usize = 4096;
-/// How many descriptors a crowd has: enough for a ladder to climb.
+/// The number of descriptors in a crowd: enough for a ladder to move up.
 pub(crate) const CROWD: usize = 64;
 
-/// An open file, known by one number or more.
+/// An open file with one number or more.
 #[derive(Debug)]
 struct File {
     kind: Kind,
-    /// The other end, unless it was closed; an eventfd has none.
+    /// The far end, unless it was closed; an eventfd has none.
     far: Option<OwnedFd>,
-    /// How many bytes can be read; for an outlet, whether it is full.
+    /// The number of bytes that can be read; for an outlet, 1 if it is full.
     bytes: u32,
-    /// How many numbers are open for it.
+    /// The number of its open numbers.
     numbers: u32,
 }
 
-/// All files, and which descriptor is which.
+/// All files, and the file of each descriptor.
 #[derive(Debug)]
 pub(crate) struct Files {
     range: Range,
@@ -40,7 +40,7 @@ pub(crate) struct Files {
     /// A descriptor that was closed keeps its file.
     file_of: [usize; COUNT],
     files: Vec<File>,
-    /// What is left of an earlier sequence.
+    /// Files of an earlier sequence.
     spare: [Option<(Rc<Number>, File)>; COUNT],
     crowd: Vec<Rc<OwnedFd>>,
 }
@@ -57,7 +57,7 @@ impl Files {
         }
     }
 
-    /// Descriptors that never become ready.
+    /// Returns descriptors that never become ready.
     pub(crate) fn crowd(&mut self) -> &[Rc<OwnedFd>] {
         if self.crowd.is_empty() {
             let silent = counter();
@@ -67,7 +67,7 @@ impl Files {
         &self.crowd
     }
 
-    /// The number of a descriptor, whether it is open or was closed; it is made by the first call.
+    /// Returns the number of a descriptor, whether it is open or was closed. The first call makes it.
     pub(crate) fn number(&mut self, fd: Fd) -> Rc<Number> {
         match &self.numbers[fd.place()] {
             Some(number) => number.clone(),
@@ -75,7 +75,7 @@ impl Files {
         }
     }
 
-    /// As [`number`](Self::number), and one that was closed comes to mean a new file.
+    /// Like [`number`](Self::number); if the number was closed, it becomes that of a new file.
     pub(crate) fn open_number(&mut self, fd: Fd) -> Rc<Number> {
         match &self.numbers[fd.place()] {
             Some(number) if number.is_open() => number.clone(),
@@ -117,7 +117,7 @@ impl Files {
         (self.range.open(fd.place(), near), file)
     }
 
-    /// The file of a descriptor that has been made.
+    /// Returns the file of a descriptor that has been made.
     fn file(&mut self, fd: Fd) -> &mut File {
         self.number(fd);
         &mut self.files[self.file_of[fd.place()]]
@@ -127,7 +127,7 @@ impl Files {
         self.file(fd).kind
     }
 
-    /// The far end makes the near one ready.
+    /// Makes the near end ready, from the far end.
     pub(crate) fn kick(&mut self, fd: Fd) {
         let number = self.number(fd);
         let file = self.file(fd);
@@ -152,7 +152,7 @@ impl Files {
         }
     }
 
-    /// The near end reads all data, or fills its buffer.
+    /// Reads all data at the near end, or fills its buffer.
     pub(crate) fn drain(&mut self, fd: Fd) {
         let number = self.number(fd);
         let file = self.file(fd);
@@ -213,7 +213,8 @@ impl Files {
         self.files[shared].numbers += 1;
     }
 
-    /// Resets all files to the state at the beginning of a sequence. A file that cannot be reset is made anew when it is needed.
+    /// Resets all files to the state at the beginning of a sequence. A file that cannot be reset is made
+    /// again when it is needed.
     pub(crate) fn tidy(&mut self) {
         for fd in Fd::all() {
             if self.numbers[fd.place()].is_none() {
@@ -259,7 +260,8 @@ fn calm(near: impl AsFd) -> rustix::io::Result<()> {
     }
 }
 
-/// What a stream with urgent data is ready for; `None` if the kernel has no urgent data between sockets of one machine.
+/// Returns the readiness of a stream with urgent data; `None` if the kernel has no urgent data between
+/// sockets of one machine.
 pub(crate) fn urgency() -> Option<Readiness> {
     static URGENCY: OnceLock<Option<Readiness>> = OnceLock::new();
     *URGENCY.get_or_init(|| {
@@ -284,7 +286,7 @@ fn try_urgency() -> Option<Readiness> {
     };
     let calm_state = ready()?;
     let mut urgent_state = None;
-    // It has to be the same each time.
+    // The result must be the same each time.
     for _ in 0..3 {
         urge(&far).ok()?;
         let urgent = ready()?;
@@ -320,7 +322,7 @@ mod tests {
         fds[0].revents()
     }
 
-    /// The reference's files behave as real ones do.
+    /// The reference's files behave like real ones.
     #[test]
     fn the_system_agrees_about_readiness() {
         let mut files = Files::new();

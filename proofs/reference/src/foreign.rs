@@ -1,4 +1,4 @@
-//! A context in a foreign loop, one turn at a time.
+//! A context in a foreign loop, one iteration at a time.
 
 use std::os::fd::AsFd;
 use std::time::Duration;
@@ -6,8 +6,8 @@ use std::time::Duration;
 use aio_context::{ClockId, Context, ManualClock, Wait};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
-/// What a foreign loop does: prepare, wait for the one descriptor, check, dispatch. Simulated time passes only if there is
-/// nothing else to wait for.
+/// Runs one iteration of a foreign loop: prepare, wait for the one descriptor, check, dispatch. Simulated
+/// time passes only if there is nothing else to wait for.
 pub(crate) fn turn(cx: &Context, wait: Wait, clock: &ManualClock) -> bool {
     let embedded = cx.embed().expect("this backend can be embedded");
     let prepared = embedded.prepare_ms();

@@ -1,14 +1,15 @@
-//! A door for fuzzing: bytes that make up a sequence. The target is in `fuzz/`; its seeds are replayed by `tests/seeds.rs`.
+//! The entry point for fuzzing: bytes that encode a sequence. The target is in `fuzz/`; its seeds are
+//! replayed by `tests/seeds.rs`.
 
 use crate::{Bytes, Setup, Waiter, run, sequence};
 
-/// A sequence made of bytes has at most so many operations.
+/// The most operations of a sequence made of bytes.
 const MOST: usize = 120;
 
 /// Runs the sequence that `data` encodes: the first byte is the set-up, the rest are choices.
 ///
 /// # Panics
-/// If the loop does something else than the reference.
+/// If the loop differs from the reference.
 pub fn operations(data: &[u8]) {
     let Some((setup, choices)) = data.split_first() else {
         return;

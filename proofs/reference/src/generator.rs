@@ -6,9 +6,9 @@ use crate::op::{COUNT, Callback, DEFAULT_GROUP, Fd, Kind, Name, Op, Script, Side
 
 /// A source of choices.
 pub trait Dice {
-    /// A number below `limit`, which is at least one and at most 256.
+    /// Returns a number below `limit`, which is at least one and at most 256.
     fn below(&mut self, limit: u32) -> u32;
-    /// Returns whether there are no choices left.
+    /// Returns `true` if there are no choices left.
     fn is_over(&self) -> bool;
 }
 
@@ -22,7 +22,7 @@ impl Dice for fastrand::Rng {
     }
 }
 
-/// Choices from bytes, one each; zero when there are none left.
+/// Choices from bytes, one each; zero after the last byte.
 #[derive(Debug)]
 pub struct Bytes<'a>(pub &'a [u8]);
 
@@ -40,7 +40,7 @@ impl Dice for Bytes<'_> {
     }
 }
 
-/// A sequence of at most so many operations.
+/// Generates a sequence of at most `most` operations.
 pub fn sequence(dice: &mut impl Dice, most: usize) -> Vec<Op> {
     let mut generator = Generator(dice);
     let mut ops = generator.opening();
@@ -70,11 +70,11 @@ impl<D: Dice> Generator<'_, D> {
         all[self.0.below(all.len() as u32) as usize]
     }
 
-    /// The first ones more often than the others, so that they meet.
+    /// Chooses the first descriptors more often than the others, so that operations coincide on one.
     fn fd(&mut self) -> Fd {
         let most = self.one_of(&[2, 4, COUNT as u32]);
         match self.0.below(most) {
-            // A stream, an eventfd, and the rest.
+            // A stream, an eventfd, and the others.
             0 => Fd(0),
             1 => Fd(4),
             other => Fd(other as u8),
@@ -118,7 +118,7 @@ impl<D: Dice> Generator<'_, D> {
         }
     }
 
-    /// The first operations of every sequence, which make some objects for the later ones.
+    /// Generates the first operations of every sequence, which make some objects for the others.
     fn opening(&mut self) -> Vec<Op> {
         let mut ops = vec![Op::BottomHalf(name('x')), Op::Timer(name('t'))];
         if !self.one_in(3) {
@@ -199,7 +199,7 @@ impl<D: Dice> Generator<'_, D> {
         }
     }
 
-    /// What a callback may do, too.
+    /// Generates an operation that a callback may also do.
     fn action(&mut self) -> Op {
         match self.0.below(24) {
             0 => Op::Advance(self.0.below(5).into()),
@@ -274,7 +274,7 @@ impl<D: Dice> Generator<'_, D> {
         Op::On(callback, ops.into())
     }
 
-    /// Some polled handlers, and time for them to be polled.
+    /// Generates some polled handlers, and time for them to be polled.
     fn crowded(&mut self) -> Vec<Op> {
         let watch = |place| Op::Watch(Fd(place), Interest::READ, DEFAULT_GROUP, true);
         let mut ops: Vec<_> = [0, 1, 4, 5].map(watch).into();
@@ -282,7 +282,7 @@ impl<D: Dice> Generator<'_, D> {
         ops
     }
 
-    /// Traffic for one, so that others become idle (rule A8).
+    /// Generates traffic for one handler, so that others become idle (rule A8).
     fn traffic(&mut self) -> Op {
         let script: Script = [Op::Work(Fd(0)), Op::Wait(1), Op::Wait(1)].into();
         Op::Repeat(30 + self.0.below(60), script)

@@ -1,10 +1,10 @@
-//! What is written down while a sequence is replayed, by the real loop and by the reference alike.
+//! The log of a replayed sequence, which the real loop and the reference both write.
 
 use std::fmt;
 
 use crate::op::{Callback, Fd, Name, Script, Side};
 
-/// Something that happened, and when on the simulated clock.
+/// An event, and its time on the simulated clock.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Entry {
     /// In nanoseconds.
@@ -12,7 +12,7 @@ pub(crate) struct Entry {
     pub(crate) what: What,
 }
 
-/// What the loop may refuse.
+/// The operations that the loop may refuse.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Verb {
     Watch,
@@ -23,20 +23,20 @@ pub(crate) enum Verb {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum What {
     Called(Callback),
-    /// `poll_end` of a handler whose registration has come to an end.
+    /// `poll_end` of a handler whose registration has ended.
     EndedGone(Name),
     /// A nested poll begins.
     Nested,
-    /// It ends, with progress or without.
+    /// A nested poll ends, with progress or without.
     Back(bool),
     /// One iteration ended.
     Iterated,
     /// The outermost poll ended, with progress or without.
     Polled(bool),
     Panicked,
-    /// An operation that is about to be done will be refused.
+    /// The next operation will be refused.
     Refused(Verb, Fd),
-    /// A wait took more iterations than it should.
+    /// A wait took too many iterations.
     Busy,
     /// A violation of a rule.
     Illegal(&'static str),
@@ -59,7 +59,7 @@ impl What {
     }
 }
 
-/// How often each kind of thing happened.
+/// The number of entries of each kind.
 #[derive(Clone, Copy, Default, PartialEq, Eq)]
 pub struct Tally([u64; Tally::KINDS.len()]);
 
@@ -106,12 +106,12 @@ impl Tally {
             .for_each(|(sum, more)| *sum += more);
     }
 
-    /// By kind.
+    /// Returns the counts by kind.
     pub fn iter(&self) -> impl Iterator<Item = (&'static str, u64)> + '_ {
         Self::KINDS.into_iter().zip(self.0)
     }
 
-    /// All together.
+    /// Returns the sum of all counts.
     #[must_use]
     pub fn total(&self) -> u64 {
         self.0.iter().sum()
@@ -137,7 +137,7 @@ impl fmt::Debug for Entry {
     }
 }
 
-/// Scripts of callbacks: few, so that looking for one is walking over all.
+/// Scripts of callbacks. There are few, so a search walks over all.
 #[derive(Debug, Default)]
 pub(crate) struct Scripts(Vec<(Callback, Script)>);
 

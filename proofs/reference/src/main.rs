@@ -10,21 +10,21 @@ use aio_reference::{Difference, Setup, Tally, USUAL, Waiter, check_and_show, run
 use anyhow::Context as _;
 use clap::Parser;
 
-/// The event loop beside a reference: random sequences of operations, on every backend and policy
+/// Compare the event loop with a reference: random sequences of operations, on every backend and policy
 #[derive(Debug, Parser)]
 struct Args {
-    /// So many operations in all, each done on every backend; seeds are counted up until they are done
+    /// The number of operations in all, each done on every backend; the seeds count up until it is reached
     #[arg(long, default_value_t = 1_200_000)]
     operations: u64,
-    /// So many operations for each sequence
+    /// The number of operations of each sequence
     #[arg(long, default_value_t = USUAL)]
     each: usize,
     #[command(flatten)]
     seeds: aio_seeds::Args,
-    /// Only this trace
+    /// Run only this trace
     #[arg(long, conflicts_with_all = ["operations", "resume"])]
     trace: Option<String>,
-    /// With `--trace`: on this set-up, such as `epoll/learned`; otherwise on each
+    /// With `--trace`: use this set-up, such as `epoll/learned`, instead of each
     #[arg(long)]
     setup: Option<String>,
 }

@@ -1,7 +1,7 @@
 //! Descriptor numbers that can be closed while a loop watches them, which safe code should not be able to do.
 //!
-//! While such a number is closed it has to stay free, whatever other threads open. So each thread that replays has a range
-//! of its own, above the numbers that the system assigns.
+//! While such a number is closed it must stay free, even if other threads open descriptors. So each replaying
+//! thread has a range of its own, above the numbers that the system assigns.
 
 use std::cell::Cell;
 use std::mem::ManuallyDrop;
@@ -11,31 +11,32 @@ use std::sync::{Condvar, Mutex, PoisonError};
 
 use rustix::process::{Resource, getrlimit, setrlimit};
 
-/// How many numbers a range has.
+/// The number of descriptors in a range.
 const WIDTH: i32 = 16;
-/// Above this there is nothing: a large table of descriptors costs memory.
+/// The upper limit of all ranges. A large table of descriptors costs memory.
 const CEILING: u64 = 4096;
-/// So many are left to the system, and to other users of the highest ones.
+/// The numbers below and above the ranges. They are left to the system, and to other users of the highest
+/// numbers.
 const BELOW: i32 = 300;
 const ABOVE: i32 = 150;
 
-/// The ranges that are taken.
+/// The ranges that are in use.
 static TAKEN: Mutex<Vec<bool>> = Mutex::new(Vec::new());
 static GIVEN_BACK: Condvar = Condvar::new();
 
-/// Numbers that belong to one thread.
+/// Descriptor numbers that belong to one thread.
 #[derive(Debug)]
 pub(crate) struct Range {
     place: Rc<Place>,
     first: i32,
 }
 
-/// Given back when the range and all of its numbers are gone, whichever goes last.
+/// A place that is released when the range and all of its numbers are dropped, in any order.
 #[derive(Debug)]
 struct Place(usize);
 
 impl Range {
-    /// Waits until one is free.
+    /// Takes a range. Waits until one is free.
     pub(crate) fn take() -> Self {
         let top = i32::try_from(limit()).unwrap_or(i32::MAX) - ABOVE;
         let most = usize::try_from((top - BELOW) / WIDTH).unwrap_or(0);
@@ -56,7 +57,7 @@ impl Range {
         }
     }
 
-    /// Opens number `index` of the range, which is free, for the file of `fd`.
+    /// Opens number `index` of the range, which must be free, for the file of `fd`.
     pub(crate) fn open(&self, index: usize, fd: impl AsFd) -> Rc<Number> {
         let wanted = self.first + index as i32;
         let fd = rustix::io::fcntl_dupfd_cloexec(fd, wanted).expect("one more descriptor");
@@ -76,12 +77,12 @@ impl Drop for Place {
     }
 }
 
-/// How many descriptors may be open, as far as they are used here.
+/// Returns the greatest number of open descriptors, up to the ceiling.
 fn limit() -> u64 {
     let mut limits = getrlimit(Resource::Nofile);
     if limits.current != limits.maximum {
         limits.current = limits.maximum;
-        // If it is refused, the former limit holds.
+        // If the system refuses, the former limit stays in force.
         let _ = setrlimit(Resource::Nofile, limits);
     }
     getrlimit(Resource::Nofile)
@@ -104,7 +105,7 @@ impl Number {
         self.is_open.get()
     }
 
-    /// Closes it as a `close(2)` from elsewhere would.
+    /// Closes the number as a `close(2)` by other code would.
     pub(crate) fn close(&self) {
         if self.is_open.replace(false) {
             nix::unistd::close(self.fd.as_raw_fd()).expect("it is open");

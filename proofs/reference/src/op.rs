@@ -1,4 +1,4 @@
-//! The language: the operations on a context, and the callbacks. `text` reads its text form.
+//! The language: the operations on a context, and the callbacks. `text` parses its text form.
 
 use std::fmt;
 use std::rc::Rc;
@@ -14,16 +14,16 @@ const LETTERS: u8 = 26;
 /// The group of handlers without a given group.
 pub const DEFAULT_GROUP: Name = Name(25 + LETTERS);
 
-/// The descriptors: four streams, two eventfds, the end of a pipe that is read from, the end of another one that is
-/// written to, and a stream whose far end sends urgent data.
+/// The descriptors: four streams, two eventfds, the read end of a pipe, the write end of another one, and a
+/// stream whose far end sends urgent data.
 pub const DESCRIPTORS: [char; COUNT] = ['a', 'b', 'c', 'd', 'e', 'f', 'p', 'q', 'o'];
 pub(crate) const COUNT: usize = 9;
 
 impl Name {
-    /// The name of one letter.
+    /// Returns the name of one letter.
     ///
     /// # Panics
-    /// If it is none from a to z.
+    /// If `letter` is not from a to z.
     #[must_use]
     pub const fn of(letter: char) -> Self {
         assert!(
@@ -33,7 +33,7 @@ impl Name {
         Self(letter as u8 - b'a')
     }
 
-    /// The same letter twice.
+    /// Returns the name with the same letter twice.
     #[must_use]
     pub const fn doubled(self) -> Self {
         Self(self.0 % LETTERS + LETTERS)
@@ -43,7 +43,7 @@ impl Name {
         (b'a' + self.0 % LETTERS) as char
     }
 
-    /// Which descriptor it is, if it is one's.
+    /// Returns the descriptor of this name, if it is the name of one.
     #[must_use]
     pub fn descriptor(self) -> Option<Fd> {
         let place = DESCRIPTORS.iter().position(|letter| Self::of(*letter) == self);
@@ -69,12 +69,12 @@ impl fmt::Debug for Name {
 pub struct Fd(pub(crate) u8);
 
 impl Fd {
-    /// All descriptors.
+    /// Returns all descriptors.
     pub fn all() -> impl Iterator<Item = Self> {
         (0..COUNT as u8).map(Self)
     }
 
-    /// The letter.
+    /// Returns the letter of the descriptor.
     #[must_use]
     pub fn name(self) -> Name {
         Name::of(DESCRIPTORS[self.place()])
@@ -84,7 +84,7 @@ impl Fd {
         self.0.into()
     }
 
-    /// What it is made as.
+    /// Returns the kind of file that it is made as.
     pub(crate) fn kind(self) -> Kind {
         match self.0 {
             0..4 => Kind::Stream,
@@ -111,19 +111,19 @@ impl fmt::Debug for Fd {
 /// The kind of a file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Kind {
-    /// One end of a socket pair: both ways, hangs up.
+    /// One end of a socket pair. It can be read and written, and hangs up.
     Stream,
     /// An eventfd: always writable, never hangs up.
     Counter,
-    /// The end of a pipe that is read from: hangs up.
+    /// The read end of a pipe: hangs up.
     Inlet,
-    /// The end of a pipe that is written to: can be full, fails.
+    /// The write end of a pipe: can be full, fails.
     Outlet,
     /// A stream whose far end sends urgent data. Never hangs up.
     Urgent,
 }
 
-/// Which callback of a handler.
+/// The callbacks of a handler.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Side {
     /// `Handler::readable`.
@@ -134,7 +134,7 @@ pub enum Side {
     Priority,
     /// The callback of an invalidated handler.
     Invalidated,
-    /// `Pollable::poll`; it is written down only when it has a script, which runs once.
+    /// `Pollable::poll`. It is recorded only when it has a script, which runs once.
     Poll,
     /// `Pollable::poll_ready`.
     PollReady,
@@ -145,7 +145,7 @@ pub enum Side {
 }
 
 impl Side {
-    /// In the order in which they are declared.
+    /// All callbacks, in the order of their declaration.
     pub(crate) const ALL: [Self; 8] = [
         Self::Readable,
         Self::Writable,
@@ -170,7 +170,7 @@ impl Side {
         }
     }
 
-    /// Returns whether it is called before the loop has decided how long to wait.
+    /// Returns `true` if it is called before the loop has decided the length of the wait.
     #[must_use]
     pub fn is_early(self) -> bool {
         matches!(self, Self::Invalidated | Self::Poll | Self::Begin | Self::End)
@@ -180,9 +180,9 @@ impl Side {
 /// A callback.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub enum Callback {
-    /// Of a handler.
+    /// A callback of a handler.
     Of(Name, Side),
-    /// Of a bottom half or a timer.
+    /// The callback of a bottom half or a timer.
     Deferred(Name),
 }
 
@@ -201,7 +201,7 @@ impl fmt::Debug for Callback {
     }
 }
 
-/// What a callback does.
+/// The operations of a callback.
 pub type Script = Rc<[Op]>;
 
 /// One operation. An operation that does not apply, such as the removal of an unknown handler, has no effect.
@@ -243,7 +243,7 @@ pub enum Op {
 }
 
 impl Op {
-    /// The same with another script, if it has one.
+    /// Returns the same operation with another script, if it has one.
     pub(crate) fn with_script(&self, script: Script) -> Self {
         match self {
             Self::On(callback, _) => Self::On(*callback, script),

@@ -1,4 +1,4 @@
-//! What operations do to the real context's registrations, bottom halves and timers.
+//! The effects of operations on the real context's registrations, bottom halves and timers.
 //!
 //! No table is borrowed during a call of the loop, because it may call back at once.
 
@@ -61,7 +61,7 @@ impl Real {
         let former = self.current[fd.place()].get();
         self.current[fd.place()].set((serial, former.1));
         self.replacing.set(Some((fd, began)));
-        // With an interest, by number.
+        // With an interest, the replacement is by number.
         let replaced = match (interest, polled) {
             (Some(_), _) if self.strikes(Plant::NumberNotFound) => Ok(()),
             (None, true) => registration.replace_polled(actor),

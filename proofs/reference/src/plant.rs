@@ -1,4 +1,4 @@
-//! Faults planted on purpose, to see that the comparison finds them.
+//! Faults planted on purpose, to check that the comparison finds them.
 
 use std::io;
 use std::time::Duration;
@@ -10,15 +10,15 @@ use aio_testing::Layer;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Plant {
-    /// A removal that is not done.
+    /// A removal has no effect.
     RemovalLost,
-    /// A replacement that is not done.
+    /// A replacement has no effect.
     ReplacementLost,
-    /// A pause that ends at once.
+    /// A pause ends at once.
     PauseLost,
-    /// A pause that never ends.
+    /// A pause never ends.
     ResumeLost,
-    /// A bottom half that runs twice.
+    /// A bottom half runs twice.
     HalfTwice,
     /// A bottom half that was cancelled runs.
     CancelLost,
@@ -28,7 +28,7 @@ pub enum Plant {
     TimerEarly,
     /// A timer fires a millisecond late.
     TimerLate,
-    /// A timer that was cancelled fires.
+    /// A timer that was disarmed fires.
     DisarmLost,
     /// A handler does not get its `poll_end`.
     EndMissing,
@@ -44,11 +44,11 @@ pub enum Plant {
     ErrorDropped,
     /// A backend does not report numbers that were closed.
     CloseUnreported,
-    /// A backend drops an event now and then, and all later ones of that registration.
+    /// A backend drops every third event, and all later events of that registration.
     EventLost,
     /// A backend reports readiness once, and not again until it changes.
     ReportedOnce,
-    /// A backend forgets every third change of an interest.
+    /// A backend ignores every third change of an interest.
     ModifyForgotten,
     /// A backend reports events of silent registrations.
     SilenceViolated,
@@ -62,18 +62,18 @@ pub enum Plant {
     ReferenceKept,
     /// A backend reports events after the only one that was waited for.
     OnceRepeated,
-    /// A registration that is armed again is not.
+    /// A rearm has no effect.
     RearmLost,
     /// A backend does not report priority.
     PriorityDropped,
-    /// A handler of a number that is taken replaces the one that is there.
+    /// A registration of a number that has a handler replaces that handler.
     TakenReplaced,
-    /// A replacement by number is not done.
+    /// A replacement by number has no effect.
     NumberNotFound,
 }
 
 impl Plant {
-    /// All of them.
+    /// All faults.
     pub const ALL: [Self; 30] = [
         Self::RemovalLost,
         Self::ReplacementLost,
@@ -114,11 +114,11 @@ pub(crate) struct Faulty {
     inner: Box<dyn Backend>,
     plant: Plant,
     chances: u32,
-    /// What is there, latest last.
+    /// The registrations, the latest last.
     tokens: Vec<Token>,
-    /// Whose events are swallowed.
+    /// The registrations whose events are dropped.
     muted: Vec<Token>,
-    /// Was removed last, and came back in another generation.
+    /// The last removed registration, and its successor with another generation.
     removed: Option<Token>,
     came_back: Option<Token>,
     kept: Vec<Watched>,
@@ -151,7 +151,7 @@ impl Faulty {
         self.plant == plant && self.chances.is_multiple_of(3)
     }
 
-    /// What is left of an event.
+    /// Returns the part of an event that the fault leaves.
     fn passed(&mut self, token: Token, readiness: Readiness) -> Option<(Token, Readiness)> {
         if self.muted.contains(&token) {
             return None;

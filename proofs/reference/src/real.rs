@@ -21,10 +21,10 @@ use crate::plant::{Faulty, Plant};
 use crate::setup::{Setup, Waiter};
 use crate::{DEEPEST, MOST_ITERATIONS, MOST_POLLS, MOST_SCRIPTS, MOST_WORK};
 
-/// What comes out of a callback that panics on purpose.
+/// The payload of a planned panic in a callback.
 struct OnPurpose;
 
-/// The peer of a descriptor: work in memory that both sides see, and whether it need not kick.
+/// The peer of a descriptor: work in memory that both sides can read, and whether it need not kick.
 #[derive(Debug, Default)]
 pub(crate) struct Device {
     pub(crate) work: Cell<u32>,
@@ -60,9 +60,9 @@ pub(crate) struct Real {
     /// Handlers, and closures of bottom halves and timers, that have not been dropped.
     pub(crate) handlers: Alive,
     pub(crate) closures: Alive,
-    /// Counts the occasions of a fault that occurs only now and then.
+    /// The number of occasions of a fault that occurs only sometimes.
     pub(crate) chances: Cell<u32>,
-    /// What a plant keeps that should be gone.
+    /// Objects that a planted fault keeps instead of dropping them.
     pub(crate) kept: RefCell<Vec<BottomHalf>>,
 }
 
@@ -80,7 +80,7 @@ impl Real {
         }
         let cx = builder.build().expect("there is a descriptor left");
         if setup.waiter == Waiter::Foreign {
-            // It climbs at once and for good.
+            // The ladder moves to its upper level at once and stays there.
             drop(cx.embed().expect("it can be embedded"));
         }
         Rc::new(Self {
@@ -154,7 +154,7 @@ impl Real {
         self.log.borrow_mut().insert(began, entry);
     }
 
-    /// The registration has come to an end, which a replacement must have failed for, if there is one under way.
+    /// Records the end of a registration. If a replacement of it is in progress, that must have failed.
     pub(crate) fn has_ended(&self, fd: Fd) {
         if let Some((replaced, began)) = self.replacing.get()
             && replaced == fd
@@ -164,7 +164,7 @@ impl Real {
         }
     }
 
-    /// A callback: records it and runs its script.
+    /// Records a callback and runs its script.
     pub(crate) fn called(self: &Rc<Self>, callback: Callback, otherwise: &[Op]) {
         self.record(What::Called(callback));
         self.act(callback, otherwise);
@@ -182,12 +182,12 @@ impl Real {
         }
     }
 
-    /// Returns whether a fault is planted that occurs each time.
+    /// Returns `true` if this fault is planted. It occurs each time.
     pub(crate) fn is_planted(&self, plant: Plant) -> bool {
         self.plant == Some(plant)
     }
 
-    /// A plant that strikes every third time.
+    /// Returns `true` each third time, if this fault is planted.
     pub(crate) fn strikes(&self, plant: Plant) -> bool {
         if self.plant != Some(plant) {
             return false;
@@ -283,7 +283,7 @@ impl Real {
         self.devices[fd.place()].work.set(0);
     }
 
-    /// The peer produces work in memory, and kicks unless the handler is in poll mode.
+    /// Produces work in memory for the peer, and kicks unless the handler is in poll mode.
     fn work(&self, fd: Fd) {
         let device = &self.devices[fd.place()];
         device.work.set((device.work.get() + 1).min(MOST_WORK));
@@ -292,7 +292,7 @@ impl Real {
         }
     }
 
-    /// Kicks for work that was there before its handler.
+    /// Kicks for work that is older than its handler.
     pub(crate) fn kick_if_there_is_work(&self, fd: Fd) {
         if self.devices[fd.place()].work.get() > 0 {
             self.files.borrow_mut().kick(fd);
@@ -321,7 +321,7 @@ impl Real {
     }
 
     fn pause(&self, name: Name) {
-        // It is logged first, because handlers get their `poll_end` while it begins.
+        // The pause is logged first, because handlers get their `poll_end` while it begins.
         let pause = self.cx.pause(self.group(name));
         if !self.strikes(Plant::PauseLost) {
             self.pauses.borrow_mut().push((name, pause));
@@ -352,7 +352,8 @@ impl Real {
         *self.crowd.borrow_mut() = registrations;
     }
 
-    /// Ends a sequence: lets everything go and gives back the files, and how many handlers and closures were kept.
+    /// Ends a sequence: drops everything, and returns the files and the number of handlers and closures that
+    /// were kept.
     pub(crate) fn end(self: Rc<Self>) -> (Option<Files>, u32) {
         let (handlers, closures) = (self.handlers.clone(), self.closures.clone());
         let (registrations, crowd, pauses) =

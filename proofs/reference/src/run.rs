@@ -17,23 +17,23 @@ use crate::text::{Expected, parse};
 /// The default for the largest number of operations in a sequence.
 pub const USUAL: usize = 60;
 
-/// What a sequence did.
+/// The results of a sequence.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Summary {
-    /// Operations.
+    /// The number of operations.
     pub operations: u64,
-    /// What happened, and was the same on both sides.
+    /// The entries, which were the same on both sides.
     pub tally: Tally,
 }
 
-/// The two did not do the same.
+/// A difference between the real loop and the reference.
 #[derive(Clone, Debug)]
 pub struct Difference {
     /// The set-up.
     pub setup: Setup,
-    /// The operations, as short as they could be made.
+    /// The operations of the shortest sequence that was found.
     pub trace: String,
-    /// What was different.
+    /// The description of the difference.
     pub why: String,
 }
 
@@ -50,7 +50,7 @@ impl fmt::Display for Difference {
 impl std::error::Error for Difference {}
 
 thread_local! {
-    /// Files that are used again by the next sequence.
+    /// Files for reuse by the next sequence.
     static FILES: RefCell<Option<Files>> = const { RefCell::new(None) };
 }
 
@@ -73,7 +73,7 @@ impl Run {
         }
     }
 
-    /// Does an operation on both.
+    /// Runs an operation on both.
     fn step(&mut self, number: usize, op: &Op) -> Result<(), String> {
         self.log.clear();
         self.real.step(op, &mut self.log);
@@ -125,7 +125,7 @@ fn replay(setup: Setup, plant: Option<Plant>, ops: &[Op]) -> Result<Summary, Str
     run.end()
 }
 
-/// As [`replay`]; a panic that no callback made on purpose is a difference, too.
+/// Like [`replay`]; an unplanned panic counts as a difference, too.
 fn try_replay(setup: Setup, plant: Option<Plant>, ops: &[Op]) -> Result<Summary, String> {
     let replayed = catch_unwind(AssertUnwindSafe(|| replay(setup, plant, ops)));
     replayed.unwrap_or_else(|payload| {
@@ -140,7 +140,7 @@ fn text(ops: &[Op]) -> String {
     steps.join("; ")
 }
 
-/// Leaves out whatever is not needed for a difference.
+/// Removes each operation that is not needed for a difference.
 fn shortest(setup: Setup, plant: Option<Plant>, mut ops: Vec<Op>) -> Vec<Op> {
     let differs = |ops: &[Op]| try_replay(setup, plant, ops).is_err();
     let mut index = 0;
@@ -154,7 +154,7 @@ fn shortest(setup: Setup, plant: Option<Plant>, mut ops: Vec<Op>) -> Vec<Op> {
     ops
 }
 
-/// The same without an operation, without one of its script, or with fewer repetitions.
+/// Returns the same sequence without an operation, without one of its script, or with fewer repetitions.
 fn shorter_at(ops: &[Op], index: usize) -> Vec<Vec<Op>> {
     let with = |op: Option<Op>| {
         let mut other = ops.to_vec();
@@ -190,14 +190,14 @@ pub fn run(setup: Setup, plant: Option<Plant>, ops: &[Op]) -> Result<Summary, Bo
     let fewer = shortest(setup, plant, ops.to_vec());
     let (trace, why) = match try_replay(setup, plant, &fewer) {
         Err(why) => (text(&fewer), why),
-        // What was left out may matter.
+        // The removed operations may matter.
         Ok(_) => (text(ops), format!("not every time: {first}")),
     };
     Err(Box::new(Difference { setup, trace, why }))
 }
 
-/// Runs the sequence of a seed, of at most `most` operations, in every way to wait, and with the policy whose turn it is.
-/// The operations are counted once.
+/// Runs the sequence of a seed, of at most `most` operations, with every way of waiting, and with the policy
+/// whose turn it is. The operations are counted once.
 ///
 /// # Errors
 /// As [`run`].
@@ -214,15 +214,15 @@ pub fn run_seed(seed: u64, most: usize, plant: Option<Plant>) -> Result<Summary,
     Ok(all)
 }
 
-/// Replays a trace that may list the calls of each operation.
+/// Replays a trace. It may list the calls of each operation.
 ///
 /// # Errors
-/// The difference from the reference or from the expectation, or the part that cannot be read.
+/// The difference from the reference or from the expectation, or the part that cannot be parsed.
 pub fn check(setup: Setup, trace: &str) -> Result<Summary, String> {
     check_and_show(setup, trace, &mut |_, _| {})
 }
 
-/// As [`check`]; calls `show` with each operation and its log.
+/// Like [`check`], and calls `show` with each operation and its log.
 ///
 /// # Errors
 /// As [`check`].

@@ -1,4 +1,4 @@
-//! What a sequence is replayed on: a backend, or a foreign loop, and a polling policy.
+//! The set-up of a replay: a backend, or a foreign loop, and a polling policy.
 
 use std::fmt;
 use std::io::{self, Write as _};
@@ -10,14 +10,14 @@ use aio_backend_ppoll::Ppoll;
 use aio_backend_uring::Uring;
 use aio_context::{Backend, Policy};
 
-/// How a context waits.
+/// The way in which a context waits.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Waiter {
     /// ppoll alone.
     Ppoll,
     /// epoll alone.
     Epoll,
-    /// A ladder that is always above.
+    /// A ladder that is always at its upper level.
     LadderAt0,
     /// A ladder that moves with nearly every registration.
     LadderAt4,
@@ -30,7 +30,7 @@ pub enum Waiter {
 }
 
 impl Waiter {
-    /// All of them.
+    /// All ways of waiting.
     pub const ALL: [Self; 7] = [
         Self::Ppoll,
         Self::Epoll,
@@ -53,8 +53,8 @@ impl Waiter {
         }
     }
 
-    /// Returns whether the next check detects a number that was closed without a removal: ppoll passes the number to the kernel,
-    /// while an epoll set has dropped it.
+    /// Returns `true` if the next check detects a number that was closed without a removal. ppoll passes the
+    /// number to the kernel, but an epoll set has dropped it.
     pub(crate) fn detects_closes(self) -> bool {
         self == Self::Ppoll
     }
@@ -79,7 +79,7 @@ impl Waiter {
     }
 }
 
-/// Where io_uring is not available, epoll takes its place.
+/// Reports once that io_uring is not available, and that epoll replaces it.
 fn report_once(error: &io::Error) {
     static SAID: Once = Once::new();
     SAID.call_once(|| {
@@ -87,17 +87,18 @@ fn report_once(error: &io::Error) {
     });
 }
 
-/// A way to wait and a polling policy; written `epoll/learned`.
+/// A way of waiting and a polling policy; written `epoll/learned`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Setup {
-    /// How it waits.
+    /// The way of waiting.
     pub waiter: Waiter,
     /// One of [`Policy::NAMES`].
     pub policy: &'static str,
 }
 
 impl Setup {
-    /// Waits in this way, with the policy of that number; they are counted round.
+    /// Returns a set-up with this way of waiting, and with the policy of that number, modulo the number of
+    /// policies.
     #[must_use]
     pub fn new(waiter: Waiter, policy: usize) -> Self {
         Self {
@@ -106,7 +107,7 @@ impl Setup {
         }
     }
 
-    /// The one that is written so.
+    /// Returns the set-up with this spelling.
     #[must_use]
     pub fn by_name(name: &str) -> Option<Self> {
         let (waiter, policy) = name.split_once('/')?;

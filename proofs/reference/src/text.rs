@@ -1,17 +1,17 @@
-//! Reads traces: operations as text, with the calls that they are expected to make.
+//! Parses traces: operations as text, with the calls that they are expected to make.
 
 use aio_context::Interest;
 
 use crate::op::{Callback, DEFAULT_GROUP, Fd, LETTERS_OF_INTEREST, Name, Op, Script, Side, spelled};
 
-/// What a step is expected to call.
+/// The expected calls of a step.
 #[derive(Clone, Debug)]
 pub(crate) struct Expected {
     pub(crate) calls: Vec<String>,
     pub(crate) in_any_order: bool,
 }
 
-/// Returns the steps with their expectations, or an error that names the part that could not be read.
+/// Returns the steps with their expectations, or an error that names the part that could not be parsed.
 pub(crate) fn parse(trace: &str) -> Result<Vec<(Op, Option<Expected>)>, String> {
     let steps = trace.split(';').map(str::trim).filter(|step| !step.is_empty());
     steps.map(parse_with_expectation).collect()
@@ -140,7 +140,7 @@ fn parse_interest(word: &str) -> Option<Interest> {
         known.map(|(_, part)| *part)
     });
     let interest = parts.collect::<Option<Interest>>()?;
-    // Each letter once, in order, and not only the mode.
+    // Each letter once, in order, and not the mode alone.
     (interest != Interest::ONESHOT && spelled(interest) == word).then_some(interest)
 }
 

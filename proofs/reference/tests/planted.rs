@@ -4,7 +4,7 @@
 
 use aio_reference::{Plant, USUAL, run_seed};
 
-/// A fault must be found within so many sequences: a tenth of the number that tests every change.
+/// The number of sequences within which a fault must be found: a tenth of the number that tests every change.
 const SEQUENCES: u64 = 2_000;
 
 #[test]

@@ -33,7 +33,7 @@ fn the_loop_matches_the_reference() {
     });
     let tally = tally.into_inner().unwrap();
     println!("{tally:?}");
-    // Sequences in which something never happens would find nothing about it.
+    // If an event never happens, the sequences are no evidence about it.
     for (kind, count) in tally.iter() {
         let least = match kind {
             "busy" => 0,
@@ -45,8 +45,9 @@ fn the_loop_matches_the_reference() {
     }
 }
 
-/// After an interrupt, a notification by a callback makes the loop do one more iteration without waiting, which the log does not show: the
-/// reference cannot know which of the two called a handler, and so whether the notification is still there.
+/// After an interrupt, a notification by a callback causes one more iteration without waiting, which the log
+/// does not show. The reference cannot determine which of the two called a handler, and so whether the
+/// notification is still pending.
 #[test]
 fn d4_a_notification_may_be_accepted_by_an_iteration_that_the_log_does_not_show() {
     let trace = "bh x; watch e r in g polled; on e.poll { idle y }; bh y; on y { pause zz, resume zz }; schedule x; polling 5; \
@@ -55,8 +56,8 @@ fn d4_a_notification_may_be_accepted_by_an_iteration_that_the_log_does_not_show(
     check(setup, trace).unwrap();
 }
 
-/// A number that is closed behind the loop's back takes a handler without an interest, because no backend asks the system; the next one is
-/// refused.
+/// A number that is closed without a removal accepts a handler without an interest, because no backend calls
+/// the system. The next handler is refused.
 #[test]
 fn r3_r4_a_closed_number_takes_a_handler_without_an_interest() {
     let trace = "timer t; watch e w in g polled; closeraw e; on t { replace e e - polled, replace e e r polled }; arm t 0; wait 24";
@@ -65,8 +66,8 @@ fn r3_r4_a_closed_number_takes_a_handler_without_an_interest() {
     }
 }
 
-/// An event that is reported once, was found and was not delivered, is not delivered for a level that is set afterwards: the backend, armed
-/// again, reports what is left.
+/// An event that is reported once, was found and was not delivered, is not delivered for a level-triggered
+/// interest that is set afterwards. The backend, armed again, reports the present readiness.
 #[test]
 fn r14_an_event_found_once_is_not_kept_for_a_level() {
     for trace in [
@@ -80,7 +81,7 @@ fn r14_an_event_found_once_is_not_kept_for_a_level() {
     }
 }
 
-/// What a paused handler may have collected before masks it only if it was collected.
+/// An event that may have been collected for a paused handler masks it only if it was collected.
 #[test]
 fn b5_an_event_that_may_have_been_collected_masks_a_paused_handler_perhaps() {
     for (name, trace) in [
@@ -117,14 +118,15 @@ fn d4_an_iteration_that_the_log_does_not_show_finds_what_a_bottom_half_has_left(
     }
 }
 
-/// An event of an iteration that the log does not show comes after the time that it has polled.
+/// An event of an iteration that the log does not show comes after the polling time of that iteration.
 #[test]
 fn d4_an_event_after_some_time_is_one_of_the_next_iteration() {
     let trace = "polling 20000; on a.end { kick a, bh y, idle y }; watch a r1 in h polled; wait 19; on a.begin { replace a aa r }; wait 15";
     check(Setup::by_name("ppoll/ski-rental").unwrap(), trace).unwrap();
 }
 
-/// A check finds a closed number, whose handler panics, and beside it an event that is reported once: that is kept.
+/// A check finds a closed number, whose handler panics, and also an event that is reported once. That event
+/// is kept.
 #[test]
 fn d9_an_event_found_beside_a_closed_number_is_kept_through_a_panic() {
     let trace = "watch c r in h polled; watch a rwp in h polled; on c.invalidated { panic }; closeraw c; work a; replace a a r1 polled; \
@@ -132,7 +134,7 @@ fn d9_an_event_found_beside_a_closed_number_is_kept_through_a_panic() {
     check(Setup::by_name("ppoll/never").unwrap(), trace).unwrap();
 }
 
-/// A ring that has ended leaves no file open: a number that is closed later disturbs no epoll set.
+/// A ring that has ended leaves no file open, so a number that is closed later disturbs no epoll set.
 #[test]
 fn b7_a_ring_that_has_ended_keeps_no_file() {
     for _ in 0..20 {

@@ -1,7 +1,9 @@
-//! Runs many seeds on all cores: counted up from a first one, with progress every five seconds. Failures are printed at once.
+//! Runs many seeds on all cores, counted up from a first one, with progress every five seconds. Failures are
+//! printed at once.
 //!
-//! The long programs of the proofs share this crate. Each program defines the work of a seed and its messages. A stored place is never
-//! beyond a seed that has failed or still runs, so a resumed run misses none. A seed that panics has failed, and the others go on.
+//! The long programs of the proofs share this crate. Each program defines the work of a seed and its
+//! messages. A stored place is never beyond a seed that has failed or still runs, so a resumed run misses
+//! none. A seed that panics has failed, and the others continue.
 
 #![forbid(unsafe_code)]
 
@@ -17,27 +19,27 @@ use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
 
-/// Options that all long runs have.
+/// The options of all long runs.
 #[derive(Debug, Default, clap::Args)]
 #[group(skip)]
 pub struct Args {
     /// The first seed
     #[arg(long, env = "AIO_SEED", default_value_t = 0)]
     pub seed: u64,
-    /// Keeps the place in this file, and goes on from there
+    /// Store the place in this file, and continue from there
     #[arg(long, value_name = "FILE")]
     pub resume: Option<PathBuf>,
-    /// So many threads at once [default: as many as there are cores]
+    /// Number of threads [default: as many as there are cores]
     #[arg(long)]
     pub threads: Option<NonZero<usize>>,
 }
 
-/// So many failures are enough.
+/// The number of failures after which no further seed is begun.
 const MOST_FAILURES: usize = 10;
-/// How often progress is shown, and the place kept.
+/// The interval at which progress is shown and the place is stored.
 const EVERY: Duration = Duration::from_secs(5);
 
-/// Where a run is.
+/// The progress of a run.
 #[derive(Debug, Default)]
 struct State {
     next: u64,
@@ -47,7 +49,7 @@ struct State {
 }
 
 impl State {
-    /// The first seed that is not known to be good.
+    /// Returns the first seed that has not succeeded.
     fn place(&self) -> u64 {
         let first = |seeds: &BTreeSet<u64>| seeds.first().copied().unwrap_or(self.next);
         first(&self.under_way).min(first(&self.failed)).min(self.next)
@@ -59,13 +61,13 @@ struct Run {
     state: Mutex<State>,
 }
 
-/// Runs `count` seeds, or what an earlier run with the same place has left of them; `one` runs a seed, and `so_far` says what
-/// all of them have done.
+/// Runs `count` seeds, or the remaining ones of an earlier run with the same file. `one` runs a seed, and
+/// `so_far` returns the sum of the work of all seeds.
 ///
-/// The exit code is a failure if a seed has failed; after ten of them no other is begun.
+/// The exit code is a failure if a seed has failed. After ten failures no further seed is begun.
 ///
 /// # Errors
-/// If the file to go on from holds no place.
+/// If the file to continue from holds no place.
 pub fn run<E: Display>(
     args: &Args,
     count: u64,
@@ -105,7 +107,7 @@ pub fn run<E: Display>(
         );
         save(args, state.place());
     };
-    // Nothing is sent: the channel ends with the last thread.
+    // Nothing is sent. The channel ends with the last thread.
     let (at_work, ended) = channel::<()>();
     std::thread::scope(|scope| {
         for at_work in vec![at_work; threads] {
@@ -129,7 +131,7 @@ pub fn run<E: Display>(
 }
 
 impl Run {
-    /// Nothing panics while it is locked.
+    /// Locks the state. No code panics while it is locked.
     fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -175,7 +177,7 @@ fn place_in(file: &Path) -> anyhow::Result<Option<u64>> {
         .with_context(|| format!("{} holds no seed", file.display()))
 }
 
-/// The place is a convenience: a run does not fail because it cannot be kept.
+/// Stores the place. A failure is ignored, because the place is only a convenience.
 fn save(args: &Args, seed: u64) {
     if let Some(file) = &args.resume
         && let Err(why) = std::fs::write(file, format!("{seed}\n"))

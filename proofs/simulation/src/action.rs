@@ -1,4 +1,4 @@
-//! [`Action`]: what peers and other threads can do.
+//! [`Action`]: the actions of peers and other threads.
 
 use std::time::Duration;
 
@@ -11,7 +11,7 @@ pub(crate) enum Action {
     Read(FileId),
     HangUp(FileId),
     Fail(FileId),
-    /// Work for the polled port of this number, in memory that both sides see.
+    /// Work for the polled port of this number, in memory that both sides can read.
     Produce(u32),
     Schedule(u32),
     ScheduleIdle(u32),

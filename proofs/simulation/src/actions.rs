@@ -49,7 +49,7 @@ impl World {
                     _ => state.failed = true,
                 }
                 let cause = match action {
-                    // Some files do not tell.
+                    // Some files report no cause.
                     _ if self.one_in(4) => Readiness::empty(),
                     Action::Write(_) => Readiness::IN,
                     Action::Read(_) => Readiness::OUT,

@@ -15,7 +15,7 @@ impl Kernel {
         }
     }
 
-    /// Arms a request. A one-shot request that is ready is not kept, nor is one for a regular file.
+    /// Arms a request. It does not keep a one-shot request that is ready, nor a request for a regular file.
     pub(crate) fn arm(&mut self, request: PollRequest, rings: bool) -> Polled {
         let Some(target) = self.target_of(request.raw) else {
             return Polled::Bad;
@@ -48,8 +48,8 @@ impl Kernel {
         }
     }
 
-    /// Turns the first wake-up into a completion: the key, the readiness, and whether the request goes on. Wake-ups about nothing are
-    /// dropped.
+    /// Turns the first wake-up into a completion: the key, the readiness, and `true` if the request stays
+    /// armed. Drops wake-ups without readiness.
     pub(crate) fn next_woken(&mut self, rings: bool) -> Option<(u64, Readiness, bool)> {
         loop {
             let key = self.requests.woken.pop_front()?;
@@ -78,7 +78,7 @@ impl Kernel {
             .position(|armed| armed.request.key == key)
     }
 
-    /// Whether there was such a request.
+    /// Cancels a request. Returns `true` if it existed.
     pub(crate) fn cancel_request(&mut self, key: u64) -> bool {
         let place = self.place_of(key);
         if let Some(place) = place {
@@ -95,7 +95,7 @@ impl Kernel {
         }
     }
 
-    /// The ring was closed.
+    /// Cancels all requests, because the ring was closed.
     pub(crate) fn cancel_all_requests(&mut self) {
         self.requests.woken.clear();
         while !self.requests.armed.is_empty() {

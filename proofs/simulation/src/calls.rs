@@ -17,10 +17,10 @@ use crate::plant::Plant;
 use crate::target::Target;
 use crate::world::World;
 
-/// So many calls without a callback within a millisecond are a busy loop.
+/// The number of calls without a callback within a millisecond above which the loop counts as busy.
 const MOST_IDLE_CALLS: u32 = 3_000;
 
-/// The kernel as the backends see it.
+/// The kernel's interface for the backends.
 pub(crate) struct Calls(pub(crate) Rc<World>);
 
 impl fmt::Debug for Calls {
@@ -36,7 +36,7 @@ pub(crate) const WAIT: &[Errno] = &[Errno::BADF, Errno::INVAL];
 pub(crate) const PPOLL: &[Errno] = &[Errno::NOMEM, Errno::INVAL];
 
 impl World {
-    /// Every call costs time and lets others act.
+    /// Begins a call: lets time pass and others act.
     pub(crate) fn enter(&self, name: &'static str) {
         self.readings.set(0);
         self.pass(50 + self.below(200));
@@ -55,7 +55,7 @@ impl World {
         }
     }
 
-    /// Fails now and then.
+    /// Makes some calls fail.
     pub(crate) fn refuse(&self, name: &'static str, errors: &[Errno], rate: u16) -> io::Result<()> {
         if !self.strikes(rate) {
             return Ok(());
@@ -67,7 +67,7 @@ impl World {
         Err(error.into())
     }
 
-    /// A wait begins: may it block, may it fail, does it end early?
+    /// Begins a wait. Checks that it may block, and makes some waits fail. Returns `true` if it ends early.
     pub(crate) fn begin_wait(&self, timeout: Option<u64>, errors: &[Errno]) -> io::Result<bool> {
         let rates = self.rates.get();
         let level_forbids = self
@@ -101,7 +101,7 @@ impl World {
         Ok(spurious)
     }
 
-    /// Sleeps until `check` finds an event or `timeout` is over. Others act meanwhile.
+    /// Sleeps until `check` finds an event or `timeout` is over. Others act during the sleep.
     pub(crate) fn sleep(&self, timeout: Option<u64>, mut check: impl FnMut(&Self) -> usize) -> usize {
         let began = self.time.get();
         loop {
@@ -127,7 +127,7 @@ impl World {
         }
     }
 
-    /// Returns whether the loop's own eventfd, which is a real one, is readable.
+    /// Returns `true` if the loop's own eventfd, which is a real one, is readable.
     pub(crate) fn rings(&self) -> bool {
         let Some(remote) = self.remote() else {
             return false;
@@ -171,7 +171,7 @@ impl World {
         self.kernel.borrow_mut().ready(set, room, consume, rings)
     }
 
-    /// A share in the loop's own eventfd, to see whether it rings.
+    /// Stores a duplicate of the loop's own eventfd, so that the kernel can check its readiness.
     pub(crate) fn meet(&self, fd: BorrowedFd<'_>) {
         if self.kernel.borrow().number_of(fd.as_raw_fd()).is_none() && self.doorbell.borrow().is_none() {
             *self.doorbell.borrow_mut() = fd.try_clone_to_owned().ok();

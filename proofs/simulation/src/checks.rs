@@ -1,4 +1,4 @@
-//! What must hold: before the loop sleeps, after each iteration, and at the end.
+//! The conditions before the loop sleeps, after each iteration, and at the end.
 
 use std::os::fd::AsRawFd;
 
@@ -7,25 +7,25 @@ use aio_context::{Interest, Readiness};
 use crate::port::Port;
 use crate::world::World;
 
-/// Later than this a wait may not end after a deadline (promise 7 of a backend), in nanoseconds.
+/// The latest end of a wait after a deadline (promise 7 of a backend), in nanoseconds.
 const LATEST: u64 = 1_000_000;
 
 impl World {
-    /// The readiness of a port's descriptor that its handler must get.
+    /// Returns `true` if a port's descriptor has readiness that its handler must get.
     pub(crate) fn is_ready(&self, port: &Port) -> bool {
         let kernel = self.kernel.borrow();
         let now = kernel.files[port.file].readiness();
         !port.asleep.get() && !(now & port.interest.get().mask()).is_empty()
     }
 
-    /// Something is owed to this port now.
+    /// Returns `true` if a call of this port is due now.
     pub(crate) fn is_owed(&self, port: &Port) -> bool {
         let listens = port.live.get() && !port.doomed.get() && !self.is_paused(port.group);
         listens && port.running.get() == 0 && (self.is_ready(port) || (port.polled && port.work.get() > 0))
     }
 
-    /// Invariants I1, I5, A5 at the only moment at which breaking them does harm: the loop is going to sleep for `timeout`,
-    /// and nothing that the kernel knows keeps it from that.
+    /// Checks invariants I1, I5 and A5 at the only moment when a violation does harm: the loop is about to
+    /// sleep for `timeout`, and the kernel has no event that prevents it.
     pub(crate) fn may_sleep(&self, timeout: Option<u64>) {
         let slots = self.slots.borrow();
         for port in slots.iter().map(|slot| &slot.port) {
@@ -67,10 +67,10 @@ impl World {
         self.wakes_in_time(timeout);
     }
 
-    /// No wait is longer than the time to the earliest deadline.
+    /// Checks that no wait is longer than the time to the earliest deadline.
     fn wakes_in_time(&self, timeout: Option<u64>) {
         let began = self.levels.borrow().last().map_or(0, |level| level.began);
-        // The clock went on since the timeout was computed, and shows less than there is.
+        // The clock has advanced since the timeout was computed, and shows less than the time.
         let tolerance = LATEST + (self.time.get() - began) + self.grain.get();
         let ends = timeout.map_or(u64::MAX, |timeout| self.time.get().saturating_add(timeout));
         for armed in self.owed_alarms.borrow().iter() {
@@ -93,7 +93,7 @@ impl World {
         }
     }
 
-    /// What a timer's clock shows, if it runs.
+    /// Returns the reading of a timer's clock, if the clock runs.
     pub(crate) fn now_on(&self, is_virtual: bool) -> Option<u64> {
         if !is_virtual {
             return Some(self.peek_time());
@@ -101,7 +101,7 @@ impl World {
         if !self.virtual_runs.get() {
             return None;
         }
-        // Reading it is no step of the loop's.
+        // This reading is no step of the loop.
         let peeking = self.peeking.replace(true);
         let now = self
             .cx()
@@ -110,8 +110,8 @@ impl World {
         now
     }
 
-    /// Invariants I6, I10, timers: after an iteration of the outermost level that ended well. `due`: the timers that were
-    /// due when it began.
+    /// Checks invariants I6 and I10, and the timers, after an iteration of the outermost level that
+    /// succeeded. `due` holds the timers that were due when it began.
     pub(crate) fn after_iteration(&self, due: &[(std::rc::Rc<crate::world::Armed>, u64)]) {
         let ended = self.iterations.get();
         for (armed, order) in due {
@@ -160,7 +160,7 @@ impl World {
         }
     }
 
-    /// The kernel has no poll request for a descriptor that was removed, unless a call was refused.
+    /// Checks that the kernel has no poll request for a removed descriptor, unless a call was refused.
     pub(crate) fn leaves_nothing(&self, port: &Port) {
         let slots = self.slots.borrow();
         let is_taken = slots.iter().any(|other| other.port.number == port.number);
@@ -175,7 +175,7 @@ impl World {
         });
     }
 
-    /// Nothing is owed any more.
+    /// Returns `true` if no call or action is pending.
     pub(crate) fn is_quiet(&self) -> bool {
         let ports = self.slots.borrow().iter().any(|slot| self.is_owed(&slot.port));
         let halves = self
@@ -192,7 +192,7 @@ impl World {
         !ports && !halves && !alarms && is_done && self.agenda.borrow().is_empty()
     }
 
-    /// What is left, for the message of a run that ends with debts.
+    /// Returns the pending calls and actions, for the message of a failed run.
     pub(crate) fn debts(&self) -> String {
         let slots = self.slots.borrow();
         let ports: Vec<_> = slots

@@ -5,7 +5,7 @@ use aio_context::{Clock, Moment};
 use crate::plant::Plant;
 use crate::world;
 
-/// Shows the simulated time of this thread's world.
+/// A clock that shows the simulated time of this thread's world.
 #[derive(Debug)]
 pub(crate) struct SimulatedClock;
 

@@ -1,4 +1,4 @@
-//! Disturbances of the clocks, and plans of what others do later.
+//! Disturbances of the clocks, and plans of later actions of others.
 
 use std::time::Duration;
 
@@ -28,7 +28,7 @@ impl World {
         self.busy_acting.set(busy);
     }
 
-    /// The clock becomes coarse, or stands still (F5).
+    /// Makes the clock coarse, or stops it for a while (F5).
     pub(crate) fn disturb_time(&self) {
         if self.one_in(2) {
             self.frozen.set((self.below(40) as u32, self.peek_time()));

@@ -23,31 +23,31 @@ use crate::kernel::{Kernel, NUMBERS};
 use crate::plant::{Faulty, Plant};
 use crate::world::{self, Planned, Rates, Violation, World};
 
-/// What a run did.
+/// The results of a run.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Summary {
     /// Steps of the simulated user.
     pub steps: u64,
-    /// Iterations of the outermost level that ended well.
+    /// Iterations of the outermost level that succeeded.
     pub iterations: u64,
-    /// Callbacks, of whatever kind.
+    /// Callbacks of all kinds.
     pub callbacks: u64,
     /// Operations that have ended and were delivered.
     pub operations: u64,
-    /// Faults that the kernel, the clock and the callbacks made.
+    /// Faults by the kernel, the clock and the callbacks.
     pub faults: u64,
-    /// A digest of everything that happened: the same seed gives the same.
+    /// A digest of all steps. The same seed has the same digest.
     pub digest: u64,
 }
 
-/// What did not hold, and how to see it again.
+/// A violation, and the run that repeats it.
 #[derive(Clone, Debug)]
 pub struct Failure {
-    /// The run.
+    /// The seed of the run.
     pub seed: u64,
-    /// How long the run was.
+    /// The number of steps of the run.
     pub steps: u64,
-    /// What did not hold.
+    /// The description of the violation.
     pub why: String,
 }
 
@@ -63,13 +63,13 @@ impl fmt::Display for Failure {
 
 impl std::error::Error for Failure {}
 
-/// Runs a seed for so many steps, and then without faults until nothing is owed any more.
+/// Runs a seed for `steps` steps, and then without faults until no work is pending.
 ///
-/// `plant` puts a fault in; `trace` prints everything that happens; `alone` also looks for descriptors that were left,
-/// which only a process with nothing else in it can tell.
+/// `plant` is a fault to plant; `trace` prints every step; `alone` also checks for descriptors that were left
+/// open, which is possible only in a process without other work.
 ///
 /// # Errors
-/// The first thing that did not hold.
+/// The first violation.
 ///
 /// # Panics
 /// If `/dev/null` cannot be opened.
@@ -92,7 +92,7 @@ pub fn run(
     world::install(Some(world.clone()));
     let ran = catch_unwind(AssertUnwindSafe(|| live(&world, steps)));
     world.quiet.set(true);
-    // A failed run may leave any state; it is not checked.
+    // A failed run may leave any state, so the state is not checked.
     let ended = catch_unwind(AssertUnwindSafe(|| bury(&world)));
     let mut failure = world.failure.take();
     if failure.is_none() && (ran.is_err() || ended.is_err()) {
@@ -196,7 +196,7 @@ fn new_world(
     }
 }
 
-/// Panics that are part of the play are not printed.
+/// Suppresses the messages of planned panics.
 fn keep_quiet() {
     static ONCE: Once = Once::new();
     ONCE.call_once(|| {
@@ -242,7 +242,7 @@ fn backend(world: &Rc<World>) -> Box<dyn Backend> {
 }
 
 fn rates(world: &World) -> Rates {
-    // A third of the runs have no fault of a kind, so that what the others find is not always the same.
+    // A third of the runs have no fault of a kind, so that faults of this kind do not hide others.
     let rate = |most: u64| {
         if world.one_in(3) {
             0
@@ -293,7 +293,7 @@ fn live(world: &Rc<World>, steps: u64) {
     for _ in 0..steps {
         world.step(&cx);
     }
-    // Some contexts are dropped in the middle of everything.
+    // Some contexts are dropped with unfinished work.
     if world.one_in(4) {
         world.record(|| "the context is dropped".to_owned(), 0);
         world.quiet.set(true);
@@ -302,7 +302,7 @@ fn live(world: &Rc<World>, steps: u64) {
     recover(world, &cx);
 }
 
-/// No faults from here on: whatever is owed is served, and then the loop sleeps.
+/// Runs without faults until all pending work is done. Then the loop must sleep.
 fn recover(world: &World, cx: &Context) {
     world.record(|| "no faults from here on".to_owned(), 0);
     world.rates.set(Rates::default());
@@ -311,7 +311,7 @@ fn recover(world: &World, cx: &Context) {
     world.grain.set(1);
     let pauses = world.pauses.take();
     drop(pauses);
-    // No other thread acts in the middle of a change of the clock.
+    // No other thread acts during a change of the clock.
     let busy = world.busy_acting.replace(true);
     world.act(crate::action::Action::StartClock);
     world.busy_acting.set(busy);
@@ -343,7 +343,7 @@ fn recover(world: &World, cx: &Context) {
     sleeps(world, cx);
 }
 
-/// A loop with nothing to do sleeps: one iteration takes its second, and few calls.
+/// Checks that a loop without work sleeps: one iteration takes its second, and few calls.
 fn sleeps(world: &World, cx: &Context) {
     let mut last = (0, 0);
     for _ in 0..4 {

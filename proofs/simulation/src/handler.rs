@@ -1,4 +1,4 @@
-//! The calls of a [`Port`], and which of them it may and must not get.
+//! The calls of a [`Port`], and the checks that each of them is permitted.
 
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
@@ -10,7 +10,7 @@ use crate::plant::Plant;
 use crate::port::Port;
 use crate::world::{self, World};
 
-/// A port that has been called in vain so often in a row is called for nothing.
+/// The most consecutive calls of a port without work.
 const MOST_CALLS_IN_VAIN: u32 = 24;
 
 impl Port {
@@ -49,7 +49,7 @@ impl Port {
         Running(self)
     }
 
-    /// Counts calls without work. A few are legal: another call was faster.
+    /// Counts calls without work. A few are legal, because another call was faster.
     fn found(&self, world: &World, something: bool) {
         let in_vain = if something { 0 } else { self.in_vain.get() + 1 };
         self.in_vain.set(in_vain);
@@ -58,7 +58,7 @@ impl Port {
         });
     }
 
-    /// Waits for another event, perhaps; otherwise some later operation does.
+    /// Arms the port for another event in some cases. In the others a later operation does so.
     fn perhaps_rearm(&self, world: &World, cx: &Context) {
         if !self.asleep.get() || !self.live.get() || world.one_in(4) {
             return;
@@ -73,7 +73,7 @@ impl Port {
         }
     }
 
-    /// What cannot be served any more removes itself.
+    /// Removes the port if it can no longer be served.
     fn leave_if_done(&self, world: &World) {
         let file = world.kernel.borrow().files[self.file];
         if file.hung_up || file.failed || (file.regular && world.one_in(3)) {
@@ -82,7 +82,7 @@ impl Port {
     }
 }
 
-/// A callback of a port is on the stack.
+/// A guard for a callback of a port on the stack.
 struct Running<'a>(&'a Port);
 
 impl Drop for Running<'_> {
@@ -127,7 +127,7 @@ impl Handler for Port {
         file.room = 0;
         drop(kernel);
         self.found(&world, something);
-        // The peer reads some time, but not for ever.
+        // The peer reads some time after the write.
         if !world.quiet.get() {
             world.plan(Action::Read(self.file), 1_000 + world.below(2_000_000));
         }

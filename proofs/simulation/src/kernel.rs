@@ -1,4 +1,5 @@
-//! What a kernel knows: files, descriptor numbers, epoll sets. It makes no decision and draws no number.
+//! The state of a kernel: files, descriptor numbers, epoll sets. It makes no decision and draws no random
+//! number.
 
 use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd, RawFd};
 use std::rc::Rc;
@@ -8,24 +9,24 @@ use aio_context::{Interest, Readiness};
 use crate::poll_requests::PollRequests;
 use crate::target::{FileId, Target};
 
-/// How many descriptor numbers there are.
+/// The number of descriptor numbers.
 pub(crate) const NUMBERS: usize = 20;
-/// Room to write in an idle stream.
+/// The number of writes for which an idle stream has room.
 const ROOM: u32 = 4;
 
 /// The file of a port whose number is not open.
 pub(crate) const NOWHERE: FileId = 0;
 
-/// What can be read from and written to.
+/// The state of a file.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct File {
     pub(crate) bytes: u32,
     pub(crate) room: u32,
     pub(crate) hung_up: bool,
     pub(crate) failed: bool,
-    /// Always ready; epoll refuses it.
+    /// The file is always ready, and epoll refuses it.
     pub(crate) regular: bool,
-    /// Numbers and other shares that keep it open.
+    /// The number of descriptor numbers and other references that keep it open.
     shares: u32,
 }
 
@@ -57,9 +58,9 @@ struct Member {
     target: Target,
     key: u64,
     interest: Interest,
-    /// For edges: there was activity since the last report.
+    /// For edge-triggered interests: there was activity since the last report.
     active: bool,
-    /// For one event: it was reported.
+    /// For an interest in one event: the event was reported.
     is_disarmed: bool,
 }
 
@@ -67,11 +68,11 @@ struct Member {
 pub(crate) struct Set {
     raw: RawFd,
     members: Vec<Member>,
-    /// Whose turn it is.
+    /// The position of the next member to check.
     next: usize,
 }
 
-/// The reasons for errors of `epoll_ctl` without a planted fault.
+/// The reasons for errors of `epoll_ctl` that no fault causes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum No {
     BadDescriptor,
@@ -84,7 +85,7 @@ pub(crate) enum No {
 pub(crate) struct Kernel {
     pub(crate) files: Vec<File>,
     pub(crate) numbers: [Option<FileId>; NUMBERS],
-    /// What stands behind the numbers: descriptors that are open for the whole run.
+    /// The real descriptors behind the numbers. They are open for the whole run.
     pub(crate) backing: Vec<Rc<OwnedFd>>,
     sets: Vec<Set>,
     /// The poll requests of all rings.
@@ -106,7 +107,7 @@ impl Kernel {
         self.backing.iter().position(|fd| fd.as_raw_fd() == raw)
     }
 
-    /// What a descriptor means now.
+    /// Returns the present target of a descriptor.
     pub(crate) fn target(&self, fd: BorrowedFd<'_>) -> Option<Target> {
         self.target_of(fd.as_raw_fd())
     }
@@ -118,7 +119,7 @@ impl Kernel {
         }
     }
 
-    /// Opens a file at a number that is free.
+    /// Opens a file at a free number.
     pub(crate) fn open(&mut self, number: usize, regular: bool) -> FileId {
         self.files.push(File::new(regular, 1));
         let file = self.files.len() - 1;
@@ -126,13 +127,13 @@ impl Kernel {
         file
     }
 
-    /// Opens a number that is free for a file that is open.
+    /// Opens a free number for an open file.
     pub(crate) fn reopen(&mut self, number: usize, file: FileId) {
         self.files[file].shares += 1;
         self.numbers[number] = Some(file);
     }
 
-    /// Another share keeps the file open from now on.
+    /// Adds a reference that keeps the file open.
     pub(crate) fn dup(&mut self, file: FileId) {
         self.files[file].shares += 1;
     }
@@ -148,7 +149,7 @@ impl Kernel {
         }
     }
 
-    /// One share less keeps the file open. The kernel drops a file without shares.
+    /// Removes a reference. The kernel drops a file without references.
     pub(crate) fn release(&mut self, file: FileId) {
         self.files[file].shares -= 1;
         if self.files[file].shares == 0 {
@@ -158,7 +159,8 @@ impl Kernel {
         }
     }
 
-    /// Something happened to a file: edges are due, and poll requests are woken. `cause` is empty if the file does not tell.
+    /// Records activity of a file: marks edges as due, and wakes poll requests. `cause` is empty if the file
+    /// reports no cause.
     pub(crate) fn touch(&mut self, target: Target, cause: Readiness) {
         for member in self.sets.iter_mut().flat_map(|set| &mut set.members) {
             member.active |= member.target == target;
@@ -166,7 +168,7 @@ impl Kernel {
         self.requests.wake(target, cause);
     }
 
-    /// A new set, known by its descriptor.
+    /// Makes a set, identified by its descriptor.
     pub(crate) fn create(&mut self, raw: RawFd) {
         self.sets.retain(|set| set.raw != raw);
         self.sets.push(Set {
@@ -244,7 +246,8 @@ impl Kernel {
         Ok(())
     }
 
-    /// What is ready in a set, at most `room`, going round; `consume`: edges are reported once.
+    /// Returns the ready members of a set in turn, at most `room`. If `consume` is set, edges are reported
+    /// once.
     pub(crate) fn ready(
         &mut self,
         set: BorrowedFd<'_>,
@@ -285,7 +288,7 @@ impl Kernel {
         found
     }
 
-    /// The doorbell that a set has, if it has one.
+    /// Returns the loop's eventfd in a set, if the set contains it.
     pub(crate) fn doorbell_in(&mut self, set: BorrowedFd<'_>) -> Option<RawFd> {
         let set = self.set(set)?;
         set.members.iter().find_map(|member| match member.target {

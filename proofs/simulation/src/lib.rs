@@ -1,17 +1,20 @@
-//! The real event loop on a simulated kernel: seeded faults, and then a phase without any, in which everything must be
-//! served.
+//! The real event loop on a simulated kernel: seeded faults, and then a phase without faults, in which all
+//! pending work must be done.
 //!
-//! A run is one number, its seed. The seed chooses a backend, a polling policy, a clock and how often calls fail; then it
-//! chooses operations: those of the loop's user, and those of "other threads" and peers, which act whenever the loop enters the
-//! kernel, reads its clock, or polls a handler. Nothing sleeps and nothing runs in parallel, so a seed always has the same result.
+//! A run is one number, its seed. The seed chooses a backend, a polling policy, a clock and the rates of
+//! failing calls. Then it chooses operations: those of the loop's user, and those of "other threads" and
+//! peers, which act each time the loop enters the kernel, reads its clock, or polls a handler. Nothing sleeps
+//! and nothing runs in parallel, so a seed always has the same result.
 //!
-//! The loop is the real one, down to [`aio_backend_epoll::sys`], [`aio_backend_ppoll::sys`] and [`aio_backend_uring::sys`]. The
-//! simulated kernel is in `kernel`, `poll_requests`, `arming` and `ring`, failing calls in `calls`, what the user does in `ops`, `deferred`, `disturbances`
-//! and `operations`, what others do in `actions`, and the conditions that must hold in `checks`.
+//! The loop is the real one, down to [`aio_backend_epoll::sys`], [`aio_backend_ppoll::sys`] and
+//! [`aio_backend_uring::sys`]. The simulated kernel is in `kernel`, `poll_requests`, `arming` and `ring`,
+//! failing calls in `calls`, the user's operations in `ops`, `deferred`, `disturbances` and `operations`, the
+//! actions of others in `actions`, and the conditions that must hold in `checks`.
 //!
 //! # What it does not do
-//! It knows no memory orders: a thread acts between two operations of another, never in the middle of one. The simulated ring begins
-//! behind [`aio_backend_uring::sys::Ring`]: the code that writes entries for the kernel is not a part of it.
+//! It does not model memory orders: a thread acts between two operations of another, never during one. The
+//! simulated ring replaces [`aio_backend_uring::sys::Ring`], so the code that writes entries for the kernel
+//! is not tested.
 
 #![forbid(unsafe_code)]
 

@@ -9,24 +9,24 @@ use aio_simulation::{Failure, Plant, run};
 use anyhow::Context as _;
 use clap::Parser;
 
-/// The event loop on a simulated kernel, with seeded faults
+/// Run the event loop on a simulated kernel, with seeded faults
 #[derive(Debug, Parser)]
 struct Args {
-    /// So many steps in all; the seeds are counted up until they are done
+    /// Number of steps in all; the seeds count up until it is reached
     #[arg(long, default_value_t = 10_000_000)]
     steps: u64,
-    /// So many steps for each seed
+    /// Number of steps for each seed
     #[arg(long, default_value_t = 1_000, value_parser = clap::value_parser!(u64).range(1..))]
     each: u64,
     #[command(flatten)]
     seeds: aio_seeds::Args,
-    /// Only this seed, with everything that happens printed
+    /// Run only this seed, and print every step
     #[arg(long, conflicts_with_all = ["steps", "resume"])]
     one: Option<u64>,
-    /// With `--one`: only the verdict
+    /// With `--one`: print only the verdict
     #[arg(long)]
     brief: bool,
-    /// With `--one`: put in the fault of this name
+    /// With `--one`: plant the fault of this name
     #[arg(long)]
     plant: Option<String>,
 }
@@ -59,7 +59,7 @@ fn one(seed: u64, args: &Args) -> anyhow::Result<ExitCode> {
     }
 }
 
-/// What has been done, by all threads.
+/// The sum of the work of all threads.
 #[derive(Default)]
 struct Done {
     steps: AtomicU64,

@@ -1,4 +1,4 @@
-//! Operations of the simulated user on the ring of the context (rule S1), and what the kernel does with them.
+//! Operations of the simulated user on the ring of the context (rule S1), and their execution in the kernel.
 
 use std::cell::{Cell, RefCell};
 use std::io;
@@ -99,7 +99,7 @@ impl World {
         }
     }
 
-    /// Memory with an owner.
+    /// Returns memory with an owner.
     fn foreign(&self, id: u64) -> Buffers {
         self.owners.set(self.owners.get() + 1);
         Buffers::Foreign(Box::new(Owner(id)))
@@ -175,7 +175,7 @@ impl World {
         self.user_code(cx);
     }
 
-    /// The kernel takes an operation out of the submission queue.
+    /// Takes an operation out of the submission queue, as the kernel does.
     pub(crate) fn begin_operation(&self, id: u64) {
         let Some(submission) = self.submission(id) else {
             return;
@@ -188,14 +188,14 @@ impl World {
             _ => Ok(self.below(40) as usize),
         });
         match self.below(6) {
-            // From memory.
+            // The operation completes at once.
             0..2 => self.end_operation(id),
             2 if submission.can_be_cancelled.get() && !self.quiet.get() => submission.hangs.set(true),
             _ => self.plan(Action::EndOperation(id), self.below(4_000_000)),
         }
     }
 
-    /// An operation ends, if it is in the kernel still.
+    /// Ends an operation, if it is still in the kernel.
     pub(crate) fn end_operation(&self, id: u64) {
         let submission = self.submission(id);
         if let Some(submission) = submission.filter(|one| one.stage.get() == Stage::InKernel) {
@@ -205,7 +205,7 @@ impl World {
         }
     }
 
-    /// The kernel cancels an operation, if it can.
+    /// Cancels an operation in the kernel, if that is possible.
     pub(crate) fn cancel_operation(&self, id: u64) {
         let submission = self.submission(id);
         if let Some(submission) = submission.filter(|one| one.stage.get() == Stage::InKernel)
@@ -216,7 +216,7 @@ impl World {
         }
     }
 
-    /// An operation that the kernel has not seen ends.
+    /// Ends an operation that the kernel has not received.
     pub(crate) fn withdraw_operation(&self, id: u64) {
         if let Some(submission) = self.submission(id) {
             submission.result.set(Err(Errno::CANCELED.raw_os_error()));
@@ -225,7 +225,7 @@ impl World {
         }
     }
 
-    /// The backend gives an operation back.
+    /// Records that the backend returns an operation.
     pub(crate) fn return_operation(&self, id: u64) {
         if let Some(submission) = self.submission(id) {
             submission.stage.set(Stage::Returned);
@@ -235,7 +235,7 @@ impl World {
         }
     }
 
-    /// The ring is closed, and the kernel still has this operation: its buffers are leaked.
+    /// Leaks the buffers of an operation that the kernel still has when the ring is closed.
     pub(crate) fn leak_operation(&self, id: u64, buffers: Buffers) {
         if let Buffers::Foreign(_) = &buffers {
             self.owners.set(self.owners.get() - 1);
@@ -247,7 +247,7 @@ impl World {
         }
     }
 
-    /// What hangs in the kernel ends in a while.
+    /// Plans the end of operations that hang in the kernel.
     pub(crate) fn release_operations(&self) {
         let all: Vec<_> = self.submissions.borrow().values().cloned().collect();
         for submission in all {
@@ -257,7 +257,8 @@ impl World {
         }
     }
 
-    /// Before the loop sleeps: the kernel has all operations and cancellations, and the user has all that have ended.
+    /// Checks before the loop sleeps that the kernel has all operations and cancellations, and that all
+    /// completed ones were delivered.
     pub(crate) fn operations_may_sleep(&self) {
         for submission in self.submissions.borrow().values() {
             let is_held = match submission.stage.get() {
@@ -270,7 +271,7 @@ impl World {
         }
     }
 
-    /// After an iteration: what has ended was delivered, a while ago at the latest.
+    /// Checks after an iteration that each operation was delivered at most some iterations after its end.
     pub(crate) fn operations_are_delivered(&self) {
         let now = self.iterations.get();
         for submission in self.submissions.borrow().values() {
@@ -288,10 +289,11 @@ impl World {
     }
 }
 
-/// So many iterations may pass between the end of an operation and its callback: those that fail, and those that end at once.
+/// The most iterations that may pass between the end of an operation and its callback, because waits can fail
+/// or end at once.
 const MOST_ITERATIONS: u64 = 80;
 
-/// What must come back with an operation.
+/// The properties that a returned operation must have.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Shape {
     kind: u8,

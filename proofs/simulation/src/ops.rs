@@ -1,4 +1,4 @@
-//! What the simulated user does with the loop, at the top and inside callbacks.
+//! The operations of the simulated user on the loop, at the top and inside callbacks.
 
 use std::cell::Cell;
 use std::io;
@@ -14,12 +14,12 @@ use crate::plant::Plant;
 use crate::port::Port;
 use crate::world::{Armed, Level, Planned, Slot, Violation, World};
 
-/// Polls may nest so deep.
+/// The greatest depth of nested polls.
 const DEEPEST: usize = 4;
-/// More of a kind than this are not made.
+/// The most objects of a kind.
 pub(crate) const MOST: usize = 12;
 
-/// Takes a level off the stack, also when a panic goes by.
+/// A guard that removes a level from the stack, also during a panic.
 struct Leave<'a>(&'a World);
 
 impl Drop for Leave<'_> {
@@ -37,7 +37,7 @@ impl World {
         }
     }
 
-    /// What a callback does besides: now and then an operation, also a nested poll.
+    /// Runs the additional code of a callback: in some cases an operation or a nested poll.
     pub(crate) fn user_code(&self, cx: &Context) {
         if self.quiet.get() || !self.one_in(4) {
             return;
@@ -58,7 +58,7 @@ impl World {
         }
     }
 
-    /// One step at the top: an iteration, or something else.
+    /// Runs one step at the top: an iteration, or an operation.
     pub(crate) fn step(&self, cx: &Context) {
         if self.one_in(2) {
             let wait = self.some_wait();
@@ -68,10 +68,10 @@ impl World {
         }
     }
 
-    /// One iteration, nested or not, and the checks around it.
+    /// Runs one iteration, nested or not, and the checks around it.
     pub(crate) fn poll(&self, cx: &Context, wait: Wait) -> bool {
         if wait == Wait::Block {
-            // A blocking poll without anything to do is legal only if another thread will end it.
+            // A blocking poll without work is legal only if another thread will end it.
             self.plan(Action::Notify, 1_000 + self.below(20_000_000));
         }
         let is_top = self.levels.borrow().is_empty();
@@ -196,7 +196,7 @@ impl World {
         }
     }
 
-    /// A port that is not registered yet.
+    /// Returns a port that is not registered yet.
     fn new_port(&self, number: usize, like: Option<&Port>) -> Rc<Port> {
         let kernel = self.kernel.borrow();
         let file = kernel.numbers[number];
@@ -215,7 +215,7 @@ impl World {
             interest: Cell::new(interest),
             asleep: Cell::new(false),
             group: like.map_or_else(|| self.below(3) as usize, |port| port.group),
-            // A polled handler needs events while it is not polled.
+            // A polled handler needs events while polling is off.
             polled: polled && interest == Interest::READ,
             exclusive: self.one_in(6),
             live: Cell::new(true),
@@ -386,8 +386,8 @@ impl World {
         }
     }
 
-    /// Closes a watched number (F4), with or without something else that shares its file; perhaps the
-    /// number comes to mean another file at once, or the same one again.
+    /// Closes a watched number (F4), with or without another reference to its file. In some cases the number
+    /// is reopened at once for another file, or for the same one.
     fn close_raw(&self) {
         let number = self.below(NUMBERS as u64) as usize;
         let mut kernel = self.kernel.borrow_mut();
@@ -428,7 +428,7 @@ fn replace_in(registration: &Registration, new: &Rc<Port>) -> io::Result<()> {
     }
 }
 
-/// By number, and perhaps with another interest.
+/// Replaces a handler by number, in some cases with another interest.
 fn replace_by_number(cx: &Context, new: &Rc<Port>, world: &World) -> io::Result<()> {
     if new.polled {
         cx.replace_polled(new.clone(), new.interest.get())?;

@@ -1,4 +1,4 @@
-//! Faults planted on purpose, to see that the checks find them.
+//! Faults planted on purpose, to check that the checks find them.
 
 use std::io;
 use std::time::Duration;
@@ -11,7 +11,7 @@ use aio_testing::Layer;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Plant {
-    /// A backend forgets every eighth change of an interest.
+    /// A backend ignores every eighth change of an interest.
     ModifyForgotten,
     /// A backend accepts a call that the kernel has refused.
     RefusalIgnored,
@@ -27,11 +27,11 @@ pub enum Plant {
     ReferenceKept,
     /// Some wake-ups of the loop's eventfd are lost.
     RingLost,
-    /// The loop's clock goes ahead of the time.
+    /// The loop's clock runs ahead of the time.
     ClockAhead,
-    /// Removing a registration leaves it there.
+    /// The removal of a registration has no effect.
     RemovalForgotten,
-    /// The end of a pause is not passed on.
+    /// The end of a pause has no effect.
     ResumeForgotten,
     /// A bottom half runs twice for one schedule.
     RunTwice,
@@ -41,18 +41,18 @@ pub enum Plant {
     WrongToken,
     /// A ring loses completions for which its queue has no room.
     OverflowLost,
-    /// A ring accepts the cancellation of a poll request, and goes on with the request.
+    /// A ring accepts the cancellation of a poll request, but keeps the request.
     RequestKept,
     /// A ring loses the end of every eighth operation.
     OperationLost,
-    /// A ring forgets to cancel operations.
+    /// A ring does not cancel operations.
     OperationKept,
     /// A ring frees the buffers of an operation when it is cancelled.
     BuffersFreed,
 }
 
 impl Plant {
-    /// All of them.
+    /// All faults.
     pub const ALL: [Self; 19] = [
         Self::ModifyForgotten,
         Self::RefusalIgnored,

@@ -1,7 +1,7 @@
 //! [`PollRequests`]: the poll requests of a ring, in the kernel.
 //!
-//! A request that is woken completes when its ring enters. The completion has the cause of the wake-up, which may be over by then; only a
-//! wake-up without a cause makes the kernel check the file again.
+//! A request that is woken completes when its ring enters. The completion has the cause of the wake-up, which
+//! may be outdated by then. The kernel checks the file again only after a wake-up without a cause.
 
 use std::collections::VecDeque;
 use std::os::fd::RawFd;
@@ -10,7 +10,7 @@ use aio_context::Readiness;
 
 use crate::target::Target;
 
-/// The kernel reports these to every request.
+/// The readiness that the kernel reports to every request.
 pub(crate) const ALWAYS: Readiness = Readiness::HUP.union(Readiness::ERR).union(Readiness::RDHUP);
 
 /// A poll request.
@@ -26,26 +26,26 @@ pub(crate) struct PollRequest {
 pub(crate) struct Armed {
     pub(crate) request: PollRequest,
     pub(crate) target: Target,
-    /// Why it was woken; its key is in the queue.
+    /// The cause of its wake-up; its key is in the queue.
     pub(crate) woken: Option<Readiness>,
 }
 
-/// All that are armed.
+/// The armed requests.
 #[derive(Debug, Default)]
 pub(crate) struct PollRequests {
     pub(crate) armed: Vec<Armed>,
-    /// The keys of the woken ones, in order.
+    /// The keys of the woken requests, in order.
     pub(crate) woken: VecDeque<u64>,
 }
 
-/// What comes of a poll request.
+/// The result of arming a poll request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Polled {
-    /// It completes with this readiness, and perhaps goes on.
+    /// The request completes with this readiness. The flag is `true` if it stays armed.
     Ready(Readiness, bool),
-    /// It waits.
+    /// The request waits.
     Waits,
-    /// Its number is not open.
+    /// The number is not open.
     Bad,
     /// The file has no queue of waiters, and is not ready.
     Invalid,
@@ -67,17 +67,17 @@ impl PollRequests {
         }
     }
 
-    /// Whether a ring has work that its next enter turns into completions.
+    /// Returns `true` if a ring has work that its next enter turns into completions.
     pub(crate) fn has_woken(&self) -> bool {
         !self.woken.is_empty()
     }
 
-    /// Whether a request for this number is armed.
+    /// Returns `true` if a request for this number is armed.
     pub(crate) fn has_number(&self, raw: RawFd) -> bool {
         self.armed.iter().any(|armed| armed.request.raw == raw)
     }
 
-    /// The eventfds that requests wait for.
+    /// Returns an eventfd that a request waits for.
     pub(crate) fn doorbell(&self) -> Option<RawFd> {
         self.armed.iter().find_map(|armed| match armed.target {
             Target::Doorbell(raw) => Some(raw),

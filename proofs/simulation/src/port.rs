@@ -8,7 +8,7 @@ use aio_context::Interest;
 
 use crate::target::FileId;
 
-/// What is known about a handler, and what it is owed.
+/// The state of a handler, and its pending work.
 #[derive(Debug)]
 pub(crate) struct Port {
     pub(crate) id: u32,
@@ -16,21 +16,21 @@ pub(crate) struct Port {
     pub(crate) fd: Rc<OwnedFd>,
     pub(crate) file: FileId,
     pub(crate) interest: Cell<Interest>,
-    /// The only event of an interest in one was delivered, and the interest was not set again (rule R14).
+    /// The event of an interest in one event was delivered, and the interest was not set again (rule R14).
     pub(crate) asleep: Cell<bool>,
     pub(crate) group: usize,
     pub(crate) polled: bool,
     pub(crate) exclusive: bool,
-    /// Registered, as far as the user knows.
+    /// `true` if it is registered, by the user's operations.
     pub(crate) live: Cell<bool>,
-    /// Its number was closed while it was watched: no event is owed to it any more.
+    /// The number was closed while it was watched, so no further event is due.
     pub(crate) doomed: Cell<bool>,
     pub(crate) begun: Cell<bool>,
     /// Work in memory, for polled ports.
     pub(crate) work: Cell<u32>,
-    /// How often it is on the stack.
+    /// The number of its callbacks on the stack.
     pub(crate) running: Cell<u32>,
     pub(crate) in_vain: Cell<u32>,
-    /// Since which iteration something is owed to it.
+    /// The iteration since which a call is due.
     pub(crate) owed_since: Cell<Option<u64>>,
 }

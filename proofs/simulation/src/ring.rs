@@ -16,7 +16,7 @@ use crate::poll_requests::{PollRequest, Polled};
 use crate::target::Target;
 use crate::world::World;
 
-/// The longest that the end of a ring waits for its operations.
+/// The longest time for which the end of a ring waits for its operations.
 const END_TIMEOUT: u64 = 1_000_000_000;
 const REFUSED: &[Errno] = &[Errno::AGAIN, Errno::NOMEM];
 const REQUEST: &[Errno] = &[Errno::NOMEM, Errno::CANCELED];
@@ -47,22 +47,22 @@ struct Slot {
 /// A ring of the simulated kernel.
 pub(crate) struct SimulatedRing {
     world: Rc<World>,
-    /// Wake-ups become completions in an enter only, and set a flag before.
+    /// If set, wake-ups become completions only in an enter, and set a flag before.
     is_deferred: bool,
-    /// The flag is set without work for so many enters, unless there is work before.
+    /// The number of enters for which the flag is set without work, unless work arrives.
     stuck: u64,
     /// The room of the submission queue and of the completion queue.
     room: (usize, usize),
     queue: VecDeque<Submitted>,
-    /// Those for which the submission queue has no room.
+    /// Entries for which the submission queue has no room.
     waiting: VecDeque<Submitted>,
     completions: VecDeque<Ended>,
     overflow: VecDeque<Ended>,
     slots: Vec<Slot>,
     accepted: usize,
-    /// Ended, and not returned, by their numbers.
+    /// Operations that have ended and were not returned, with their numbers.
     completed: VecDeque<(u64, Token, Completed)>,
-    /// The wake-ups of the loop's eventfd that poll requests know of.
+    /// The number of the loop's wake-ups that poll requests have received.
     rings_seen: u64,
     lost: u32,
 }
@@ -111,7 +111,7 @@ impl SimulatedRing {
         self.world.kernel.borrow().requests.has_woken() || !self.world.ended.borrow().is_empty()
     }
 
-    /// Turns work into completions, at most so much.
+    /// Turns work into completions, at most `most`.
     fn work(&mut self, most: usize) {
         self.see_doorbell();
         self.stuck = if self.has_ended_work() {
@@ -174,7 +174,7 @@ impl SimulatedRing {
         }
     }
 
-    /// The kernel takes entries out of the submission queue. Returns whether it took all.
+    /// Takes entries out of the submission queue, as the kernel does. Returns `true` if it took all.
     fn take_queue(&mut self) -> bool {
         let count = if self.world.strikes(self.world.rates.get().refused) {
             self.world.injected.set(self.world.injected.get() + 1);
@@ -263,7 +263,7 @@ impl SimulatedRing {
         self.slots.iter().position(holds)
     }
 
-    /// Takes an operation out of its slot. Its name is used again when it was returned.
+    /// Takes an operation out of its slot. The slot is free again when the operation was returned.
     fn finish(&mut self, index: usize, result: Result<usize, i32>) {
         let slot = &mut self.slots[index];
         if let Some((id, operation)) = slot.held.take() {
@@ -274,7 +274,7 @@ impl SimulatedRing {
         }
     }
 
-    /// Ends an operation that the kernel has not seen.
+    /// Ends an operation that the kernel has not received.
     fn withdraw(&mut self, id: u64) {
         self.world.withdraw_operation(id);
         if let Some(index) = self.holder(id) {
@@ -282,13 +282,13 @@ impl SimulatedRing {
         }
     }
 
-    /// The operations that the kernel has.
+    /// Returns the operations that the kernel has.
     fn in_kernel(&self) -> Vec<u64> {
         let held = self.slots.iter().filter_map(|slot| slot.held.as_ref());
         held.map(|held| held.0).collect()
     }
 
-    /// Cancels an operation that was passed on, or will be.
+    /// Cancels an operation that the kernel has received, or will receive.
     fn cancel_id(&mut self, index: u32, id: u64) {
         let is_same = |entry: &Submitted| matches!(entry, Submitted::Operation(other) if *other == index);
         let waits = self.waiting.iter().position(is_same);
@@ -346,7 +346,7 @@ impl Ring for SimulatedRing {
         let took_all = self.take_queue();
         self.flush_overflow();
         let timeout = timeout.map(nanos);
-        // What was submitted is the result, whatever comes after.
+        // The number of submitted entries is the result, independent of later errors.
         let waited = match world.begin_wait(timeout, WAIT) {
             Err(error) if !submits => Err(error),
             Ok(false) if took_all => Ok(timeout),

@@ -4,29 +4,29 @@ use std::cell::{Cell, RefCell};
 
 use aio_context::Submitted;
 
-/// Where an operation is.
+/// The stage of an operation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Stage {
-    /// The kernel has not seen it.
+    /// The kernel has not received it.
     Queued,
     /// The kernel uses its buffers.
     InKernel,
-    /// The kernel is done with it.
+    /// The kernel has completed it.
     Ended,
-    /// The backend has given it back.
+    /// The backend has returned it.
     Returned,
 }
 
-/// An operation as the user and the kernel know it.
+/// An operation, with its state in the user and in the kernel.
 #[derive(Debug)]
 pub(crate) struct Submission {
     pub(crate) id: u64,
     pub(crate) stage: Cell<Stage>,
-    /// How it ends; an error by its number.
+    /// Its result; an error by its number.
     pub(crate) result: Cell<Result<usize, i32>>,
-    /// The kernel can end it when it is cancelled.
+    /// The kernel can cancel it.
     pub(crate) can_be_cancelled: Cell<bool>,
-    /// It ends only if it is cancelled.
+    /// It ends only after a cancellation.
     pub(crate) hangs: Cell<bool>,
     /// Its handle was dropped, so its callback must not be called.
     pub(crate) is_abandoned: Cell<bool>,

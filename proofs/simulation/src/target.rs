@@ -1,10 +1,10 @@
-//! [`Target`]: what descriptors mean.
+//! [`Target`]: the object behind a descriptor.
 
 use std::os::fd::RawFd;
 
 pub(crate) type FileId = usize;
 
-/// What an epoll set, an array or a request refers to.
+/// The object that an epoll set, an array or a request refers to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Target {
     File(FileId),

@@ -1,6 +1,6 @@
-//! The world of one run: time, random choices, the calls of the loop, and the work that is still owed.
+//! The world of one run: time, random choices, the calls of the loop, and the pending work.
 //!
-//! It is reached through the thread, because callbacks on behalf of "other threads" must be `Send`.
+//! It is a thread-local, because callbacks on behalf of "other threads" must be `Send`.
 
 use std::cell::{Cell, RefCell};
 use std::collections::{BTreeMap, VecDeque};
@@ -29,20 +29,20 @@ pub(crate) struct Rates {
     pub(crate) jumps: u16,
 }
 
-/// A violation, thrown through the loop up to the driver.
+/// The panic of a violation. It propagates through the loop to the driver.
 pub(crate) struct Violation;
-/// A panic that a callback of the simulated user makes.
+/// The planned panic of a callback of the simulated user.
 pub(crate) struct Planned;
 
 /// A `poll` that is on the stack.
 #[derive(Debug)]
 pub(crate) struct Level {
     pub(crate) wait: Wait,
-    /// What the clock showed when it began.
+    /// The reading of the clock when it began.
     pub(crate) began: u64,
     pub(crate) tick: u64,
     pub(crate) calls: u64,
-    /// Which port was called how: 0 readable, 1 writable, 2 poll_ready.
+    /// The calls of ports: 0 readable, 1 writable, 2 poll_ready.
     pub(crate) served: Vec<(u32, u8)>,
 }
 
@@ -57,10 +57,10 @@ pub(crate) struct Half {
     pub(crate) owed: Rc<Owed>,
 }
 
-/// What is owed to a bottom half.
+/// The pending work of a bottom half.
 #[derive(Debug, Default)]
 pub(crate) struct Owed {
-    /// Scheduled, and since which iteration.
+    /// The iteration in which it was scheduled, if it is.
     pub(crate) since: Cell<Option<u64>>,
     pub(crate) idle: Cell<bool>,
     pub(crate) deleted: Cell<bool>,
@@ -72,7 +72,7 @@ pub(crate) struct Alarm {
     pub(crate) state: Rc<Armed>,
 }
 
-/// What is owed to a timer.
+/// The state of a timer.
 #[derive(Debug, Default)]
 pub(crate) struct Armed {
     pub(crate) id: u64,
@@ -91,13 +91,13 @@ pub(crate) struct World {
     pub(crate) started: Instant,
     /// Nanoseconds since the start.
     pub(crate) time: Cell<u64>,
-    /// The clock shows multiples of this.
+    /// The resolution of the clock: it shows multiples of this.
     pub(crate) grain: Cell<u64>,
-    /// The clock stands still for so many readings.
+    /// The number of readings for which the clock stands still, and the reading that it shows then.
     pub(crate) frozen: Cell<(u32, u64)>,
     /// Readings of the clock since the loop entered the kernel or made a callback.
     pub(crate) readings: Cell<u32>,
-    /// The checks read the clock: no time passes, and no action runs.
+    /// Set while the checks read the clock: no time passes, and no action runs.
     pub(crate) peeking: Cell<bool>,
     pub(crate) busy_acting: Cell<bool>,
     pub(crate) agenda: RefCell<BTreeMap<(u64, u64), Action>>,
@@ -111,38 +111,38 @@ pub(crate) struct World {
     pub(crate) slots: RefCell<Vec<Slot>>,
     pub(crate) halves: RefCell<Vec<Half>>,
     pub(crate) alarms: RefCell<Vec<Alarm>>,
-    /// Jobs sent and not run: number, iteration.
+    /// The jobs that were sent and have not run: number, and iteration of the sending.
     pub(crate) jobs: RefCell<BTreeMap<u64, u64>>,
-    /// Everything alive that is owed something, the registry of the checks.
+    /// The state of all live bottom halves and timers, for the checks.
     pub(crate) owed_halves: RefCell<Vec<Rc<Owed>>>,
     pub(crate) owed_alarms: RefCell<Vec<Rc<Armed>>>,
     pub(crate) levels: RefCell<Vec<Level>>,
     pub(crate) tick: Cell<u64>,
-    /// Iterations of the outermost level that ended well.
+    /// The number of iterations of the outermost level that succeeded.
     pub(crate) iterations: Cell<u64>,
     pub(crate) virtual_runs: Cell<bool>,
     pub(crate) virtual_stops: Cell<u64>,
-    /// Calls into the kernel since a callback ran or time passed, and when that was.
+    /// The number of calls into the kernel since a callback ran or time passed, and the time of that.
     pub(crate) idle_calls: Cell<(u32, u64)>,
     pub(crate) injected: Cell<u64>,
-    /// An error was injected since all registrations were known to be whole.
+    /// The number of errors injected since all registrations were intact.
     pub(crate) refused: Cell<u64>,
     pub(crate) callbacks: Cell<u64>,
     pub(crate) quiet: Cell<bool>,
     pub(crate) ports_alive: Cell<u32>,
     /// The file of all operations.
     pub(crate) null: Arc<File>,
-    /// The loop waits on a ring, which executes operations.
+    /// `true` if the loop waits on a ring, which executes operations.
     pub(crate) has_ring: Cell<bool>,
-    /// The operations that the user waits for, or the kernel has.
+    /// The operations that the user waits for, or that the kernel has.
     pub(crate) submissions: RefCell<BTreeMap<u64, Rc<Submission>>>,
     /// The operation that is being submitted.
     pub(crate) submitting: Cell<u64>,
-    /// Those that have ended, and that the ring has not seen.
+    /// Operations that have ended, and that the ring has not received.
     pub(crate) ended: RefCell<VecDeque<u64>>,
-    /// The owners of foreign memory that are alive.
+    /// The number of live owners of foreign memory.
     pub(crate) owners: Cell<i64>,
-    /// The operations that have ended and were delivered.
+    /// The number of operations that have ended and were delivered.
     pub(crate) operations: Cell<u64>,
     pub(crate) failure: RefCell<Option<String>>,
     pub(crate) history: Cell<u64>,
@@ -158,7 +158,7 @@ pub(crate) fn install(world: Option<Rc<World>>) {
     drop(former);
 }
 
-/// This thread's world.
+/// Returns this thread's world.
 pub(crate) fn here() -> Rc<World> {
     WORLD.with_borrow(|world| world.clone().expect("a run is under way"))
 }
@@ -172,7 +172,7 @@ impl World {
         self.dice.borrow_mut().u64(..limit.max(1))
     }
 
-    /// True in `rate` of 4096 cases; draws nothing if that is never.
+    /// Returns `true` in `rate` of 4096 cases. If `rate` is zero, it draws no random number.
     pub(crate) fn strikes(&self, rate: u16) -> bool {
         rate > 0 && self.below(4096) < u64::from(rate)
     }
@@ -190,8 +190,9 @@ impl World {
         self.time.set(self.time.get().saturating_add(nanos));
     }
 
-    /// The more often the clock is read in a row, the longer a reading takes: to go round and round in search of work is what
-    /// a run would spend most of its time with otherwise, and the first rounds are as good as the last.
+    /// Lets time pass for a reading of the clock. The more readings in a row, the longer each takes:
+    /// otherwise a run would spend most of its time in searches for work, and further rounds test no more
+    /// than the first.
     pub(crate) fn pass_for_a_reading(&self) {
         let readings = self.readings.get();
         self.readings.set(readings + 1);
@@ -199,7 +200,7 @@ impl World {
         self.pass(times * (20 + self.below(100)));
     }
 
-    /// Returns the reading of the clock: never more than the time.
+    /// Returns the reading of the clock, which is never later than the time.
     pub(crate) fn shown_time(&self) -> u64 {
         let (readings, at) = self.frozen.get();
         if readings > 0 {
@@ -211,7 +212,7 @@ impl World {
         shown.max(at)
     }
 
-    /// As [`shown_time`](Self::shown_time), without counting as a reading.
+    /// Like [`shown_time`](Self::shown_time), without counting as a reading.
     pub(crate) fn peek_time(&self) -> u64 {
         let (readings, at) = self.frozen.get();
         if readings > 0 {
@@ -251,20 +252,20 @@ impl World {
         }
     }
 
-    /// Something was called: the loop gets on.
+    /// Records a callback, which is progress of the loop.
     pub(crate) fn called(&self) {
         self.callbacks.set(self.callbacks.get() + 1);
         self.idle_calls.set((0, self.time.get()));
         self.readings.set(0);
     }
 
-    /// Something that must hold does not: ends the run.
+    /// Ends the run because of a violation.
     pub(crate) fn fail(&self, why: String) -> ! {
         self.fail_later(why);
         std::panic::panic_any(Violation);
     }
 
-    /// As [`fail`](Self::fail), where nothing may panic: the run has failed when it ends.
+    /// Like [`fail`](Self::fail), for code that must not panic: the run fails at its end.
     pub(crate) fn fail_later(&self, why: String) {
         self.failure.borrow_mut().get_or_insert(why);
     }

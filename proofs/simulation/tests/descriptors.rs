@@ -1,4 +1,5 @@
-//! I8: no descriptor is left. Alone in its process, because others would open some meanwhile.
+//! I8: no descriptor is left open. The test is alone in its process, because others would open descriptors at
+//! the same time.
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 

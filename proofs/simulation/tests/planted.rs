@@ -4,10 +4,10 @@
 
 use aio_simulation::{Plant, run};
 
-/// A fault that is not found within so many runs is not found.
+/// The number of runs within which a fault must be found.
 const SEEDS: u64 = 400;
 
-/// By which of the checks a fault is found first, and in how many runs.
+/// Returns the number of runs until a fault is found, and the check that finds it.
 fn found(plant: Plant) -> Option<(u64, String)> {
     (0..SEEDS).find_map(|seed| {
         let failure = run(seed, 600, Some(plant), false, false).err()?;

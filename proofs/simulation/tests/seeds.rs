@@ -35,7 +35,7 @@ fn everything_is_served_whatever_fails() {
     let [callbacks, operations, faults] = [callbacks, operations, faults].map(AtomicU64::into_inner);
     let steps = SEEDS * STEPS;
     println!("{steps} steps, {callbacks} callbacks, {operations} operations, {faults} faults");
-    // A simulation in which nothing happens would find nothing.
+    // A simulation without events would find nothing.
     assert!(
         callbacks > SEEDS * 100 && operations > SEEDS * 5 && faults > SEEDS * 20,
         "{callbacks} {operations} {faults}"

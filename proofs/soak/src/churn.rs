@@ -1,4 +1,4 @@
-//! Churn: contexts that come and go, with unfinished work when they are dropped.
+//! Churn: contexts that are made and dropped with unfinished work.
 
 use std::cell::Cell;
 use std::io;
@@ -20,7 +20,8 @@ fn backend() -> io::Result<Box<dyn Backend>> {
     })
 }
 
-/// Makes a context with some of each kind of work, runs a part of it, and drops the context; everything must be freed.
+/// Makes a context with some of each kind of work, runs a part of it, and drops the context. Everything must
+/// be freed.
 pub(crate) fn come_and_go(served: &Rc<Cell<u64>>) -> io::Result<()> {
     let cx = Context::builder().backend(backend()?).build()?;
     let bells: Vec<_> = (0..4).map(|_| Bell::new(served)).collect::<io::Result<_>>()?;

@@ -1,4 +1,4 @@
-//! What a process uses: memory, descriptors, time.
+//! The resources of a process: memory, descriptors, time.
 
 use std::fs;
 use std::os::fd::OwnedFd;
@@ -13,9 +13,9 @@ use rustix::time::{ClockId, Timespec, clock_gettime};
 pub(crate) struct Gauges {
     /// Bytes in memory.
     pub(crate) resident: u64,
-    /// Open descriptors.
+    /// The number of open descriptors.
     pub(crate) descriptors: usize,
-    /// Processor time, of all threads.
+    /// The processor time of all threads.
     pub(crate) processor: Duration,
     /// The time.
     pub(crate) now: Instant,
@@ -31,7 +31,7 @@ impl Gauges {
             .context("/proc/self/statm has no second figure")?;
         Ok(Self {
             resident: pages * rustix::param::page_size() as u64,
-            // The directory that is being read is one of them, each time.
+            // The count includes the directory that is being read, each time.
             descriptors: fs::read_dir("/proc/self/fd").context("/proc/self/fd")?.count(),
             processor: duration(clock_gettime(ClockId::ProcessCPUTime)),
             now: Instant::now(),
@@ -39,8 +39,8 @@ impl Gauges {
     }
 }
 
-/// Measures the time of a fixed small work. The cost of an event is compared with it, because the speed of the machine depends on
-/// its other users.
+/// Measures the time of a small fixed work. The cost of an event is compared with it, because the speed of
+/// the machine depends on its other users.
 #[derive(Debug)]
 pub(crate) struct Yardstick(OwnedFd);
 
@@ -49,7 +49,7 @@ impl Yardstick {
         Ok(Self(eventfd(0, EventfdFlags::CLOEXEC)?))
     }
 
-    /// The processor time of a write and a read, the least of some tries.
+    /// Returns the processor time of a write and a read, the least of some tries.
     pub(crate) fn measure(&self) -> anyhow::Result<Duration> {
         const ROUNDS: u32 = 100;
         let mut least = Duration::MAX;
@@ -71,7 +71,7 @@ fn duration(time: Timespec) -> Duration {
     Duration::new(time.tv_sec as u64, time.tv_nsec as u32)
 }
 
-/// Keeps the processor busy for so long, by the time that this thread has of it.
+/// Keeps the processor busy until this thread has used `time` of processor time.
 pub(crate) fn burn(time: Duration) {
     let now = || duration(clock_gettime(ClockId::ThreadCPUTime));
     let until = now() + time;

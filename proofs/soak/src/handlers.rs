@@ -1,4 +1,5 @@
-//! What is registered: bells, which are rung at home, and a queue that other threads fill and the loop may poll.
+//! The registered handlers: bells, which are rung at home, and a queue that other threads fill and that the
+//! loop may poll.
 
 use std::cell::Cell;
 use std::io;
@@ -18,20 +19,20 @@ fn bell() -> io::Result<OwnedFd> {
 }
 
 fn ring(fd: &OwnedFd) {
-    // Full is rung, too.
+    // A full eventfd is rung, too.
     if let Err(error) = rustix::io::write(fd, &1u64.to_ne_bytes()) {
         assert_eq!(error, Errno::AGAIN, "an eventfd can be written to");
     }
 }
 
-/// Silences it; a call without cause finds nothing.
+/// Silences an eventfd. A call without cause finds nothing.
 fn silence(fd: &OwnedFd) {
     if let Err(error) = rustix::io::read(fd, &mut [0u8; 8]) {
         assert_eq!(error, Errno::AGAIN, "an eventfd can be read from");
     }
 }
 
-/// A descriptor that can be made ready, and counts how often it was served.
+/// A descriptor that can be made ready, and counts its calls.
 #[derive(Debug)]
 pub(crate) struct Bell {
     fd: OwnedFd,
@@ -62,7 +63,7 @@ impl Handler for Bell {
     }
 }
 
-/// Work that other threads put somewhere; a loop that polls is not kicked.
+/// Work from other threads in memory. If the loop polls, they do not kick it.
 #[derive(Debug)]
 pub(crate) struct Queue {
     fd: OwnedFd,
@@ -71,7 +72,7 @@ pub(crate) struct Queue {
 }
 
 impl Queue {
-    /// The queue, as a handler to register.
+    /// Returns a queue, as a handler to register.
     pub(crate) fn handler(tally: &Arc<Tally>, served: &Rc<Cell<u64>>) -> io::Result<Rc<QueueHandler>> {
         let queue = Self {
             fd: bell()?,
@@ -85,10 +86,11 @@ impl Queue {
         }))
     }
 
-    /// Puts in one piece of work, and kicks if that is needed.
+    /// Adds one piece of work, and kicks if that is needed.
     pub(crate) fn put(&self) {
         self.tally.work.fetch_add(1, Ordering::Release);
-        // Pairs with the fence in `poll_end`: either it sees the work or we see that a kick is needed.
+        // Pairs with the fence in `poll_end`: either it reads the work, or this thread reads that a kick is
+        // needed.
         fence(Ordering::SeqCst);
         if self.must_kick.load(Ordering::Relaxed) {
             ring(&self.fd);

@@ -10,16 +10,16 @@ use aio_context::{BottomHalf, Remote};
 use crate::handlers::Queue;
 use crate::tally::Tally;
 
-/// What a helper is to do.
+/// A task for a helper.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Order {
-    /// So many jobs that run once.
+    /// Send this number of jobs that run once.
     Jobs(u64),
-    /// Schedule, and sometimes cancel, a bottom half so many times; it is scheduled in the end.
+    /// Schedule, and sometimes cancel, a bottom half this number of times. The last operation is a schedule.
     Schedules(u64),
-    /// So many notifications.
+    /// Send this number of notifications.
     Notifications(u64),
-    /// So many pieces of work for the queue that may be polled.
+    /// Add this number of pieces of work to the queue that may be polled.
     Work(u64),
 }
 
@@ -48,7 +48,7 @@ impl Helper {
 
     pub(crate) fn tell(&self, order: Order) {
         if let Some(orders) = &self.orders {
-            // It listens until it is dropped.
+            // The helper receives orders until it is dropped.
             let _ = orders.send(order);
         }
     }

@@ -1,9 +1,9 @@
 //! A long mixed run, which checks that memory, descriptors and speed stay the same for any number of events.
 //!
-//! `cargo xtask soak --events N` builds it optimised and runs it. It judges by three figures: resident memory after the
-//! warm-up and at the end, open descriptors before and after, and the cost of an event in the first and in the last tenth:
-//! processor time, in units of a small work that is measured beside it, so other users of the machine do
-//! not affect the verdict.
+//! `cargo xtask soak --events N` builds it optimized and runs it. It judges by three figures: resident memory
+//! after the warm-up and at the end, open descriptors before and after, and the cost of an event in the first
+//! and in the last tenth. The cost is processor time, in units of a small work that is measured beside it, so
+//! other users of the machine do not affect the verdict.
 
 mod churn;
 mod gauge;
@@ -26,41 +26,42 @@ use verdict::{Slice, Verdict};
 use watchdog::Watchdog;
 use world::World;
 
-/// So many pieces are measured one by one; twenty make a tenth, enough for a figure that a neighbour does not move.
+/// The number of slices that are measured separately. Twenty make a tenth, enough for a figure that other
+/// load does not affect.
 const SLICES: u64 = 200;
 const TENTH: u64 = SLICES / 10;
-/// How often a last tenth that was too slow is compared with a first one anew.
+/// The number of times that a last tenth that was too slow is compared with a new first one.
 const ATTEMPTS: u32 = 5;
-/// So many events a slice are enough for that.
+/// The number of events a slice that is enough for that.
 const COMPARED: u64 = 50_000;
-/// Of the events, one in so many is for warming up; these come on top.
+/// One of this number of events is for the warm-up, in addition to the others.
 const WARM_UP: u64 = 10;
 
 /// A long mixed run of event loops
 #[derive(Debug, Parser)]
 struct Args {
-    /// How many callbacks are to run, after the warm-up
+    /// Number of callbacks to run, after the warm-up
     #[arg(long, value_name = "N", default_value_t = 10_000_000)]
     events: u64,
-    /// Where the random choices begin; otherwise AIO_SEED, or a new one
+    /// Seed of the random choices [default: AIO_SEED, or a new one]
     #[arg(long, value_name = "N")]
     seed: Option<u64>,
-    /// Only measure the cost of an event in a run that has just begun, with so many events a slice
+    /// Only measure the cost of an event in a run that has just begun, with this number of events a slice
     #[arg(long, value_name = "N", hide = true)]
     first_tenth: Option<u64>,
-    /// Does something wrong on purpose, which must be found
+    /// Plant a fault, which the run must find
     #[arg(long, value_name = "FAULT")]
     plant: Option<Fault>,
 }
 
-/// A fault that can be planted, to see that the run finds it.
+/// A fault that can be planted, to check that the run finds it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 enum Fault {
     /// Sixty-four bytes are never freed, for each event
     Memory,
     /// A descriptor is never closed
     Descriptor,
-    /// Events take longer and longer, twice as long in the end
+    /// Events take longer and longer, twice as long at the end
     Slow,
     /// A wake-up is lost, and the loop never returns
     Hang,
@@ -126,7 +127,7 @@ struct Load {
     world: World,
     yardstick: Yardstick,
     fault: Option<Fault>,
-    /// What a planted leak leaves behind.
+    /// The memory that a planted leak leaves behind.
     leaked: Vec<Box<[u8]>>,
 }
 
@@ -140,7 +141,7 @@ impl Load {
         })
     }
 
-    /// Runs slices of so many events.
+    /// Runs slices of `events` events each.
     fn slices(
         &mut self,
         numbers: Range<u64>,
@@ -157,7 +158,7 @@ impl Load {
         numbers.map(one).collect()
     }
 
-    /// Applies the planted fault, in a slice that has run so many events.
+    /// Applies the planted fault, in a slice that has run `events` events.
     fn plant(&mut self, slice: u64, events: u64, began: &Gauges) -> anyhow::Result<()> {
         match self.fault {
             None => {}
@@ -177,8 +178,9 @@ impl Load {
         Ok(())
     }
 
-    /// A speed that is too low may be the neighbours': then a new process does the first tenth again and this one another
-    /// last tenth, a few times. A loop that has become slow stays slow.
+    /// Repeats the comparison if the speed is too low, because other load may be the reason. A new process
+    /// runs the first tenth again, and this one another last tenth, a few times. A loop that has become slow
+    /// stays slow.
     fn confirmed(&mut self, mut speed: f64, slice: u64, watchdog: &Watchdog) -> anyhow::Result<f64> {
         let slice = slice.min(COMPARED);
         for attempt in 1..=ATTEMPTS {

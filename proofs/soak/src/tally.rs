@@ -8,24 +8,24 @@ pub(crate) struct Tally {
     pub(crate) jobs_run: AtomicU64,
     pub(crate) orders_done: AtomicU64,
     pub(crate) work: AtomicU64,
-    /// How often a helper has scheduled for the last time, counted before it does.
+    /// The number of last schedules by helpers, counted before each of them.
     last_schedules: AtomicU64,
     last_schedules_seen: AtomicU64,
 }
 
 impl Tally {
-    /// A helper is about to schedule for the last time.
+    /// Records that a helper is about to schedule for the last time.
     pub(crate) fn schedules_last(&self) {
         self.last_schedules.fetch_add(1, Ordering::Release);
     }
 
-    /// Called by the bottom halves and jobs of the helpers.
+    /// Records a run. Called by the bottom halves and jobs of the helpers.
     pub(crate) fn saw_schedules(&self) {
         let seen = self.last_schedules.load(Ordering::Acquire);
         self.last_schedules_seen.store(seen, Ordering::Relaxed);
     }
 
-    /// Whether a bottom half has run after each helper's last word.
+    /// Returns `true` if a bottom half has run after each helper's last schedule.
     pub(crate) fn schedules_are_seen(&self) -> bool {
         self.last_schedules_seen.load(Ordering::Relaxed) == self.last_schedules.load(Ordering::Acquire)
     }

@@ -1,22 +1,22 @@
-//! From figures to a judgement.
+//! Computes a verdict from the figures.
 
 use std::fmt;
 use std::time::Duration;
 
 use crate::gauge::Gauges;
 
-/// How much more memory may be in use at the end than after the warm-up.
+/// The most bytes by which memory may grow from the warm-up to the end.
 const MAY_GROW: u64 = 1 << 20;
-/// How fast the last tenth has to be, of the first.
+/// The least permitted ratio of the last tenth's speed to the first's.
 pub(crate) const MAY_SLOW_DOWN: f64 = 0.95;
 
-/// What a piece of the run has cost.
+/// The cost of a slice of the run.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Slice {
     events: u64,
     processor: Duration,
     time: Duration,
-    /// What a write and a read cost around that time.
+    /// The cost of a write and a read at about that time.
     yardstick: Duration,
 }
 
@@ -30,12 +30,12 @@ impl Slice {
         }
     }
 
-    /// Nanoseconds of processor time per event.
+    /// Returns the nanoseconds of processor time per event.
     fn cost_ns(&self) -> f64 {
         self.processor.as_nanos() as f64 / self.events.max(1) as f64
     }
 
-    /// How many writes and reads of an eventfd an event costs.
+    /// Returns the cost of an event in writes and reads of an eventfd.
     fn cost(&self) -> f64 {
         self.cost_ns() / self.yardstick.as_nanos() as f64
     }
@@ -60,24 +60,24 @@ pub(crate) fn pace(slices: &[Slice]) -> String {
     )
 }
 
-/// What an event costs in a tenth, in writes and reads of an eventfd.
+/// Returns the cost of an event in a tenth, in writes and reads of an eventfd.
 pub(crate) fn cost(tenth: &[Slice]) -> f64 {
     undisturbed(tenth, Slice::cost)
 }
 
-/// The speed of the last tenth over the speed of the first.
+/// Returns the ratio of the last tenth's speed to the first's.
 pub(crate) fn speed(slices: &[Slice]) -> f64 {
     let tenth = slices.len() / 10;
     cost(&slices[..tenth]) / cost(&slices[slices.len() - tenth..])
 }
 
-/// What the run has shown.
+/// The results of the run.
 #[derive(Debug)]
 pub(crate) struct Verdict {
-    /// Bytes.
+    /// In bytes.
     pub(crate) grown: u64,
     pub(crate) left_open: usize,
-    /// Of the last tenth, over that of the first.
+    /// The ratio of the last tenth's speed to the first's.
     pub(crate) speed: f64,
     pub(crate) slices: Vec<Slice>,
 }

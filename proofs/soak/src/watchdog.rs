@@ -5,10 +5,10 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread::{JoinHandle, park_timeout, spawn};
 use std::time::Duration;
 
-/// No round takes anything like so long.
+/// The time without progress after which a run counts as hung. A round is much shorter.
 const STANDSTILL: Duration = Duration::from_secs(30);
 
-/// Ends the process without progress. A drop ends the watch.
+/// Ends the process if there is no progress. Dropping it ends the watch.
 #[derive(Debug)]
 pub(crate) struct Watchdog {
     run: Arc<Run>,
@@ -19,13 +19,14 @@ pub(crate) struct Watchdog {
 #[derive(Debug, Default)]
 struct Run {
     rounds: AtomicU64,
-    /// Rests begun and ended: odd while no progress is due.
+    /// The number of rests begun and ended: odd while no progress is due.
     rests: AtomicU64,
     is_over: AtomicBool,
 }
 
 impl Run {
-    /// Returns whether there was no progress since the previous check. A rest meanwhile starts a new interval.
+    /// Returns `true` if there was no progress since the previous check. A rest in between starts a new
+    /// interval.
     fn stands_still(&self, last: &mut Option<(u64, u64)>) -> bool {
         let now = (
             self.rounds.load(Ordering::Relaxed),
@@ -81,7 +82,7 @@ impl Drop for Watchdog {
         self.run.is_over.store(true, Ordering::Release);
         if let Some(thread) = self.thread.take() {
             thread.thread().unpark();
-            // It only prints and sleeps; there is nothing to say about its end.
+            // It only prints and sleeps, so its result is ignored.
             let _ = thread.join();
         }
     }

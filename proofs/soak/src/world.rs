@@ -1,6 +1,8 @@
-//! The mixed load: one context that lives as long as the run, and the operations on it, a random round at a time.
+//! The mixed load: one context that lives as long as the run, and the operations on it, one random round at a
+//! time.
 //!
-//! Every round ends when all that it has caused has arrived; a round that does not end has lost something.
+//! Every round ends when all events that it has caused have arrived. A round that does not end has lost an
+//! event.
 
 use std::cell::{Cell, RefCell};
 use std::fmt;
@@ -20,11 +22,11 @@ use crate::helpers::{Helper, Order};
 use crate::tally::Tally;
 use crate::watchdog::Watchdog;
 
-/// Descriptors, bottom halves and timers, each.
+/// The number of descriptors, of bottom halves, and of timers.
 const WIDTH: usize = 64;
 const HELPERS: usize = 2;
 
-/// Named for the report at the end.
+/// The kinds of rounds, with their names for the report at the end.
 const KINDS: [(&str, u32, Round); 11] = [
     ("descriptors", 6, World::descriptors),
     ("bottom halves", 6, World::bottom_halves),
@@ -47,15 +49,15 @@ pub(crate) struct World {
     orders: u64,
     jobs: u64,
     work: u64,
-    /// Callbacks of which it is known how many there must be.
+    /// The callbacks whose exact number is fixed.
     served: Rc<Cell<u64>>,
-    /// Callbacks that other threads cause: two that come close together may be served as one.
+    /// The callbacks that other threads cause. Two that arrive close together may be served as one.
     merged: Rc<Cell<u64>>,
     bells: Vec<(Rc<Bell>, Registration)>,
     group: GroupId,
     halves: Vec<BottomHalf>,
     timers: Vec<Timer>,
-    /// When each timer may fire at the earliest.
+    /// The earliest time at which each timer may fire.
     due: Rc<RefCell<Vec<Moment>>>,
     queue: Rc<QueueHandler>,
     _queue: Registration,
@@ -77,9 +79,9 @@ impl World {
             let served = served.clone();
             cx.bottom_half("soak", move |cx| {
                 served.set(served.get() + 1);
-                // Some poll again, in the middle of an iteration.
+                // Some poll again, during an iteration.
                 if number % 16 == 0 {
-                    // What this finds wrong, the outer iteration finds as well.
+                    // If this poll finds an error, the outer iteration finds it as well.
                     let _ = cx.poll(Wait::NoBlock);
                 }
             })
@@ -129,7 +131,7 @@ impl World {
         })
     }
 
-    /// Runs rounds until so many callbacks have run; how many it were.
+    /// Runs rounds until `events` callbacks have run. Returns their number.
     pub(crate) fn run(&mut self, events: u64, watchdog: &Watchdog) -> io::Result<u64> {
         let before = self.events();
         while self.events() - before < events {
@@ -145,7 +147,7 @@ impl World {
         self.served.get() + self.merged.get() + self.tally.jobs_run.load(Ordering::Relaxed)
     }
 
-    /// Polls until so many more callbacks have run.
+    /// Polls until the number of served callbacks is `target`.
     fn until_served(&self, target: u64) -> io::Result<()> {
         while self.served.get() < target {
             self.cx.poll(Wait::Block)?;
@@ -174,7 +176,7 @@ impl World {
         for half in &self.halves[..count] {
             half.schedule();
         }
-        // These two come to nothing.
+        // These two are cancelled.
         for half in &self.halves[count..(count + 2).min(WIDTH)] {
             half.schedule();
             half.cancel();
@@ -187,7 +189,7 @@ impl World {
         let target = self.served.get() + count as u64;
         let now = self.cx.now(ClockId::Monotonic);
         for (number, timer) in self.timers.iter().enumerate() {
-            // Twice, because timers that are moved are the rule.
+            // Twice, because most timers are moved.
             timer.arm_at(now.saturating_add(Duration::from_secs(3600)));
             let deadline = now.saturating_add(Duration::from_micros(fastrand::u64(..50)));
             self.due.borrow_mut()[number] = deadline;
@@ -244,7 +246,7 @@ impl World {
             registration.set_interest(Interest::READ)?;
             let target = self.served.get() + 1;
             if fastrand::bool() {
-                // Removed before it is called: never called.
+                // Removed before its call, so it is never called.
                 drop(registration);
                 self.cx.poll(Wait::NoBlock)?;
                 assert_eq!(self.served.get(), target - 1, "called after its removal");
@@ -285,7 +287,7 @@ impl World {
     }
 }
 
-/// A round, by weight.
+/// Chooses a round, by weight.
 fn pick() -> (usize, Round) {
     let all: u32 = KINDS.iter().map(|(_, weight, _)| weight).sum();
     let mut left = fastrand::u32(..all);

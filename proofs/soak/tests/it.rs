@@ -1,4 +1,4 @@
-//! The program as a person starts it.
+//! Tests of the whole program.
 
 use std::process::Command;
 

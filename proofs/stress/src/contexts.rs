@@ -13,7 +13,8 @@ use crate::crowd::{CROWD, against};
 
 const EACH: u64 = 200;
 
-/// Idle bottom halves and deletions are no progress: a blocking poll goes on after them (D4), so each poll has a limit.
+/// Polls until `done`. Idle bottom halves and deletions are no progress, so a blocking poll continues after
+/// them (D4). So each poll has a limit.
 fn poll_until(cx: &Context, done: impl Fn() -> bool) -> anyhow::Result<()> {
     while !done() {
         cx.poll(Wait::AtMost(Duration::from_millis(1)))?;
@@ -21,7 +22,7 @@ fn poll_until(cx: &Context, done: impl Fn() -> bool) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// A context; in every second round it may poll before it waits.
+/// Returns a context. In every second round it may poll before it waits.
 fn context(round: u32) -> anyhow::Result<Context> {
     let cx = Context::new()?;
     if round % 2 == 1 {
@@ -30,7 +31,7 @@ fn context(round: u32) -> anyhow::Result<Context> {
     Ok(cx)
 }
 
-/// Jobs that carry something that the sender has written and the loop changes; each runs once.
+/// Sends jobs with data that the sender has written and the loop changes. Each job runs once.
 pub(crate) fn jobs(round: u32) -> anyhow::Result<()> {
     let cx = context(round)?;
     let remote = cx.remote();
@@ -50,7 +51,7 @@ pub(crate) fn jobs(round: u32) -> anyhow::Result<()> {
     })
 }
 
-/// Bottom halves scheduled, cancelled and dropped by other threads; the last schedule of each has run.
+/// Bottom halves that other threads schedule, cancel and drop. Each runs after its last schedule.
 pub(crate) fn bottom_halves(round: u32) -> anyhow::Result<()> {
     let cx = context(round)?;
     let goal: Vec<_> = (0..CROWD).map(|_| Arc::new(AtomicU64::new(0))).collect();
@@ -75,13 +76,13 @@ pub(crate) fn bottom_halves(round: u32) -> anyhow::Result<()> {
     against(work, || {
         poll_until(&cx, || seen.iter().all(|seen| seen.get() == EACH))
     })?;
-    // The last handles are dropped elsewhere; their closures are freed at home.
+    // The last handles are dropped on other threads; their closures are freed at home.
     against(|thread| drop(halves[thread].clone()), || ());
     drop(halves);
     poll_until(&cx, || seen.iter().all(|seen| Rc::strong_count(seen) == 1))
 }
 
-/// A condition that other threads make true, and kick.
+/// A condition that other threads make true, followed by a kick.
 pub(crate) fn kicks(round: u32) -> anyhow::Result<()> {
     let cx = context(round)?;
     let (remote, count) = (cx.remote(), AtomicU64::new(0));
@@ -99,7 +100,7 @@ pub(crate) fn kicks(round: u32) -> anyhow::Result<()> {
     })
 }
 
-/// Parameters, figures and the virtual clock, used by all while the loop runs.
+/// Parameters, figures and the virtual clock. All threads use them while the loop runs.
 pub(crate) fn knobs(round: u32) -> anyhow::Result<()> {
     let cx = context(round)?;
     let (remote, clock) = (cx.remote(), cx.virtual_clock());
@@ -135,7 +136,8 @@ pub(crate) fn knobs(round: u32) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// A context that goes while others still send: each job runs or is dropped, and later calls return an error.
+/// A context that is dropped while others still send. Each job runs or is dropped, and later calls return an
+/// error.
 pub(crate) fn goes_first(round: u32) -> anyhow::Result<()> {
     let cx = context(round)?;
     let (remote, half) = (cx.remote(), cx.bottom_half("outlives it", |_| {}));

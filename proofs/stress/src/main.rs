@@ -1,9 +1,9 @@
-//! Threads that use every thread-safe part of a loop, for ThreadSanitizer: a program of its own, because the test harness is not
-//! instrumented and has races of its own.
+//! Threads that use every thread-safe part of a loop, for ThreadSanitizer. It is a program of its own,
+//! because the test harness is not instrumented and has races of its own.
 //!
-//! `cargo xtask prove --only tsan` builds and runs it. Without the sanitizer it is a stress test that counts. Both
-//! sides access the content of a message without further synchronisation, so a missing order is a race. Nothing here is ordered by
-//! the standard library's locks and channels, which are not instrumented either.
+//! `cargo xtask prove --only tsan` builds and runs it. Without the sanitizer it is a stress test that counts.
+//! Both sides access the content of a message without further synchronisation, so a missing order is a race.
+//! Nothing here is ordered by the standard library's locks and channels, which are not instrumented either.
 
 mod contexts;
 mod crowd;
@@ -15,16 +15,16 @@ use std::time::Instant;
 
 use clap::{Parser, ValueEnum};
 
-/// Threads that use every thread-safe part of a loop
+/// Run threads that use every thread-safe part of a loop
 #[derive(Debug, Parser)]
 struct Args {
-    /// How often each scenario is repeated
+    /// Number of repetitions of each scenario
     #[arg(long, value_name = "N", default_value_t = 50)]
     rounds: u32,
-    /// Only these
+    /// Run only these scenarios
     #[arg(long, value_name = "NAME,NAME,...", value_delimiter = ',')]
     only: Vec<String>,
-    /// Runs only a planted fault, which a sanitizer must find
+    /// Run only a planted fault, which a sanitizer must find
     #[arg(long, value_name = "FAULT")]
     plant: Option<Fault>,
 }
@@ -42,7 +42,8 @@ enum Fault {
     Descriptor,
 }
 
-/// A name, and a function for one round, which gets its number. A round ends when all messages have arrived.
+/// A name, and a function for one round. The function gets the number of the round. A round ends when all
+/// messages have arrived.
 type Scenario = (&'static str, fn(u32) -> anyhow::Result<()>);
 
 const SCENARIOS: [Scenario; 9] = [

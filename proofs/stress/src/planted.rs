@@ -1,4 +1,4 @@
-//! Faults on purpose: if a sanitizer does not report these, its silence about the rest means nothing.
+//! Faults on purpose. If a sanitizer does not report these, its silence about the rest is no evidence.
 
 use std::hint::black_box;
 
@@ -15,7 +15,7 @@ fn count() {
     }
 }
 
-/// Several threads count in one place.
+/// Increments one number from several threads.
 pub(crate) fn race() {
     against(|_| count(), count);
 }

@@ -1,4 +1,4 @@
-//! The ways to wake a loop by themselves: inbox, nodes, notifier, board.
+//! The ways to wake a loop, each separately: inbox, nodes, notifier, board.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -8,10 +8,10 @@ use rustix::event::{PollFd, PollFlags, poll};
 
 use crate::crowd::{CROWD, against, against_owners};
 
-/// Messages from each thread in a round.
+/// The number of messages from each thread in a round.
 const EACH: u64 = 400;
 
-/// A message whose contents are written by one thread and read, changed and freed by another.
+/// A message with contents that one thread writes and another reads, changes and frees.
 type Letter = Box<[u64; 4]>;
 
 fn letter(thread: usize, number: u64) -> Letter {
@@ -21,7 +21,7 @@ fn letter(thread: usize, number: u64) -> Letter {
     message
 }
 
-/// Waits as a loop does, until a notification.
+/// Waits for a notification, as a loop does.
 fn wait(notifier: &Notifier) -> anyhow::Result<()> {
     if notifier.accept() || !notifier.prepare_to_wait() {
         notifier.accept();
@@ -34,7 +34,7 @@ fn wait(notifier: &Notifier) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// A message that was sent.
+/// Returns a message that was sent.
 fn open(dequeued: Dequeued<(), Letter>) -> anyhow::Result<Letter> {
     match dequeued.begin() {
         Item::Sent(message) => Ok(message.contents),
@@ -42,7 +42,7 @@ fn open(dequeued: Dequeued<(), Letter>) -> anyhow::Result<Letter> {
     }
 }
 
-/// Messages through the inbox: each arrives once, in the order of its sender.
+/// Messages through the inbox. Each arrives once, in the order of its sender.
 pub(crate) fn inbox(_: u32) -> anyhow::Result<()> {
     let (inbox, notifier) = (Inbox::new(), Notifier::new()?);
     let send = |thread| {
@@ -71,7 +71,7 @@ pub(crate) fn inbox(_: u32) -> anyhow::Result<()> {
     })
 }
 
-/// The inbox is closed while messages come: each arrives, or is given back.
+/// The inbox is closed while messages arrive. Each is delivered or returned.
 pub(crate) fn inbox_closes(round: u32) -> anyhow::Result<()> {
     let inbox = Inbox::new();
     let refused = AtomicU64::new(0);
@@ -100,8 +100,8 @@ pub(crate) fn inbox_closes(round: u32) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// The same nodes posted, cancelled and in the end retired by all threads, also by the home thread: each comes back once, after
-/// all threads have finished with it.
+/// All threads, including the home thread, post, cancel and at last retire the same nodes. Each node is
+/// returned once, after all threads have finished with it.
 pub(crate) fn nodes(_: u32) -> anyhow::Result<()> {
     const NODES: usize = 4;
     let (inbox, notifier) = (Inbox::<Letter>::new(), Notifier::new()?);
@@ -160,7 +160,7 @@ pub(crate) fn nodes(_: u32) -> anyhow::Result<()> {
     })
 }
 
-/// Rings of a board: the last ring of each source is found, whether the loop polls or sleeps.
+/// Rings of a board. The last ring of each source is found, whether the loop polls or sleeps.
 pub(crate) fn board(_: u32) -> anyhow::Result<()> {
     const SOURCES: usize = 130;
     let (board, notifier) = (Board::new(SOURCES), Notifier::new()?);

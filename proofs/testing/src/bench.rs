@@ -21,17 +21,17 @@ pub struct Bench {
     pub name: &'static str,
     /// Makes a backend.
     pub backend: fn() -> Box<dyn Backend>,
-    /// Whether a foreign loop polls, with prepare, check and dispatch.
+    /// `true` if a foreign loop polls, with prepare, check and dispatch.
     pub foreign: bool,
-    /// Polls once, and returns whether there was progress.
+    /// Polls once, and returns `true` if there was progress.
     pub turn: fn(&Context, Wait) -> bool,
     /// The polling parameters that contexts begin with.
     pub params: PollParams,
-    /// Whether contexts time every callback, because slow ones are to be reported.
+    /// `true` if contexts time every callback, so that slow ones are reported.
     pub timed: bool,
 }
 
-/// Makes a test of each function: on every backend, and through a foreign loop on one that can.
+/// Makes a test of each function: on every backend, and through a foreign loop on a backend that supports it.
 #[macro_export]
 macro_rules! everywhere {
     ($($test:ident)*) => {
@@ -66,8 +66,8 @@ macro_rules! everywhere {
     };
 }
 
-/// As [`everywhere!`](crate::everywhere), with every backend in a foreign loop, and all of it with polling off and on, and with every
-/// callback timed.
+/// Like [`everywhere!`](crate::everywhere), with every backend in a foreign loop, and all of it with polling
+/// off and on, and with every callback timed.
 #[macro_export]
 macro_rules! thoroughly {
     ($($test:ident)*) => {
@@ -118,7 +118,7 @@ impl Bench {
     pub const EPOLL: Self = Self::polled("epoll", || {
         Box::new(Epoll::new().expect("there is a descriptor left"))
     });
-    /// A ladder that is always above.
+    /// A ladder that is always at its upper level.
     pub const LADDER_AT_0: Self = Self::polled("ladder-at-0", || {
         Box::new(Ladder::new(Ppoll::new(), Epoll::new, 0))
     });
@@ -126,7 +126,7 @@ impl Bench {
     pub const LADDER_AT_64: Self = Self::polled("ladder-at-64", || {
         Box::new(Ladder::new(Ppoll::new(), Epoll::new, 64))
     });
-    /// io_uring alone. Where it is not available, epoll takes its place.
+    /// io_uring alone. If it is not available, epoll replaces it.
     pub const URING: Self = Self::polled("uring", || match Uring::new() {
         Ok(uring) => Box::new(uring),
         Err(error) => {
@@ -141,7 +141,7 @@ impl Bench {
         turn: poll_embedded,
         ..Self::LADDER_AT_64
     };
-    /// Those that are polled directly: every backend.
+    /// The benches that are polled directly: every backend.
     pub const DIRECT: [Self; 5] = [
         Self::PPOLL,
         Self::EPOLL,
@@ -149,7 +149,7 @@ impl Bench {
         Self::LADDER_AT_64,
         Self::URING,
     ];
-    /// All of them.
+    /// All benches.
     pub const ALL: [Self; 6] = [
         Self::PPOLL,
         Self::EPOLL,
@@ -170,7 +170,7 @@ impl Bench {
         }
     }
 
-    /// The same backend in a foreign loop that polls with `turn`.
+    /// Returns the same backend in a foreign loop that polls with `turn`.
     #[must_use]
     pub const fn inside(self, turn: fn(&Context, Wait) -> bool) -> Self {
         Self {
@@ -180,7 +180,7 @@ impl Bench {
         }
     }
 
-    /// The same with polling on.
+    /// Returns the same bench with polling on.
     #[must_use]
     pub const fn polling(self) -> Self {
         Self {
@@ -190,13 +190,13 @@ impl Bench {
         }
     }
 
-    /// The same with every callback timed. None is slow.
+    /// Returns the same bench with every callback timed. None is slow.
     #[must_use]
     pub const fn timed(self) -> Self {
         Self { timed: true, ..self }
     }
 
-    /// A context to be built on this backend.
+    /// Returns a builder of a context on this backend.
     pub fn builder(&self) -> Builder {
         let builder = Context::builder()
             .backend((self.backend)())
@@ -208,7 +208,7 @@ impl Bench {
         }
     }
 
-    /// A context on this backend.
+    /// Returns a context on this backend.
     ///
     /// # Panics
     /// If no descriptor is left.
@@ -216,7 +216,7 @@ impl Bench {
         self.builder().build().expect("there is a descriptor left")
     }
 
-    /// A context on a simulated clock, which advances instead of a wait.
+    /// Returns a context on a simulated clock, which advances instead of a wait.
     ///
     /// # Panics
     /// If no descriptor is left.
@@ -225,7 +225,7 @@ impl Bench {
         (builder.build().expect("there is a descriptor left"), clock)
     }
 
-    /// As [`simulated`](Self::simulated), before the context is built.
+    /// Like [`simulated`](Self::simulated), before the context is built.
     pub fn on_simulated_time(&self) -> (Builder, Arc<ManualClock>) {
         let clock = Arc::new(ManualClock::new());
         clock.advance(Duration::from_secs(1));
@@ -233,7 +233,7 @@ impl Bench {
         (self.builder().monotonic(clock.clone()), clock)
     }
 
-    /// Polls once, and returns whether there was progress.
+    /// Polls once, and returns `true` if there was progress.
     ///
     /// # Panics
     /// If the backend fails.
@@ -284,8 +284,8 @@ pub fn poll_embedded(cx: &Context, wait: Wait) -> bool {
     embedded.check().expect("the backend works") && embedded.dispatch()
 }
 
-/// Returns how many milliseconds a foreign loop is to wait for a context that allows `limit`. Simulated time passes in here, if there is
-/// nothing else to wait for.
+/// Returns the milliseconds that a foreign loop waits for a context that allows `limit`. If there is nothing
+/// else to wait for, simulated time passes in here.
 pub fn limited(cx: &Context, embedded: &Embedded, limit: i32, wait: Wait) -> i32 {
     let at_most = |most: Duration| {
         let most = i32::try_from(most.as_millis()).unwrap_or(i32::MAX);
@@ -305,7 +305,7 @@ pub fn limited(cx: &Context, embedded: &Embedded, limit: i32, wait: Wait) -> i32
 }
 
 thread_local! {
-    /// The clock of this test's contexts, if it is a simulated one.
+    /// The clock of this test's contexts, if it is simulated.
     static CLOCK: RefCell<Option<Arc<ManualClock>>> = const { RefCell::new(None) };
 }
 
@@ -313,7 +313,7 @@ fn is_simulated() -> bool {
     CLOCK.with_borrow(Option::is_some)
 }
 
-/// Lets simulated time pass, for a foreign loop that would wait.
+/// Lets simulated time pass for a foreign loop that would wait. Returns `true` if the clock is simulated.
 fn passes(ms: i32) -> bool {
     CLOCK.with_borrow(|clock| {
         clock
@@ -323,7 +323,7 @@ fn passes(ms: i32) -> bool {
     })
 }
 
-/// Whether a descriptor is readable now.
+/// Returns `true` if a descriptor is readable now.
 ///
 /// # Panics
 /// If it is not open.
@@ -345,13 +345,13 @@ fn wait_for(fd: impl AsFd, ms: i32) -> usize {
 pub struct Count(Rc<Cell<u32>>);
 
 impl Count {
-    /// Counts one more, and returns how many there are now.
+    /// Increments the counter, and returns its new value.
     pub fn up(&self) -> u32 {
         self.0.set(self.0.get() + 1);
         self.0.get()
     }
 
-    /// How many there are.
+    /// Returns the value of the counter.
     pub fn get(&self) -> u32 {
         self.0.get()
     }

@@ -3,8 +3,8 @@
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-/// Returns the folder of the examples of `package`. `cargo test` builds them beside the calling test; if it was asked for that test
-/// alone, some of `names` are missing, and this builds them.
+/// Returns the folder of the examples of `package`. `cargo test` builds them beside the calling test. If only
+/// that test was requested, some of `names` are missing, and this function builds them.
 ///
 /// # Panics
 /// If they cannot be built.
@@ -28,7 +28,7 @@ pub fn folder(package: &str, names: &[&str]) -> PathBuf {
 /// Runs an example to its end and returns its standard output.
 ///
 /// # Panics
-/// If it cannot be started, fails, or prints what is no text.
+/// If the example cannot be started, fails, or prints something other than text.
 pub fn prints(command: &mut Command) -> String {
     let output = command.output().expect("the example can be started");
     let said = String::from_utf8(output.stdout).expect("it prints text");
@@ -40,7 +40,8 @@ pub fn prints(command: &mut Command) -> String {
     said
 }
 
-/// Asserts that each example of the crate in this directory has less than 100 lines: they show how little it takes.
+/// Asserts that each example of the crate in this directory has less than 100 lines, because examples show
+/// short uses.
 ///
 /// # Panics
 /// If one is longer, or cannot be read.

@@ -1,4 +1,4 @@
-//! Backends around another one, which pass on what they do not change.
+//! Backends around another one, which pass on all calls that they do not change.
 
 use std::fmt;
 use std::io;
@@ -7,7 +7,8 @@ use std::time::Duration;
 
 use aio_backend::{Backend, Completed, Interest, NotSubmitted, Operation, Peek, ReadyList, Token, Watched};
 
-/// A [`Backend`] around another one: it has the functions of the trait, and each passes its call on unless it is overridden.
+/// A [`Backend`] around another one. It has the functions of the trait, and each passes its call on unless it
+/// is overridden.
 ///
 /// [`Layered`] makes a backend of it.
 pub trait Layer: fmt::Debug + 'static {
@@ -28,7 +29,7 @@ pub trait Layer: fmt::Debug + 'static {
     /// See [`Backend::add`].
     ///
     /// # Errors
-    /// That of the backend.
+    /// The error of the backend.
     fn add(&mut self, fd: Watched, token: Token, interest: Interest) -> io::Result<()> {
         self.inner_mut().add(fd, token, interest)
     }
@@ -36,7 +37,7 @@ pub trait Layer: fmt::Debug + 'static {
     /// See [`Backend::modify`].
     ///
     /// # Errors
-    /// That of the backend.
+    /// The error of the backend.
     fn modify(&mut self, token: Token, interest: Interest) -> io::Result<()> {
         self.inner_mut().modify(token, interest)
     }
@@ -44,7 +45,7 @@ pub trait Layer: fmt::Debug + 'static {
     /// See [`Backend::remove`].
     ///
     /// # Errors
-    /// That of the backend.
+    /// The error of the backend.
     fn remove(&mut self, token: Token) -> io::Result<()> {
         self.inner_mut().remove(token)
     }
@@ -52,15 +53,16 @@ pub trait Layer: fmt::Debug + 'static {
     /// See [`Backend::wait`].
     ///
     /// # Errors
-    /// That of the backend.
+    /// The error of the backend.
     fn wait(&mut self, timeout: Option<Duration>, ready: &mut ReadyList) -> io::Result<()> {
         self.inner_mut().wait(timeout, ready)
     }
 
-    /// See [`Backend::peek`]. There is none unless this is overridden, because what it finds does not pass [`wait`](Self::wait).
+    /// See [`Backend::peek`]. It is unsupported unless this is overridden, because its events do not pass
+    /// through [`wait`](Self::wait).
     ///
     /// # Errors
-    /// That of the backend.
+    /// The error of the backend.
     fn peek(&mut self, _: &mut ReadyList) -> io::Result<Peek> {
         Ok(Peek::Unsupported)
     }
@@ -73,7 +75,7 @@ pub trait Layer: fmt::Debug + 'static {
     /// See [`Backend::make_pollable`].
     ///
     /// # Errors
-    /// That of the backend.
+    /// The error of the backend.
     fn make_pollable(&mut self) -> io::Result<Option<BorrowedFd<'_>>> {
         self.inner_mut().make_pollable()
     }
@@ -81,7 +83,7 @@ pub trait Layer: fmt::Debug + 'static {
     /// See [`Backend::make_operations_pollable`].
     ///
     /// # Errors
-    /// That of the backend.
+    /// The error of the backend.
     fn make_operations_pollable(&mut self) -> io::Result<Option<BorrowedFd<'_>>> {
         self.inner_mut().make_operations_pollable()
     }
@@ -92,7 +94,7 @@ pub trait Layer: fmt::Debug + 'static {
     }
 }
 
-/// The backend that a [`Layer`] makes. What a layer cannot override is always passed on.
+/// The backend that a [`Layer`] makes. Calls that a layer cannot override are always passed on.
 #[derive(Debug)]
 pub struct Layered<L>(pub L);
 

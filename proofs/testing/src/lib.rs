@@ -1,9 +1,11 @@
-//! What the tests of several crates share: [`examples`] that are built, the [`seed()`] of a random test, warnings that were logged (feature `logged`), backends that
-//! change what another one does, fail or take their time (feature `backend`), and a `Bench` of contexts on every backend (feature `context`).
+//! Code that the tests of several crates share: built [`examples`], the [`seed()`] of a random test, the
+//! warnings that were logged (feature `logged`), backends that change the results of another one, fail or
+//! take their time (feature `backend`), and a `Bench` of contexts on every backend (feature `context`).
 
 #![forbid(unsafe_code)]
 
-/// The examples of the README of the workspace. Contexts are a feature here, which the tests of every crate above `aio-context` turn on.
+/// The examples of the README of the workspace. Contexts are a feature here, which the tests of every crate
+/// above `aio-context` enable.
 #[cfg(all(doctest, feature = "context"))]
 #[doc = include_str!("../../../README.md")]
 mod readme {}

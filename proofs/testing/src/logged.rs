@@ -50,7 +50,7 @@ pub fn events(work: impl FnOnce()) -> Vec<String> {
         .collect()
 }
 
-/// Appends to the lines of this thread. Each event is one write.
+/// A writer that appends to the lines of this thread. Each event is one write.
 struct Lines;
 
 impl io::Write for Lines {

@@ -1,6 +1,7 @@
 //! Seeds of random tests.
 
-/// Returns the seed of a random test, and prints it: that of `AIO_SEED`, so that a failure can be repeated, or a new one.
+/// Returns the seed of a random test, and prints it. The seed is that of `AIO_SEED`, so that a failure can be
+/// repeated, or a new one.
 ///
 /// # Panics
 /// If `AIO_SEED` is no number.

@@ -1,4 +1,4 @@
-//! Backends that fail, lie or take their time: something in front of a real one.
+//! Backends that fail, report wrong events or take their time: code that runs before the calls of a real one.
 
 use std::fmt;
 use std::io;
@@ -9,38 +9,39 @@ use aio_backend::{Backend, Interest, ReadyList, Token, Watched};
 
 use crate::{Layer, Layered};
 
-/// What is done before the calls of a backend; an error takes the place of the call.
+/// The code that runs before the calls of a backend. If it returns an error, that replaces the call.
 pub trait Spoil: fmt::Debug + 'static {
     /// The name of the backend.
     const NAME: &'static str;
 
-    /// Before [`Backend::add`].
+    /// Runs before [`Backend::add`].
     ///
     /// # Errors
-    /// That of the call.
+    /// The error of the call.
     fn add(&mut self, _: Token) -> io::Result<()> {
         Ok(())
     }
-    /// Before [`Backend::modify`].
+    /// Runs before [`Backend::modify`].
     ///
     /// # Errors
-    /// That of the call.
+    /// The error of the call.
     fn modify(&mut self, _: Token) -> io::Result<()> {
         Ok(())
     }
-    /// Before [`Backend::wait`], whose timeout it may change.
+    /// Runs before [`Backend::wait`], and may change its timeout.
     ///
     /// # Errors
-    /// That of the call.
+    /// The error of the call.
     fn wait(&mut self, _: &mut Option<Duration>, _: &mut ReadyList) -> io::Result<()> {
         Ok(())
     }
 }
 
-/// A backend with something in front of it. It executes operations, and offers no descriptor to a foreign loop.
+/// A backend with a [`Spoil`] before its calls. It executes operations, and offers no descriptor to a foreign
+/// loop.
 pub type Spoiled<B, S> = Layered<Spoiling<B, S>>;
 
-/// Puts `spoil` in front of `backend`.
+/// Puts `spoil` before the calls of `backend`.
 pub fn spoiled<B: Backend + 'static, S: Spoil>(backend: B, spoil: S) -> Spoiled<B, S> {
     Layered(Spoiling(backend, spoil))
 }

@@ -1,4 +1,4 @@
-//! The pages of `docs/` show programs of the repository as they are.
+//! The pages of `docs/` show programs of the repository unchanged.
 
 use std::path::Path;
 

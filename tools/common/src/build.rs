@@ -1,5 +1,5 @@
-//! Checks that this program was built with optimization. Figures of an unoptimized build mislead, so measuring programs refuse to
-//! report them.
+//! Checks that this program was built with optimization. Figures of an unoptimized build mislead, so
+//! measuring programs refuse to report them.
 
 use anyhow::ensure;
 
@@ -13,12 +13,12 @@ pub const PROFILE: &str = if cfg!(debug_assertions) {
     "release"
 };
 
-/// Whether this build is optimized, without debug assertions.
+/// Returns `true` if this build is optimized and has no debug assertions.
 pub fn is_optimized() -> bool {
     is_fast(cfg!(debug_assertions), OPT_LEVEL)
 }
 
-/// The build in words, such as "release build (opt-level 3)".
+/// Describes the build, as in "release build (opt-level 3)".
 pub fn describe() -> String {
     format!("{PROFILE} build (opt-level {OPT_LEVEL})")
 }
@@ -26,7 +26,8 @@ pub fn describe() -> String {
 /// Fails if this build is not optimized.
 ///
 /// # Errors
-/// The error names the build and `instead`, the command that builds and runs an optimized one.
+/// If this build is not optimized. The message contains the build and `instead`, the command that builds and
+/// runs an optimized one.
 pub fn require_optimized(instead: &str) -> anyhow::Result<()> {
     ensure!(
         is_optimized(),

@@ -8,17 +8,17 @@ use std::time::{Duration, Instant};
 
 use rustix::thread::{CpuSet, sched_getaffinity, sched_setaffinity};
 
-/// The cores of a pair that should not disturb each other.
+/// Two cores, so that client and server do not disturb each other.
 #[derive(Clone, Copy, Debug)]
 pub struct Cores {
-    /// Where the measuring thread runs.
+    /// The core of the measuring thread.
     pub client: usize,
-    /// Where servers run.
+    /// The core of the servers.
     pub server: usize,
 }
 
 impl Cores {
-    /// The first and the last core that this process may use; `None` if there is only one.
+    /// Returns the first and the last core that this process may use; `None` if there is only one.
     pub fn pick() -> Option<Self> {
         let allowed = sched_getaffinity(None).ok()?;
         let mut cores = (0..CpuSet::MAX_CPU).filter(|core| allowed.is_set(*core));
@@ -27,8 +27,8 @@ impl Cores {
         Some(Self { client, server })
     }
 
-    /// Measures how long a cache line takes from one core to the other and back: the median of many short batches, so
-    /// that a batch which was interrupted does not count. Takes some milliseconds.
+    /// Measures the time that a cache line takes from one core to the other and back. Returns the median of
+    /// many short batches, so an interrupted batch has no influence. Takes some milliseconds.
     pub fn line_round_trip(self) -> Duration {
         let line = Line(AtomicU32::new(0));
         std::thread::scope(|scope| {
@@ -40,7 +40,7 @@ impl Cores {
                 pin(self.client);
                 ask(&line.0)
             });
-            // A panic of that thread goes on in this one.
+            // Propagates a panic of that thread.
             asked
                 .join()
                 .unwrap_or_else(|panic| std::panic::resume_unwind(panic))
@@ -50,14 +50,14 @@ impl Cores {
 
 const BATCHES: usize = 101;
 const ROUND_TRIPS: u32 = 1000;
-/// Ends the other thread.
+/// The number that ends the other thread.
 const STOP: u32 = u32::MAX;
 
-/// A cache line of its own, and its neighbour, which processors fetch along.
+/// A cache line of its own, together with its neighbour: processors fetch both.
 #[repr(align(128))]
 struct Line(AtomicU32);
 
-/// Adds one to each odd number.
+/// Replaces each odd number by the next even one, until it reads [`STOP`].
 fn answer(line: &AtomicU32) {
     loop {
         match line.load(Ordering::Acquire) {
@@ -77,7 +77,7 @@ fn ask(line: &AtomicU32) -> Duration {
             std::hint::spin_loop();
         }
     };
-    // Until the other thread is there.
+    // The first round trip waits until the other thread has started.
     round_trip();
     let mut batches: Vec<Duration> = (0..BATCHES)
         .map(|_| {
@@ -91,10 +91,11 @@ fn ask(line: &AtomicU32) -> Duration {
     batches[BATCHES / 2]
 }
 
-/// Starts a server on its core, in a process group of its own: Ctrl-C is for this program, which stops the server.
+/// Starts a server on its core, in a process group of its own. Ctrl-C then signals only this program, which
+/// stops the server.
 ///
 /// # Errors
-/// If it cannot be started.
+/// If the server cannot be started.
 pub fn spawn(command: &mut Command, at: Option<Cores>) -> io::Result<Child> {
     command.process_group(0);
     let Some(cores) = at else {
@@ -106,7 +107,7 @@ pub fn spawn(command: &mut Command, at: Option<Cores>) -> io::Result<Child> {
     child
 }
 
-/// Binds the calling thread to a core. Its later threads and processes inherit that.
+/// Binds the calling thread to a core. Threads and processes that it starts later inherit the binding.
 pub fn pin(core: usize) {
     let mut set = CpuSet::new();
     set.set(core);
@@ -127,7 +128,7 @@ mod tests {
         };
         let before = sched_getaffinity(None).unwrap();
         assert!(cores.line_round_trip() > Duration::ZERO);
-        // The caller is bound to nothing by it.
+        // The calling thread is not bound.
         assert_eq!(sched_getaffinity(None).unwrap(), before);
     }
 }

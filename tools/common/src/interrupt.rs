@@ -6,11 +6,11 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use anyhow::Context as _;
 use signal_hook::consts::{SIGINT, SIGTERM};
 
-/// Set by the first Ctrl-C; the second one ends the process at once.
+/// A flag that the first Ctrl-C sets. The second one ends the process at once.
 #[derive(Clone, Debug, Default)]
 pub struct Interrupt(Arc<AtomicBool>);
 
-/// The task was interrupted.
+/// The error of a task that was interrupted.
 #[derive(Clone, Copy, Debug)]
 pub struct Interrupted;
 
@@ -23,10 +23,10 @@ impl std::fmt::Display for Interrupted {
 impl std::error::Error for Interrupted {}
 
 impl Interrupt {
-    /// From now on Ctrl-C and SIGTERM set the flag instead of ending the process.
+    /// Makes Ctrl-C and SIGTERM set the flag from now on, instead of ending the process.
     ///
     /// # Errors
-    /// If the system does not allow to handle signals.
+    /// If the system does not allow signal handlers.
     pub fn catch() -> anyhow::Result<Self> {
         let flag = Arc::new(AtomicBool::new(false));
         for signal in [SIGINT, SIGTERM] {
@@ -37,12 +37,12 @@ impl Interrupt {
         Ok(Self(flag))
     }
 
-    /// Does the same as a Ctrl-C.
+    /// Sets the flag, as a Ctrl-C does.
     pub fn raise(&self) {
         self.0.store(true, Ordering::Relaxed);
     }
 
-    /// Whether there has been no Ctrl-C.
+    /// Succeeds if there was no Ctrl-C.
     ///
     /// # Errors
     /// [`Interrupted`] after a Ctrl-C.

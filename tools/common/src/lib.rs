@@ -1,13 +1,13 @@
 //! Code shared by the tasks of this workspace and its measuring programs.
 //!
-//! | module | is for |
+//! | module | purpose |
 //! |---|---|
-//! | `shell` | starting other programs, with a limit; the path of the workspace |
+//! | `shell` | starts other programs, with a time limit; the path of the workspace |
 //! | `interrupt` | Ctrl-C |
 //! | `cores` | the cores of the client and the server, and the cost of a cache line between them |
-//! | `build` | the check that this build may report figures |
+//! | `build` | checks that this build may report figures |
 //! | `plot` | the legend of a picture (feature `plot`) |
-//! | `tool` | programs that are built if they are missing |
+//! | `tool` | programs that are built if they are not installed |
 //! | `report` | rows as files, the machine, medians (feature `report`) |
 
 pub mod build;
@@ -22,9 +22,8 @@ pub mod tool;
 
 use std::process::ExitCode;
 
-/// Ends a program: prints an error, if there is one, and returns the exit status.
-///
-/// 0 after success, 130 after Ctrl-C, otherwise 1.
+/// Prints the error, if there is one, and returns the exit status of the program: 0 after success, 130 after
+/// Ctrl-C, otherwise 1.
 pub fn end(result: anyhow::Result<()>) -> ExitCode {
     match result {
         Ok(()) => ExitCode::SUCCESS,

@@ -1,4 +1,4 @@
-//! What the pictures of the measuring programs share.
+//! Drawing code that the measuring programs share.
 
 use plotters::chart::{ChartContext, SeriesLabelPosition};
 use plotters::coord::CoordTranslate;

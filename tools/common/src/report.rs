@@ -10,18 +10,19 @@ use serde::Serialize;
 use crate::build;
 use crate::cores::Cores;
 
-/// What figures depend on.
+/// The properties of a machine that figures depend on.
 #[derive(Clone, Debug, Serialize)]
 pub struct Machine {
-    /// The processor, as it names itself.
+    /// The name of the processor, as the processor reports it.
     pub cpu: String,
-    /// How many cores this process may use.
+    /// The number of cores that this process may use.
     pub cores: usize,
     /// The release of the kernel.
     pub kernel: String,
     /// The profile that the measuring program was built with.
     pub profile: &'static str,
-    /// How long a cache line takes from one core to the other and back, in nanoseconds, where it was measured.
+    /// The time that a cache line takes from one core to the other and back, in nanoseconds, if it was
+    /// measured.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub line_round_trip_ns: Option<f64>,
 }
@@ -42,7 +43,7 @@ impl Machine {
         }
     }
 
-    /// As [`this`](Self::this), with the measured cost of a cache line between the two cores.
+    /// Like [`this`](Self::this), with the measured cost of a cache line between the two cores.
     pub fn measured(cores: Option<Cores>) -> Self {
         Self {
             line_round_trip_ns: cores.map(|cores| cores.line_round_trip().as_nanos() as f64),
@@ -50,7 +51,8 @@ impl Machine {
         }
     }
 
-    /// The first line of a table of figures: build, processor, and the cost of a cache line between the cores.
+    /// Returns the first line of a table of figures: build, processor, and the cost of a cache line between
+    /// the cores.
     pub fn headline(&self) -> String {
         let line = match self.line_round_trip_ns {
             Some(ns) => format!("a cache line takes {ns:.0} ns from core to core and back"),
@@ -73,7 +75,7 @@ struct Report<'a, R> {
     rows: &'a [R],
 }
 
-/// Writes `rows` to a file, with date and machine.
+/// Writes `rows` to a file, with the date and the machine.
 ///
 /// # Errors
 /// If the file cannot be written.
@@ -87,7 +89,7 @@ pub fn write_json<R: Serialize>(file: &Path, machine: Machine, rows: &[R]) -> an
     fs::write(file, text + "\n").with_context(|| format!("cannot write {}", file.display()))
 }
 
-/// The date in UTC, as year-month-day.
+/// Returns the date in UTC, as year-month-day.
 pub fn today() -> String {
     let seconds = SystemTime::now()
         .duration_since(UNIX_EPOCH)
@@ -95,7 +97,8 @@ pub fn today() -> String {
     date((seconds / 86_400) as i64)
 }
 
-/// The date so many days after 1970-01-01 (Howard Hinnant, "chrono-compatible low-level date algorithms").
+/// Returns the date `days` days after 1970-01-01 (Howard Hinnant, "chrono-compatible low-level date
+/// algorithms").
 fn date(days: i64) -> String {
     let days = days + 719_468;
     let era = days.div_euclid(146_097);
@@ -113,7 +116,7 @@ fn date(days: i64) -> String {
     format!("{year:04}-{month:02}-{day:02}")
 }
 
-/// The middle of some figures; NaN of none.
+/// Returns the median of `figures`; NaN if there are none.
 pub fn median(figures: &[f64]) -> f64 {
     let mut sorted = figures.to_vec();
     sorted.sort_by(f64::total_cmp);
@@ -124,7 +127,7 @@ pub fn median(figures: &[f64]) -> f64 {
     }
 }
 
-/// The smallest and the largest of some figures.
+/// Returns the smallest and the largest of `figures`.
 pub fn range(figures: &[f64]) -> (f64, f64) {
     let low = figures.iter().copied().fold(f64::INFINITY, f64::min);
     let high = figures.iter().copied().fold(f64::NEG_INFINITY, f64::max);

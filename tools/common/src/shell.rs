@@ -1,4 +1,4 @@
-//! Starts other programs, with a limit, and finds the workspace and its libraries.
+//! Starts other programs, with a time limit, and finds the workspace and its libraries.
 
 use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
@@ -28,35 +28,36 @@ pub const LIBRARIES: [&str; 14] = [
     "aio-sources",
     "aio-timers",
 ];
-/// How often a command with a limit is checked.
+/// The interval at which a command with a limit is checked.
 const CHECK_EVERY: Duration = Duration::from_millis(20);
 /// The time that a command gets to clean up before it is killed.
 const GRACE: Duration = Duration::from_secs(5);
 
-/// The root of the workspace.
+/// Returns the root of the workspace.
 pub fn root() -> &'static Path {
     let own = Path::new(env!("CARGO_MANIFEST_DIR"));
     own.ancestors().nth(2).unwrap_or(own)
 }
 
-/// The cargo that runs this, in the root of the workspace.
+/// Returns a command for the cargo that runs this program, in the root of the workspace.
 pub fn cargo() -> Command {
     cargo_in("")
 }
 
-/// The cargo that runs this, in a directory of the workspace, such as one with a workspace of its own.
+/// Like [`cargo`], in a directory of the workspace, such as one with a workspace of its own.
 pub fn cargo_in(directory: &str) -> Command {
     let mut command = cargo_here();
     command.current_dir(root().join(directory));
     command
 }
 
-/// The cargo that runs this, in the directory where this program was started.
+/// Like [`cargo`], in the directory where this program was started.
 pub fn cargo_here() -> Command {
     Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()))
 }
 
-/// Returns the output of `cargo metadata` for the workspace. `more` are further arguments, such as `--no-deps`.
+/// Returns the output of `cargo metadata` for the workspace. `more` holds further arguments, such as
+/// `--no-deps`.
 ///
 /// # Errors
 /// If cargo fails, or its output is not JSON.
@@ -66,7 +67,8 @@ pub fn metadata(more: &[&str]) -> anyhow::Result<serde_json::Value> {
     serde_json::from_str(&output(&mut metadata)?).context("cargo metadata printed no JSON")
 }
 
-/// Returns the files that git tracks, relative to the root of the workspace: those that match one of `patterns`, or all of them.
+/// Returns the files that git tracks, relative to the root of the workspace: those that match one of
+/// `patterns`, or all if there are no patterns.
 ///
 /// # Errors
 /// If git fails, or a name is not UTF-8.
@@ -81,7 +83,7 @@ pub fn tracked(patterns: &[&str]) -> anyhow::Result<Vec<PathBuf>> {
 /// Returns cargo's target directory.
 ///
 /// # Errors
-/// If cargo does not say.
+/// If cargo does not report it.
 pub fn target_dir() -> anyhow::Result<PathBuf> {
     static TARGET: OnceLock<PathBuf> = OnceLock::new();
     if let Some(known) = TARGET.get() {
@@ -96,7 +98,7 @@ pub fn target_dir() -> anyhow::Result<PathBuf> {
 /// Runs a command to its end.
 ///
 /// # Errors
-/// If it cannot be started, or does not succeed.
+/// If the command cannot be started, or fails.
 pub fn run(command: &mut Command) -> anyhow::Result<()> {
     let status = command
         .status()
@@ -107,7 +109,8 @@ pub fn run(command: &mut Command) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Returns the program of another package that stands beside `program`, and builds it if it does not. It has the profile of the caller.
+/// Returns the program `package` in the directory of `program`. Builds it, with the profile of the caller, if
+/// it does not exist.
 ///
 /// # Errors
 /// If cargo fails.
@@ -124,17 +127,17 @@ pub fn beside(program: &Path, package: &str) -> anyhow::Result<PathBuf> {
     Ok(other)
 }
 
-/// Returns all that a program printed.
+/// Returns everything that a program printed.
 pub fn text(output: &Output) -> String {
     let printed = [&output.stdout[..], &output.stderr[..]].concat();
     String::from_utf8_lossy(&printed).into_owned()
 }
 
-/// Runs a command to its end, and returns what it printed.
+/// Runs a command to its end, and returns its standard output.
 ///
 /// # Errors
-/// If it cannot be started, does not succeed, or prints what is not UTF-8. The error has what it printed on standard error, unless the
-/// caller has redirected that.
+/// If the command cannot be started, fails, or prints something other than UTF-8. The error contains its
+/// standard error, unless the caller has redirected that.
 pub fn output(command: &mut Command) -> anyhow::Result<String> {
     let output = command
         .output()
@@ -149,10 +152,11 @@ pub fn output(command: &mut Command) -> anyhow::Result<String> {
     Ok(String::from_utf8(output.stdout)?)
 }
 
-/// As [`run`], but no longer than `limit`, and not after a Ctrl-C: then the command is ended, with all that it started.
+/// Like [`run`], with a time limit. After `limit`, or after a Ctrl-C, it ends the command and all processes
+/// that the command started.
 ///
 /// # Errors
-/// As [`run`]; also if it takes longer, or after a Ctrl-C.
+/// As [`run`]; also if the command takes longer than `limit`, or after a Ctrl-C.
 pub fn run_within(command: &mut Command, limit: Duration, interrupt: &Interrupt) -> anyhow::Result<()> {
     let Some(status) = status_until(command, limit, interrupt, || {})? else {
         bail!("{} hung: ended after {} s", line(command), limit.as_secs_f64());
@@ -163,11 +167,11 @@ pub fn run_within(command: &mut Command, limit: Duration, interrupt: &Interrupt)
     Ok(())
 }
 
-/// Runs a command to its end, however it ends, unless it takes longer than `limit`: then it is ended, and nothing returned. Also ends
-/// it after a Ctrl-C. Calls `watch` from time to time.
+/// Runs a command to its end, and returns its status, whether it succeeded or failed. After `limit` it ends
+/// the command and returns `None`. A Ctrl-C also ends the command. Calls `watch` from time to time.
 ///
 /// # Errors
-/// If it cannot be started, and after a Ctrl-C.
+/// If the command cannot be started, and after a Ctrl-C.
 pub fn status_until(
     command: &mut Command,
     limit: Duration,
@@ -175,7 +179,7 @@ pub fn status_until(
     watch: impl Fn(),
 ) -> anyhow::Result<Option<ExitStatus>> {
     let started = Instant::now();
-    // A group of its own, so that its child processes can be ended with it.
+    // A process group of its own, so that its child processes can be ended with it.
     let mut child = command
         .stdin(Stdio::null())
         .process_group(0)
@@ -198,10 +202,12 @@ pub fn status_until(
     }
 }
 
-/// Ends a process and the group that it leads: first with SIGTERM, so they can remove their files.
+/// Ends a process and the group that it leads. The first signal is SIGTERM, so the processes can remove their
+/// files.
 fn end(leader: &mut Child) {
     let group = Pid::from_child(leader);
-    // It may have ended by itself just now; then there is nothing to end, and nothing else can be done about a failure.
+    // If the process has just ended by itself, there is nothing left to end. Other failures cannot be
+    // handled.
     let _ = kill_process_group(group, Signal::TERM);
     let asked = Instant::now();
     // The leader is not reaped yet, so the number of the group is not reused.
@@ -213,7 +219,7 @@ fn end(leader: &mut Child) {
     let _ = leader.wait();
 }
 
-/// A command as one would type it.
+/// Returns a command as one would type it.
 pub fn line(command: &Command) -> String {
     let program = Path::new(command.get_program());
     let program = program.file_name().unwrap_or(program.as_os_str());
@@ -224,7 +230,7 @@ pub fn line(command: &Command) -> String {
         .join(" ")
 }
 
-/// Whether a program can be started.
+/// Returns `true` if a program can be started.
 pub fn is_installed(program: &str) -> bool {
     std::env::var_os("PATH")
         .is_some_and(|path| std::env::split_paths(&path).any(|directory| directory.join(program).is_file()))
@@ -251,7 +257,8 @@ mod tests {
 
     #[test]
     fn a_command_that_hangs_is_ended_with_its_children() {
-        // The grandchild holds the writing end: reading comes to its end only when it is gone, too.
+        // The grandchild holds the write end, so the read reaches its end only after the grandchild has
+        // ended, too.
         let (mut reader, writer) = std::io::pipe().unwrap();
         let mut command = shell("sleep 1000 & wait");
         command.stdout(writer);
@@ -271,7 +278,7 @@ mod tests {
             made = made.display(),
             ready = ready.display()
         );
-        // The interrupt ends it as soon as it is ready; no other test raises this one.
+        // The interrupt ends the command as soon as it is ready. No other test raises this interrupt.
         let interrupt = Interrupt::default();
         let watch = || {
             if ready.exists() {

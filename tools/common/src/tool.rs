@@ -5,26 +5,27 @@ use std::process::Command;
 
 use crate::shell;
 
-/// A tool: its program, and the package and version that are built if it is not there.
+/// A tool: its program, and the package and version that are built if the program is not installed.
 #[derive(Clone, Copy, Debug)]
 pub struct Tool {
-    /// The name of its program.
+    /// The name of the program.
     pub program: &'static str,
-    /// The package, with its version, such as `typos-cli@1.52.0`.
+    /// The package with its version, such as `typos-cli@1.52.0`.
     pub package: &'static str,
 }
 
 impl Tool {
-    /// Returns what starts it, in the root of the workspace, or why it cannot be had. A missing tool is built first, which takes a minute
-    /// or some, and a line says so.
+    /// Returns a command that starts the tool in the root of the workspace, or the reason why there is none.
+    /// If the tool is missing, this prints a line and builds it first, which takes a minute or more.
     ///
     /// # Errors
-    /// The target directory is not known.
+    /// If the target directory is not known.
     pub fn command(&self) -> anyhow::Result<Result<Command, String>> {
         self.built_by(&[], shell::run)
     }
 
-    /// As [`command`](Self::command). `run` runs the build, which gets these options of `cargo install` besides.
+    /// Like [`command`](Self::command), but `run` runs the build, and `options` are additional options of
+    /// `cargo install`.
     ///
     /// # Errors
     /// As [`command`](Self::command).
@@ -47,7 +48,8 @@ impl Tool {
         );
         let mut build = shell::cargo();
         build
-            // It is started a few times: building it well would take longer than it saves.
+            // An optimized build would take longer than it saves, because the tool is started only a few
+            // times.
             .args(["install", "--locked", "--debug", self.package, "--root"])
             .arg(&root)
             .arg("--target-dir")
@@ -68,7 +70,8 @@ impl Tool {
     fn at(&self, program: PathBuf) -> Command {
         let mut command = Command::new(program);
         command.current_dir(shell::root());
-        // Started by cargo, it has its own name as the first argument; cargo-machete would take it for a directory.
+        // If cargo starts the program, its first argument is its own name. cargo-machete would take that for
+        // a directory.
         if let Some(name) = self.program.strip_prefix("cargo-")
             && name != "machete"
         {

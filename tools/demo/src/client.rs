@@ -1,7 +1,7 @@
 //! The embedded client: a real driver that reads, checks every byte, and measures latencies.
 //!
-//! It reads sectors at random positions. It fills every buffer with poison before a request and compares it afterwards, because the
-//! driver presets the status of a request to success, so a status proves nothing.
+//! It reads sectors at random positions. Before each request it fills the buffer with poison, and afterwards
+//! it compares the contents. The status alone proves nothing, because the driver presets it to success.
 
 mod blocks;
 
@@ -22,26 +22,26 @@ use virtio_driver::{
 };
 use vm_memory::{FileOffset, MmapRegion, VolatileMemory as _, VolatileSlice};
 
-/// A request that takes longer has stalled.
+/// The latency after which a request counts as stalled.
 const STALLED: Duration = Duration::from_secs(2);
 const ENTRIES: u16 = 256;
-/// A read takes three entries of the queue.
+/// The greatest depth. A read takes three entries of the queue.
 pub(crate) const DEEPEST: usize = ENTRIES as usize / 3;
 const SECTOR: usize = 512;
 const WORDS: usize = SECTOR / 8;
 const POISON: u64 = 0xa5a5_a5a5_a5a5_a5a5;
 
-/// What lies on a disk. The client does the same work to check either of them.
+/// The contents of a disk. The client does the same work to check either kind.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Contents {
-    /// Bits of the pattern that the disk keeps: all, or none.
+    /// The bits of the pattern that the disk keeps: all or none.
     kept: u64,
 }
 
 impl Contents {
     /// Words that encode their position. The client writes them first.
     pub(crate) const PATTERN: Self = Self { kept: u64::MAX };
-    /// Nothing, of a disk that keeps nothing.
+    /// The zeroes of a disk that discards all writes.
     pub(crate) const ZEROES: Self = Self { kept: 0 };
 
     fn sector(self, sector: u64) -> [u64; WORDS] {
@@ -54,12 +54,12 @@ impl Contents {
     }
 }
 
-/// How the client learns that a request is done.
+/// The way in which the client waits for completions.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Waits {
-    /// By looking at the ring all the time.
+    /// It spins on the ring.
     Spinning,
-    /// By sleeping until its eventfd is written.
+    /// It sleeps until its eventfd is written.
     ForEvents,
 }
 
@@ -74,7 +74,7 @@ impl Waits {
 
 pub(crate) use blocks::{Blocks, Job};
 
-/// How often the server's eventfd had to be written, and how long the writes took.
+/// The number of writes to the server's eventfd, and the time that they took.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub(crate) struct Kicks {
     pub(crate) count: u64,
@@ -82,7 +82,7 @@ pub(crate) struct Kicks {
 }
 
 impl Kicks {
-    /// Those since an earlier moment.
+    /// Returns the kicks since `earlier`.
     fn since(self, earlier: Self) -> Self {
         Self {
             count: self.count - earlier.count,
@@ -91,7 +91,7 @@ impl Kicks {
     }
 }
 
-/// What a run measured.
+/// The results of a run.
 #[derive(Debug)]
 pub(crate) struct Measured {
     pub(crate) requests: u64,
@@ -101,7 +101,7 @@ pub(crate) struct Measured {
 }
 
 impl Measured {
-    /// The mean latency of the quickest share of the requests, in nanoseconds.
+    /// Returns the mean latency of the quickest `share` of the requests, in nanoseconds.
     pub(crate) fn mean_of_quickest(&self, share: f64) -> f64 {
         let wanted = (self.latency.len() as f64 * share).ceil() as u64;
         let (mut counted, mut sum) = (0, 0.0);
@@ -121,18 +121,18 @@ impl Measured {
     }
 }
 
-/// A queue of a connected client. It lies in the transport's memory, so it is dropped first.
+/// A queue of a connected client. It uses the memory of the transport, so it is dropped first.
 pub(crate) struct Client {
     queue: VirtioBlkQueue<'static, usize>,
     kick: Box<dyn QueueNotifier>,
     call: Arc<EventFd>,
-    /// Shared by the queues of a client.
+    /// Shared by all queues of a client.
     _transport: Arc<Box<VirtioBlkTransport>>,
     buffer: MmapRegion,
     contents: Contents,
     waits: Waits,
     sectors: u64,
-    /// Bytes of the place of a request in the buffer.
+    /// The bytes of the buffer that each request has.
     room: usize,
     kicks: Kicks,
     random: fastrand::Rng,
@@ -143,7 +143,7 @@ impl Client {
         Self::connect_with(socket, contents, waits, (ENTRIES.into(), SECTOR))
     }
 
-    /// Connects, with a buffer for so many requests of so many bytes.
+    /// Connects, with a buffer for a number of requests of a number of bytes each.
     fn connect_with(
         socket: &Path,
         contents: Contents,
@@ -154,7 +154,7 @@ impl Client {
         queues.pop().context("the device has no queue")
     }
 
-    /// Connects one client with so many queues, each of which a thread can use.
+    /// Connects one client with several queues. Each of them can be used by a thread.
     pub(crate) fn connect_queues(
         socket: &Path,
         contents: Contents,
@@ -209,7 +209,7 @@ impl Client {
         Ok(clients.collect())
     }
 
-    /// Writes the expected content to every sector.
+    /// Writes the expected contents to every sector.
     pub(crate) fn fill(&mut self) -> anyhow::Result<()> {
         let at_once = usize::from(ENTRIES);
         let mut done = Vec::new();
@@ -229,8 +229,8 @@ impl Client {
         Ok(())
     }
 
-    /// Keeps `depth` reads under way for so long, and computes for `think` before each read that follows a completion. Fails if
-    /// one is wrong, refused, or takes for ever.
+    /// Keeps `depth` reads under way for `time`, and computes for `think` before each read that follows a
+    /// completion. Fails if a read is wrong, is refused, or does not complete.
     pub(crate) fn run(&mut self, depth: usize, think: Duration, time: Duration) -> anyhow::Result<Measured> {
         let mut latency = Histogram::new_with_max(10_000_000_000, 3)?;
         let mut under_way = vec![(0, Instant::now()); depth];
@@ -270,8 +270,8 @@ impl Client {
         })
     }
 
-    /// Reads at random moments, `rate` times a second in the mean, whatever the server does (an open loop): a request's
-    /// latency is counted from the moment when it was due. The client spins.
+    /// Reads at random moments, with a mean of `rate` times a second, independent of the server (an open loop).
+    /// The latency of a request counts from the moment when it was due. The client spins.
     pub(crate) fn run_poisson(&mut self, rate: f64, time: Duration) -> anyhow::Result<Measured> {
         const SLOTS: usize = 64;
         let mut latency = Histogram::new_with_max(10_000_000_000, 3)?;
@@ -322,17 +322,18 @@ impl Client {
         place
     }
 
-    /// Queues a write of so many bytes that begin at the place of `slot`.
+    /// Queues a write of `len` bytes that begin at the place of `slot`.
     fn queue_write(&mut self, at: u64, len: usize, slot: usize) -> anyhow::Result<()> {
         ensure!(slot * self.room + len <= self.buffer.len(), "beyond the buffer");
         let from = self.place(slot).ptr_guard().as_ptr();
         let queued =
-            // SAFETY: what is written is inside the buffer, which is shared with the device and lives as long as the queue.
+            // SAFETY: the bytes are inside the buffer, which is shared with the device and lives as long as
+            // the queue.
             unsafe { self.queue.write_raw(at, from, len, slot) };
         Ok(queued?)
     }
 
-    /// Queues a read to the place of `slot`.
+    /// Queues a read into the place of `slot`.
     fn queue_read(&mut self, at: u64, slot: usize) -> anyhow::Result<()> {
         let into = self.place(slot).ptr_guard_mut().as_ptr();
         let queued =
@@ -370,7 +371,7 @@ impl Client {
         Ok(())
     }
 
-    /// Waits until more requests are done, and appends their slots and states.
+    /// Waits until further requests are done, and appends their slots and states.
     fn await_some(&mut self, done: &mut Vec<(usize, i32)>) -> anyhow::Result<()> {
         let mut rounds = 0u32;
         let mut deadline = None;
@@ -415,7 +416,7 @@ impl Client {
     }
 }
 
-/// Computes until that moment, or a little later: the moment when it ends.
+/// Spins until `until`, and returns the time at the end, which may be a little later.
 fn spin_until(until: Instant) -> Instant {
     loop {
         let now = Instant::now();

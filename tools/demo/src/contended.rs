@@ -1,6 +1,7 @@
-//! The daemon under a quota of processor time, and on one core with its client: does polling make latency worse (rule A13)?
+//! The daemon under a quota of processor time, and on one core with its client (rule A13).
 //!
-//! Each policy is measured in turns with polling switched off. It may not raise the 99th percentile of latency by more than a tenth.
+//! Each policy is measured in turns with polling off. It must not raise the 99th percentile of latency by
+//! more than a tenth.
 
 use std::path::Path;
 use std::time::Duration;
@@ -23,16 +24,16 @@ use crate::server::{BLOCKD, Kind, Polling, Program, Server};
 
 /// The quota, in percent of a core.
 const QUOTA: u32 = 20;
-/// The highest 99th percentile, over the one without polling.
+/// The highest permitted ratio of the 99th percentile to that without polling.
 const MOST: f64 = 1.1;
 const THINK: Duration = Duration::from_micros(10);
 
-/// What the daemon has to share.
+/// The processor time that the daemon shares.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Situation {
-    /// It may run for a fifth of the time.
+    /// The daemon may run for a fifth of the time.
     Quota,
-    /// Its client runs on its core.
+    /// The client runs on the daemon's core.
     OneCore,
 }
 
@@ -65,7 +66,7 @@ impl Situation {
     }
 }
 
-/// One run, and what the daemon had to share.
+/// The figures of one run, and its situation.
 #[derive(Clone, Debug, Serialize)]
 pub(crate) struct Row {
     situation: String,
@@ -73,7 +74,7 @@ pub(crate) struct Row {
     run: row::Row,
 }
 
-/// Polling off, and each policy that a user may choose.
+/// Returns polling off, and each policy that a user can choose.
 fn pollings() -> Vec<Polling> {
     let policies = Policy::NAMES.iter().filter(|name| **name != "never");
     [Polling::Off]
@@ -82,8 +83,8 @@ fn pollings() -> Vec<Polling> {
         .collect()
 }
 
-/// Whether a run is wanted: its description, as in "one core, event client, depth 1, learned", has all words of `only`, or it is the one without
-/// polling that these are compared with.
+/// Returns `true` if a run is wanted. Its description, as in "one core, event client, depth 1, learned", must
+/// have all words of `only`, or it must be the run without polling that such a run is compared with.
 fn is_wanted(only: &[String], situation: Situation, load: Load, polling: Polling) -> bool {
     let describe = |polling: Polling| {
         let (situation, client, depth) = (situation.name(), load.client(), load.depth());
@@ -93,8 +94,8 @@ fn is_wanted(only: &[String], situation: Situation, load: Load, polling: Polling
     is_named(polling) || polling == Polling::Off && pollings().into_iter().any(is_named)
 }
 
-/// Measures all policies in turns: runs whose descriptions have all words of `only`, and those without polling beside them. A situation that
-/// cannot be made is skipped with a line.
+/// Measures all policies in turns: the runs whose descriptions have all words of `only`, and the runs without
+/// polling that they are compared with. If a situation cannot be made, it prints a line and skips it.
 pub(crate) fn measure(
     blockd: &Path,
     cores: Option<Cores>,
@@ -110,7 +111,7 @@ pub(crate) fn measure(
     if let Err(why) = &quota {
         println!("skipped: {}: {why:#}", Situation::Quota.name());
     }
-    // Dropped before the quota, because its processes must have ended by then.
+    // Dropped before the quota, because the group's processes must have ended by then.
     let mut servers = Vec::new();
     for polling in pollings() {
         servers.push((Situation::OneCore, start(None, blockd, polling, cores)?));
@@ -169,7 +170,7 @@ fn start(
     Server::start_within(quota, kind, blockd, 0, cores)
 }
 
-/// Prints a table for each load, and which policies raise the latency.
+/// Prints a table for each load, and the policies that raise the latency.
 pub(crate) fn print(rows: &[Row]) {
     for situation in [Situation::Quota, Situation::OneCore].map(Situation::name) {
         let of = rows.iter().filter(|row| row.situation == situation);
@@ -206,7 +207,7 @@ fn print_policy(runs: &[row::Row], cell: &Cell) {
     );
 }
 
-/// The 99th percentile over the one without polling, round by round.
+/// Returns the ratios of the 99th percentile to that without polling, one for each round.
 fn over_off(runs: &[row::Row], cell: &Cell) -> Option<Vec<f64>> {
     ratios_of(runs, cell, &cell.by(BLOCKD, Polling::Off.name()), |row| {
         row.p99_us

@@ -1,4 +1,4 @@
-//! [`ControlGroup`]: limits the processor time of its processes, or how many writes a device takes from them.
+//! [`ControlGroup`]: limits the processor time of its processes, or the rate of their writes to a device.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -6,24 +6,25 @@ use std::process::Command;
 
 use anyhow::{Context as _, bail};
 
-/// Where systems mount control groups: version 1 has a hierarchy for each controller in it.
+/// The directory where systems mount control groups. In version 1 it has a hierarchy for each controller.
 const MOUNTED: &str = "/sys/fs/cgroup";
 const PERIOD_US: u32 = 100_000;
 
-/// What the processes of a group may do.
+/// The limit of the processes of a group.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Limit {
-    /// Together they run for so many percent of a core.
+    /// All processes together run for at most this percentage of a core.
     ProcessorTime { percent: u32 },
-    /// The device of these numbers takes so many of their writes a second. Others wait, which takes no processor time.
+    /// The device with these numbers executes at most `per_second` of their writes a second. Further writes
+    /// wait, which takes no processor time.
     Writes { device: (u32, u32), per_second: u32 },
 }
 
-/// A file of a group, and what is written to it.
+/// A file of a group, and the text to write to it.
 type Setting = (&'static str, String);
 
 impl Limit {
-    /// The controller in version 1, and its settings.
+    /// Returns the controller in version 1, and its settings.
     fn version_1(self) -> (&'static str, Vec<Setting>) {
         match self {
             Self::ProcessorTime { percent } => {
@@ -41,7 +42,7 @@ impl Limit {
         }
     }
 
-    /// The controller in version 2, and its setting.
+    /// Returns the controller in version 2, and its setting.
     fn version_2(self) -> (&'static str, Setting) {
         match self {
             Self::ProcessorTime { percent } => {
@@ -67,7 +68,7 @@ impl ControlGroup {
     /// Makes a group whose processes have a limit.
     ///
     /// # Errors
-    /// If this system has no controller for it, or this process may not use it.
+    /// If the system has no controller for the limit, or this process may not use it.
     pub(crate) fn make(limit: Limit) -> anyhow::Result<Self> {
         Self::make_below(Path::new(MOUNTED), limit)
     }
@@ -104,7 +105,8 @@ impl ControlGroup {
         Ok(group)
     }
 
-    /// The command, preceded by the move of its process into the group: a daemon reads its quota when it starts.
+    /// Returns the command, preceded by the move of its process into the group. A daemon reads its quota when
+    /// it starts.
     pub(crate) fn enter_with(&self, command: &Command) -> Command {
         let mut shell = Command::new("sh");
         shell.args(["-c", r#"echo $$ > "$0" && exec "$@""#]);
@@ -116,7 +118,7 @@ impl ControlGroup {
 
 impl Drop for ControlGroup {
     fn drop(&mut self) {
-        // If a process is left in it, nothing more can be done.
+        // If the group still has a process, the removal fails, and nothing more can be done.
         let _ = fs::remove_dir(&self.0);
     }
 }
@@ -144,7 +146,7 @@ mod tests {
         assert_eq!(member.trim(), process.to_string());
     }
 
-    /// The files that both versions of control groups get, each in a tree that looks like one.
+    /// Both versions of control groups get the right files. Each version is a tree of ordinary files here.
     #[test]
     fn limits_are_written_for_both_versions() {
         let writes = Limit::Writes {

@@ -1,4 +1,5 @@
-//! Images on a file system: reads and writes of blockd's engines, and those of the daemon to compare with.
+//! Images on a file system: reads and writes with blockd's engines, and with those of the daemon to compare
+//! with.
 
 use std::fs::File;
 use std::io::Write as _;
@@ -16,7 +17,7 @@ use crate::args::has_all;
 use crate::client::{Blocks, Client, Job, Waits};
 use crate::server::{BLOCKD, Engine, Program, Server};
 
-/// Bytes of the image. It stays in the page cache.
+/// The bytes of the image. It stays in the page cache.
 const IMAGE: u64 = 256 << 20;
 pub(crate) const KIB: usize = 1024;
 const MIB: usize = 1024 * KIB;
@@ -35,7 +36,7 @@ const fn of_peer(name: &'static str) -> Engine {
     }
 }
 
-/// Those of blockd, then those of the peer. The first is the default.
+/// The engines of blockd, then those of the peer. The first one is the default.
 pub(crate) const ENGINES: [Engine; 6] = [
     of_blockd("auto"),
     of_blockd("uring"),
@@ -89,7 +90,8 @@ fn describe(job: Job) -> String {
     format!("{order} {what} {size}, depth {}", job.depth)
 }
 
-/// Measures all engines in turns, with an image that they share in `directory`, and the jobs whose descriptions have all words of `only`.
+/// Measures all engines in turns, with an image in `directory` that they share. Runs the jobs whose
+/// descriptions have all words of `only`.
 pub(crate) fn measure(
     directory: &Path,
     blockd: &Path,
@@ -106,7 +108,7 @@ pub(crate) fn measure(
         .collect();
     let start = |block| Image::make(place.path(), block, (&engines, blockd), cores);
     let mut images = [start(4 * KIB)?, start(MIB)?];
-    // The number of each engine.
+    // The numbers of the engines.
     let mut order: Vec<usize> = (0..engines.len()).collect();
     let is_wanted = |job: &Job| has_all(&describe(*job), only);
     let jobs: Vec<Job> = JOBS.into_iter().filter(is_wanted).collect();
@@ -114,7 +116,8 @@ pub(crate) fn measure(
     let progress = ProgressBar::new((rounds * jobs.len() * engines.len()) as u64);
     let mut rows = Vec::new();
     for round in 0..rounds {
-        // Each comes first in turn: the first one to write meets what the file system has put off.
+        // Each engine is first in turn, because the first one to write also pays for the writes that the file
+        // system has deferred.
         order.rotate_left(usize::from(round > 0));
         for &job in &jobs {
             for &number in &order {
@@ -147,8 +150,9 @@ pub(crate) fn measure(
     Ok(rows)
 }
 
-/// An image that all servers share. They take turns, so each finds what the client has written through another one. It lies in the same
-/// pages of the cache for all: which pages a file gets can change the rate of writes by a factor of two.
+/// An image that all servers share. They take turns, so each reads the blocks that the client has written
+/// through another one. All use the same pages of the page cache, because the choice of pages can change the
+/// rate of writes by a factor of two.
 struct Image {
     servers: Vec<Server>,
     blocks: Blocks,
@@ -163,7 +167,7 @@ impl Image {
     ) -> anyhow::Result<Self> {
         let blocks = Blocks::new(IMAGE, block);
         let path = directory.join(format!("image-{block}"));
-        // On the medium, so that the system does not write it back meanwhile.
+        // On the medium, so that the system does not write it back during the measurement.
         let written = File::create(&path).and_then(|mut file| {
             file.write_all(&blocks.image())?;
             file.sync_all()
@@ -175,7 +179,7 @@ impl Image {
     }
 }
 
-/// Prints the medians, and ratios of the same round to each engine of the peer.
+/// Prints the medians, and the ratios to each engine of the peer in the same round.
 pub(crate) fn print(rows: &[Row]) {
     for job in JOBS.map(describe) {
         if !rows.iter().any(|row| row.job == job) {

@@ -1,4 +1,4 @@
-//! [`Freezable`]: a file system on a file of its own that can be frozen, so that writes to it hang.
+//! [`Freezable`]: a file system on a file of its own. It can be frozen, so that writes to it hang.
 
 use std::fs::File;
 use std::os::unix::fs::MetadataExt as _;
@@ -7,7 +7,7 @@ use std::process::Command;
 
 use anyhow::{Context as _, ensure};
 
-/// Bytes of the file system.
+/// The bytes of the file system.
 const SIZE: u64 = 384 << 20;
 
 /// A mounted file system. Dropping it unmounts it.
@@ -16,7 +16,7 @@ pub(crate) struct Freezable {
     mounted: PathBuf,
 }
 
-/// A file system that is frozen. Dropping it thaws it.
+/// A frozen file system. Dropping it thaws the file system.
 #[derive(Debug)]
 pub(crate) struct Frozen<'a> {
     system: &'a Freezable,
@@ -26,7 +26,7 @@ impl Freezable {
     /// Makes a file system in a directory, and mounts it there.
     ///
     /// # Errors
-    /// If the system or the user cannot.
+    /// If the system does not support this, or the user lacks the permission.
     pub(crate) fn mount(directory: &Path) -> anyhow::Result<Self> {
         let (file, mounted) = (directory.join("ext4"), directory.join("mounted"));
         File::create(&file)?.set_len(SIZE)?;
@@ -40,7 +40,7 @@ impl Freezable {
         &self.mounted
     }
 
-    /// Major and minor number of its device.
+    /// Returns the major and minor number of its device.
     ///
     /// # Errors
     /// If the file system cannot be examined.
@@ -49,10 +49,10 @@ impl Freezable {
         Ok((rustix::fs::major(device), rustix::fs::minor(device)))
     }
 
-    /// Freezes it: writes wait until the result is dropped.
+    /// Freezes the file system. Writes wait until the returned value is dropped.
     ///
     /// # Errors
-    /// If the system cannot.
+    /// If the system refuses.
     pub(crate) fn freeze(&self) -> anyhow::Result<Frozen<'_>> {
         run(Command::new("fsfreeze").arg("-f").arg(&self.mounted))?;
         Ok(Frozen { system: self })

@@ -1,7 +1,8 @@
-//! The grid: each depth with each think time and client, as a heat map, and what it is judged by (P14).
+//! The grid: each depth with each think time and client, as a heat map, and its goals (P14).
 //!
-//! The heat map has a column for each server; its colour is the server's throughput over the best one's. Polling has to be worth its
-//! price, too: the *cost* of a request is the server's processor time, plus the latency, plus the client's time for kicks.
+//! The heat map has a column for each server; the colour is the server's throughput relative to the best
+//! one's. Polling also has to be worth its price: the *cost* of a request is the server's processor time,
+//! plus the latency, plus the client's time for kicks.
 
 use std::fmt::Write as _;
 use std::path::Path;
@@ -15,12 +16,13 @@ use crate::predict;
 use crate::row::{Cell, Row, cells, ratios, ratios_of};
 use crate::server::{BLOCKD, FLOOR, PEER};
 
-/// The least throughput over the peer's, and the highest cost over the better of off and always.
+/// The least permitted ratio of throughput to the peer's, and the highest permitted cost relative to the
+/// lower one of off and always.
 const LEAST_THROUGHPUT: f64 = 1.0;
 const MOST_COST: f64 = 1.05;
-/// With less of the best throughput, the costs are shown.
+/// Below this share of the best throughput the costs are printed.
 const NEAR_THE_BEST: f64 = 0.95;
-/// The columns.
+/// The columns of the heat map.
 const SERVERS: [(&str, &str); 6] = [
     (BLOCKD, "off"),
     (BLOCKD, "adaptive"),
@@ -29,12 +31,12 @@ const SERVERS: [(&str, &str); 6] = [
     (FLOOR, "off"),
     (FLOOR, "always"),
 ];
-/// blockd, and the hand-written loop that waits in the same way.
+/// The ways of waiting in which blockd is compared with the hand-written loop.
 const FLOORS: [&str; 2] = ["off", "always"];
-/// The least throughput over the floor's.
+/// The least permitted ratio of throughput to the floor's.
 const LEAST_OF_FLOOR: f64 = 0.9;
 
-/// One row of the heat map: a load, and each server's throughput over the best one's.
+/// One row of the heat map: a load, and each server's throughput relative to the best one's.
 struct Line {
     cell: Cell,
     /// Medians over the rounds; `None` if the server was not measured.
@@ -120,7 +122,7 @@ fn heading(server: &str, polling: &'static str) -> &'static str {
     }
 }
 
-/// Each load once, as blockd's cell with adaptive polling.
+/// Returns each load once, as blockd's cell with adaptive polling.
 fn each_load(rows: &[Row]) -> Vec<Cell> {
     let mut loads: Vec<Cell> = Vec::new();
     for cell in cells(rows) {
@@ -204,7 +206,8 @@ fn verdicts(rows: &[Row], load: &Cell) -> Vec<Verdict> {
     verdicts
 }
 
-/// The cost with adaptive polling over the lower one of the other two, round by round.
+/// Returns the ratios of the cost with adaptive polling to the lower one of the other two, one for each
+/// round.
 fn costs_over_better(rows: &[Row], load: &Cell) -> Option<Vec<f64>> {
     let over = |polling| ratios_of(rows, load, &load.by(BLOCKD, polling), |row| row.cost_us);
     let (off, always) = (over("off")?, over("always")?);
@@ -216,7 +219,7 @@ fn costs_over_better(rows: &[Row], load: &Cell) -> Option<Vec<f64>> {
     )
 }
 
-/// Where adaptive polling has clearly less throughput than the best server: both costs.
+/// Returns both costs as text, if adaptive polling has clearly less throughput than the best server.
 fn price_of_the_rest(rows: &[Row], load: &Cell) -> Option<String> {
     let of = |server, polling| {
         let ratios = ratios(rows, load, &load.by(server, polling))?;
@@ -244,7 +247,7 @@ fn spread(ratios: &[f64]) -> String {
     format!("{:.2} [{low:.2} - {high:.2}]", median(ratios))
 }
 
-/// From red, half of the best or less, over yellow to green, the best.
+/// Returns the colour of a share: red for half of the best or less, over yellow to green for the best.
 fn colour_of_terminal(share: f64) -> Ansi256Color {
     const COLOURS: [u8; 6] = [203, 209, 215, 221, 156, 120];
     let place = ((share - 0.5) / 0.5 * COLOURS.len() as f64).floor();
@@ -378,7 +381,8 @@ mod tests {
             .iter()
             .map(|verdict| verdict.is_met)
             .collect();
-        // Off is behind the peer, adaptive is not; its cost is 1.2 and 0.86 of the better one's.
+        // Off is slower than the peer, adaptive is not. The cost of adaptive is 1.2 and 0.86 of the better
+        // one's.
         assert_eq!(judged, [false, true, true]);
         assert_eq!(costs_over_better(&rows(), &load).unwrap().len(), 2);
         let dear = price_of_the_rest(&rows(), &load).unwrap();

@@ -1,4 +1,5 @@
-//! Queues that are set up and never used: connections with their rings. Each keeps only its socket open.
+//! Queues that are set up and never used: connections with their rings. Each connection keeps only its socket
+//! open.
 
 use std::fs::File;
 use std::os::fd::AsRawFd;
@@ -10,13 +11,13 @@ use vhost::vhost_user::{Frontend, VhostUserFrontend, VhostUserProtocolFeatures};
 use vhost::{VhostBackend, VhostUserMemoryRegionInfo, VringConfigData};
 use vmm_sys_util::eventfd::{EFD_NONBLOCK, EventFd};
 
-/// Queues of one idle connection.
+/// The number of queues of one idle connection.
 pub(crate) const QUEUES: usize = 32;
 
 const GUEST: u64 = 0x10_0000;
 const USER: u64 = 0x5555_0000_0000;
 const ENTRIES: u16 = 16;
-/// Each queue has a page: table, available ring and used ring.
+/// The bytes of a queue: one page for table, available ring and used ring.
 const PAGE: u64 = 4096;
 const AVAILABLE: u64 = 1024;
 const USED: u64 = 2048;
@@ -25,7 +26,7 @@ const LEN: u64 = PAGE * QUEUES as u64;
 const VERSION_1: u64 = 1 << 32;
 const PROTOCOL: u64 = 1 << 30;
 
-/// A connected client without requests. It is idle for as long as it lives.
+/// A connected client without requests. It stays connected until it is dropped.
 pub(crate) struct Idle {
     _frontend: Frontend,
     _memory: File,
@@ -68,12 +69,12 @@ impl Idle {
                 },
             )?;
             frontend.set_vring_base(queue, 0)?;
-            // The server holds both; ours are closed at the end of the turn.
+            // The server holds both descriptors. Ours are closed at the end of this iteration.
             frontend.set_vring_call(queue, &EventFd::new(EFD_NONBLOCK)?)?;
             frontend.set_vring_kick(queue, &EventFd::new(EFD_NONBLOCK)?)?;
             frontend.set_vring_enable(queue, true)?;
         }
-        // A question with an answer: all that was sent before has been dealt with.
+        // This request has a reply, so the server has handled all earlier requests when the reply arrives.
         frontend.get_features()?;
         Ok(Self {
             _frontend: frontend,

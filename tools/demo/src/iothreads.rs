@@ -1,8 +1,9 @@
-//! Two I/O threads with two clients, beside one I/O thread with two clients (P16).
+//! Two I/O threads with two clients, compared with one I/O thread with two clients (P16).
 //!
-//! Each client has a disk in memory of its own, and with two threads each disk has its own thread. Or one disk has one client with two
-//! queues, which two threads of the client use, and with two I/O threads each queue has its own. Both daemons are measured in turns. Two
-//! threads and two clients need four cores: with fewer, the ratio says nothing about threads, and the report says so.
+//! In the first kind of run each client has its own disk in memory; with two I/O threads each disk has its
+//! own thread. In the second kind one client has two queues of one disk, used by two threads of the client;
+//! with two I/O threads each queue has its own. Both daemons are measured in turns. Two threads and two
+//! clients need four cores: with fewer, the ratio is no evidence about threads, and the report says so.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -23,26 +24,26 @@ use crate::server::{BLOCKD, DISK, Kind, Polling, Program, Server, polling_option
 
 /// The clients, each with a disk.
 const CLIENTS: usize = 2;
-/// The numbers of I/O threads that are compared.
+/// The numbers of I/O threads to compare.
 const THREADS: [usize; 2] = [1, CLIENTS];
 /// The cores that the larger number of threads and their clients need.
 const NEEDED: usize = 2 * CLIENTS;
-/// The least ratio of requests per second.
+/// The least permitted ratio of requests per second.
 const GOAL: f64 = 1.8;
 const DEPTHS: [usize; 2] = [1, 32];
-/// How the daemon and its clients wait.
+/// The ways in which the daemon and its clients wait.
 const WAITS: [(Polling, Waits); 3] = [
     (Polling::Adaptive, Waits::Spinning),
     (Polling::Adaptive, Waits::ForEvents),
     (Polling::Off, Waits::ForEvents),
 ];
 
-/// What the clients share.
+/// The part of the daemon that the clients share.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Sharing {
-    /// Nothing: each has a disk.
+    /// The clients share nothing: each has a disk.
     Disks,
-    /// The disk: each is a queue of it.
+    /// The clients share a disk: each uses one of its queues.
     Queues,
 }
 
@@ -59,7 +60,7 @@ impl Sharing {
 #[derive(Clone, Debug, Serialize)]
 pub(crate) struct Row {
     server: &'static str,
-    /// What each client has: a disk, or a queue of one disk.
+    /// The word for the share of each client: a disk, or a queue of one disk.
     each: &'static str,
     iothreads: usize,
     clients: usize,
@@ -67,22 +68,22 @@ pub(crate) struct Row {
     client: &'static str,
     queue_depth: usize,
     round: usize,
-    /// Of all clients together.
+    /// The rate of all clients together.
     iops: f64,
     p50_us: f64,
     p99_us: f64,
     server_cpu_pct: f64,
-    /// Processor time of the daemon for a request.
+    /// The processor time of the daemon for a request.
     server_us_per_request: f64,
     /// The cores that the daemon and the clients share.
     cores: usize,
-    /// Whether there is a core for each thread and client.
+    /// `true` if there is a core for each thread and client.
     has_cores: bool,
     verified: bool,
     profile: &'static str,
 }
 
-/// What both numbers of threads are compared at.
+/// The load at which both numbers of threads are compared.
 #[derive(Clone, Copy, Debug, PartialEq)]
 struct Work {
     sharing: Sharing,
@@ -157,7 +158,7 @@ pub(crate) fn measure(
     Ok(rows)
 }
 
-/// Starts a daemon with so many threads, on any core. Returns the sockets of its disks.
+/// Starts a daemon with `threads` I/O threads, on any core. Returns the sockets of its disks.
 fn start(
     blockd: &Path,
     threads: usize,
@@ -243,7 +244,7 @@ fn one_run(server: &Server, sockets: &[PathBuf], work: Work, time: Duration) -> 
     })
 }
 
-/// Connects the clients, each to its disk, or one with two queues to the only disk.
+/// Connects the clients: each to its disk, or one with two queues to the only disk.
 fn connect(sockets: &[PathBuf], work: Work) -> anyhow::Result<Vec<Client>> {
     let connect = |socket: &PathBuf| Client::connect(socket, Contents::PATTERN, work.waits);
     match work.sharing {
@@ -258,7 +259,8 @@ fn one_client(mut client: Client, work: Work, time: Duration, start: &Barrier) -
     client.run(work.depth, Duration::ZERO, time)
 }
 
-/// Has two threads serve two clients for so long, and returns an estimate of the number of requests.
+/// Runs two clients against a daemon with two threads for `time`, and returns an estimate of the number of
+/// requests.
 pub(crate) fn drive(blockd: &Path, time: Duration) -> anyhow::Result<u64> {
     let (server, sockets) = start(blockd, CLIENTS, Polling::Off, Sharing::Disks)?;
     for socket in &sockets {
@@ -274,7 +276,8 @@ pub(crate) fn drive(blockd: &Path, time: Duration) -> anyhow::Result<u64> {
     Ok((row.iops * time.as_secs_f64()) as u64)
 }
 
-/// Prints both numbers of threads, the ratio in the same round, and whether this machine can tell.
+/// Prints both numbers of threads, the ratio in the same round, and whether this machine has enough cores for
+/// a verdict.
 pub(crate) fn print(rows: &[Row]) {
     for work in Work::all() {
         println!(
@@ -319,7 +322,7 @@ fn verdict(rows: &[Row], work: Work) -> String {
     let has_cores = rows.iter().all(|row| row.has_cores);
     let (of, figure): (_, fn(&Row) -> f64) = match has_cores {
         true => ("requests", |row| row.iops),
-        // What a request costs does not depend on the number of cores.
+        // The cost of a request does not depend on the number of cores.
         false => ("CPU of a request", |row| row.server_us_per_request),
     };
     let ratios = ratios(rows, work, figure);
@@ -336,7 +339,7 @@ fn verdict(rows: &[Row], work: Work) -> String {
     format!("{of}, two threads over one: {ratio:.2} [{low:.2} - {high:.2}], {judged}")
 }
 
-/// A figure of two threads over that of one, round by round.
+/// Returns the ratios of a figure with two threads to that with one, one for each round.
 fn ratios(rows: &[Row], work: Work, figure: fn(&Row) -> f64) -> Vec<f64> {
     let of = |threads: usize| {
         rows.iter()

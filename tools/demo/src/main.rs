@@ -1,13 +1,14 @@
 //! `cargo xtask demo` measures the real job from outside.
 //!
-//! It starts daemons, connects idle queues to them, and reads from one busy queue with an embedded client. All daemons run
-//! side by side. Daemons that are not being measured sleep. Every round measures all of them, so other load on the machine
-//! affects all alike. The demo prints every cell, ratios with their spread, and the cells where blockd is behind.
+//! It starts daemons, connects idle queues to them, and reads from one busy queue with an embedded client.
+//! All daemons run side by side; those that are not being measured sleep. Every round measures all of them,
+//! so other load on the machine affects all alike. The demo prints every cell, the ratios with their spread,
+//! and the cells where blockd is slower than a peer.
 //!
-//! | module | is for |
+//! | module | purpose |
 //! |---|---|
 //! | `plan` | servers, loads, rounds, the time of a run |
-//! | `measure` | starts the daemons and takes turns |
+//! | `measure` | starts the daemons and measures them in turns |
 //! | `client`, `idle` | the measuring client; idle connections |
 //! | `server` | the daemons |
 //! | `files` | images on a file system |
@@ -15,7 +16,7 @@
 //! | `iothreads` | two I/O threads over one, for two disks and for two queues of one disk |
 //! | `nbd`, `nbd_client` | NBD, beside other servers |
 //! | `contended` | polling policies under a quota, and on one core with the client |
-//! | `grid`, `predict` | depths and think times: the heat map; what the simulator predicts for them |
+//! | `grid`, `predict` | depths and think times: the heat map; the predictions of the simulator |
 //! | `row`, `table`, `open_loop`, `summary`, `plot` | figures, printed and drawn |
 
 mod args;
@@ -121,7 +122,7 @@ fn run(args: &Args) -> anyhow::Result<()> {
     }
     let mut rows = Vec::new();
     let outcome = measure::measure(&plan, &blockd, began, &interrupt, &mut rows);
-    // Runs before an error are still worth showing.
+    // The runs before an error are still printed.
     if rows.is_empty() {
         return outcome;
     }
@@ -150,7 +151,8 @@ fn run(args: &Args) -> anyhow::Result<()> {
     outcome
 }
 
-/// The number of rounds and the time of a run, from those of a quick measurement and of a full one, in milliseconds.
+/// Returns the number of rounds, and the time of a run from the milliseconds of a quick or a full
+/// measurement.
 fn pace(args: &Args, quick: (usize, u64), full: (usize, u64)) -> (usize, Duration) {
     let (rounds, millis) = if args.quick { quick } else { full };
     (args.rounds.unwrap_or(rounds), Duration::from_millis(millis))
@@ -211,8 +213,9 @@ fn run_contended(
     Ok(())
 }
 
-/// Starts a daemon, writes and then reads for so long, by a client that sleeps and by one that spins, every byte checked, and
-/// stops it. Prints how many reads there were. Reports no figures, so it may be an unoptimized build.
+/// Starts a daemon, writes and then reads for `time`, with a client that sleeps and with one that spins,
+/// checks every byte, and stops the daemon. Prints the number of reads. It reports no figures, so it may be
+/// an unoptimized build.
 fn drive(program: Program, blockd: &Path, time: Duration) -> anyhow::Result<()> {
     const DEPTH: usize = 16;
     const PART: Duration = Duration::from_secs(1);
@@ -240,7 +243,7 @@ fn drive(program: Program, blockd: &Path, time: Duration) -> anyhow::Result<()> 
     Ok(())
 }
 
-/// Sockets of idle connections: as many as the system allows.
+/// Raises the limit of open descriptors to the maximum, for the sockets of idle connections.
 fn raise_descriptor_limit() {
     let maximum = getrlimit(Resource::Nofile).maximum;
     let raised = Rlimit {

@@ -13,7 +13,7 @@ use crate::plan::{Load, Pace, Plan, describe};
 use crate::row::Row;
 use crate::server::{Kind, Server};
 
-/// A progress bar with the present measurement; without a terminal, a line for each stage.
+/// A progress bar that shows the current measurement. Without a terminal it prints a line for each stage.
 struct Progress(ProgressBar);
 
 impl Progress {
@@ -89,8 +89,9 @@ pub(crate) fn measure(
     Ok(())
 }
 
-/// Waits until all daemons sleep; `ran` is how long they have run in all. One that polls goes on for a while after its client has left, and would share the core with
-/// the one whose turn is next: that keeps the core awake, which makes wake-ups quicker, and takes whole time slices of it.
+/// Waits until all daemons sleep; `ran` returns their total processor time so far. A daemon that polls
+/// continues for a while after its client has left, and would share the core with the daemon that is measured
+/// next. It would keep the core awake, which makes wake-ups quicker, and take whole time slices of it.
 pub(crate) fn settle(ran: impl Fn() -> anyhow::Result<Duration>) -> anyhow::Result<()> {
     const CHECK_EVERY: Duration = Duration::from_millis(10);
     const TIMEOUT: Duration = Duration::from_secs(10);

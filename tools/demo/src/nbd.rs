@@ -1,7 +1,7 @@
 //! NBD over a Unix socket: blockd's disk in memory, beside qemu-nbd and qemu-storage-daemon (P19).
 //!
-//! All serve 16 MiB to the same client. The peers have no disk in memory of their own, so they serve a file that lies in memory; a disk
-//! that keeps nothing is the least that one of them can do for a request.
+//! All serve 16 MiB to the same client. The peers have no disk in memory of their own, so they serve a file
+//! that is in memory. A disk that discards all writes shows the least that one of them can do for a request.
 
 use std::fs::File;
 use std::os::fd::AsRawFd as _;
@@ -26,9 +26,9 @@ use crate::server::{BLOCKD, PEER, PEER_AIO};
 const SIZE: u64 = 16 << 20;
 const EXPORT: &str = "disk";
 const QEMU_NBD: &str = "qemu-nbd";
-/// The least ratio of requests per second.
+/// The least permitted ratio of requests per second.
 const GOAL: f64 = 1.2;
-/// A server that is not ready by then is not going to be.
+/// The time after which a server that is not ready counts as failed.
 const START: Duration = Duration::from_secs(20);
 
 const JOBS: [Job; 4] = [job(false, 1), job(false, 64), job(true, 1), job(true, 64)];
@@ -58,18 +58,18 @@ pub(crate) struct Row {
     profile: &'static str,
 }
 
-/// A server of NBD; dropping it ends it.
+/// An NBD server. Dropping it ends it.
 struct Server {
     name: &'static str,
     child: Child,
     socket: PathBuf,
-    /// Whether its disk keeps what is written.
+    /// `true` if its disk keeps writes.
     keeps: bool,
     _disk: Option<File>,
     _directory: tempfile::TempDir,
 }
 
-/// The names of the servers, and the command that starts each of them for a socket and a file in memory.
+/// The names of the servers, and for each the command that starts it with a socket and a file in memory.
 type Make = fn(&Path, &str, &str) -> Command;
 const SERVERS: [(&str, &str, bool, Make); 4] = [
     (BLOCKD, BLOCKD, true, |blockd, socket, _| {
@@ -148,7 +148,7 @@ impl Server {
         Ok(())
     }
 
-    /// How long its threads have run so far.
+    /// Returns the processor time of its threads so far.
     fn cpu_time(&self) -> anyhow::Result<Duration> {
         crate::server::cpu_time_of(self.child.id())
     }
@@ -157,14 +157,14 @@ impl Server {
 impl Drop for Server {
     fn drop(&mut self) {
         if let Some(pid) = Pid::from_raw(self.child.id().cast_signed()) {
-            // It may have ended by itself.
+            // The process may have ended by itself.
             let _ = kill_process(pid, Signal::TERM);
         }
         let _ = self.child.wait();
     }
 }
 
-/// Measures all servers that are installed, in turns.
+/// Measures all installed servers in turns.
 pub(crate) fn measure(
     blockd: &Path,
     cores: Option<Cores>,
@@ -222,7 +222,7 @@ fn one_run(server: &Server, job: Job, round: usize, time: Duration) -> anyhow::R
     })
 }
 
-/// Has blockd serve each job for so long, and returns the number of requests.
+/// Runs each job against blockd for `time`, and returns the number of requests.
 pub(crate) fn drive(blockd: &Path, time: Duration) -> anyhow::Result<u64> {
     let server = Server::start(SERVERS[0], blockd, None)?;
     let mut client = NbdClient::connect(&server.socket, EXPORT)?;
@@ -267,7 +267,7 @@ pub(crate) fn print(rows: &[Row]) {
     println!("\nGoal: blockd at least {GOAL} of qemu-nbd and qemu-storage-daemon with a file in memory");
 }
 
-/// blockd's requests per second over those of another server, round by round.
+/// Returns the ratios of blockd's requests per second to those of another server, one for each round.
 fn ratios(rows: &[Row], job: &str, other: &str) -> Vec<f64> {
     let of = |name: &str, round| {
         rows.iter()

@@ -1,6 +1,8 @@
-//! An NBD client that reads and writes blocks at random positions, a number of requests at a time, and checks every byte.
+//! An NBD client that reads and writes blocks at random positions, several requests at a time, and checks
+//! every byte.
 //!
-//! It handles all replies that have arrived, and then sends as many requests together. It sleeps until replies arrive.
+//! It handles all replies that have arrived, and then sends the same number of requests together. It sleeps
+//! until replies arrive.
 
 use std::io::{Read as _, Write as _};
 use std::os::unix::net::UnixStream;
@@ -10,29 +12,29 @@ use std::time::{Duration, Instant};
 use anyhow::{Context as _, bail, ensure};
 use hdrhistogram::Histogram;
 
-/// Bytes of a request.
+/// The bytes of a request.
 pub(crate) const BLOCK: usize = 4096;
-/// The most requests at a time.
+/// The greatest number of requests under way.
 const DEEPEST: usize = 64;
 const REQUEST: [u8; 4] = 0x2560_9513_u32.to_be_bytes();
 const REPLY: [u8; 4] = 0x6744_6698_u32.to_be_bytes();
 const REPLY_LEN: usize = 16;
-/// A reply that takes longer does not come.
+/// The time after which a reply counts as missing.
 const STALLED: Duration = Duration::from_secs(5);
 
-/// What the client does.
+/// The kind of requests of a run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Job {
     pub(crate) writes: bool,
     pub(crate) depth: usize,
 }
 
-/// What a run has measured.
+/// The results of a run.
 #[derive(Debug)]
 pub(crate) struct Measured {
     pub(crate) requests: u64,
     pub(crate) elapsed: Duration,
-    /// Nanoseconds.
+    /// In nanoseconds.
     pub(crate) latency: Histogram<u64>,
 }
 
@@ -41,14 +43,14 @@ pub(crate) struct NbdClient {
     stream: UnixStream,
     blocks: u64,
     random: fastrand::Rng,
-    /// The block and the beginning of each request under way.
+    /// The block and the start time of each request under way.
     slots: Vec<(u64, Instant)>,
     out: Vec<u8>,
-    /// Replies, of which the first bytes are handled.
+    /// Received replies. The first `handled` bytes are handled.
     input: Vec<u8>,
     handled: usize,
     filled: usize,
-    /// Whether the disk keeps what is written.
+    /// `true` if the disk keeps writes.
     keeps: bool,
 }
 
@@ -110,7 +112,7 @@ impl NbdClient {
         })
     }
 
-    /// Whether reads must return what was written. The work to compare them is the same.
+    /// Sets whether reads must return the written data. The work of the comparison is the same in both cases.
     pub(crate) fn expect_contents(&mut self, keeps: bool) {
         self.keeps = keeps;
     }
@@ -128,7 +130,7 @@ impl NbdClient {
         Ok(())
     }
 
-    /// Executes the job for so long.
+    /// Executes the job for `time`.
     pub(crate) fn run(&mut self, job: Job, time: Duration) -> anyhow::Result<Measured> {
         let began = Instant::now();
         let mut latency = Histogram::new(3)?;
@@ -183,7 +185,7 @@ impl NbdClient {
         Ok(())
     }
 
-    /// Receives what has arrived, at least a byte.
+    /// Receives the bytes that have arrived; waits for at least one.
     fn receive(&mut self) -> anyhow::Result<()> {
         self.input.copy_within(self.handled..self.filled, 0);
         (self.handled, self.filled) = (0, self.filled - self.handled);
@@ -194,7 +196,7 @@ impl NbdClient {
         Ok(())
     }
 
-    /// The slot of the next reply, once it has arrived completely and is right.
+    /// Returns the slot of the next reply, if it has arrived completely. Fails if it is wrong.
     fn next_reply(&mut self, writes: bool) -> anyhow::Result<Option<usize>> {
         let arrived = &self.input[self.handled..self.filled];
         let len = REPLY_LEN + if writes { 0 } else { BLOCK };
@@ -223,7 +225,7 @@ impl NbdClient {
     }
 }
 
-/// What a block holds: words that encode their position.
+/// Returns the contents of a block: words that encode their position.
 fn words(block: u64) -> impl Iterator<Item = u64> {
     let base = (block + 1).wrapping_mul(0x9e37_79b9_7f4a_7c15);
     (0..(BLOCK / 8) as u64).map(move |at| base.wrapping_add(at.wrapping_mul(0x0123_4567_89ab_cdef)))

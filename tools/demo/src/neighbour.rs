@@ -1,8 +1,10 @@
-//! A disk in memory alone, and beside an image of the same daemon that keeps its medium busy, is slow, or hangs (C9, P17).
+//! A disk in memory alone, and beside an image of the same daemon that keeps its medium busy, is slow, or
+//! hangs (C9, P17).
 //!
-//! The client of the disk in memory spins; that of the image sleeps, on the same core. All threads of a daemon share its core, as those of the
-//! kernel that work for it. So an image takes some of the core in any case, least of it while it hangs, and little if it is slow: then the
-//! control group of the daemon limits the writes of the image's device, so that each of them waits in the kernel.
+//! The client of the disk in memory spins. The client of the image sleeps, on the same core. All threads of a
+//! daemon share its core, and so do the kernel threads that work for it. So an image always takes some of the
+//! core: least while it hangs, and little if it is slow. For a slow image the control group of the daemon
+//! limits the writes to the image's device, so that each of them waits in the kernel.
 
 use std::fs;
 use std::path::Path;
@@ -24,29 +26,29 @@ use crate::files::{ENGINES, KIB};
 use crate::freezing::Freezable;
 use crate::server::{Engine, Image, Server};
 
-/// Bytes of an image.
+/// The bytes of an image.
 const IMAGE: u64 = 64 << 20;
-/// The least rate beside an image, over that alone.
+/// The least permitted ratio of the rate beside an image to that alone.
 const LEAST_RATE: f64 = 0.9;
-/// The most p99 beside an image, over that alone.
+/// The highest permitted ratio of the p99 beside an image to that alone.
 const MOST_P99: f64 = 2.0;
-/// The most writes a second of a slow image, and how many of them wait at a time: each for 10 ms.
+/// The most writes a second of a slow image, and the number that wait at a time: each waits for 10 ms.
 const SLOW_WRITES: u32 = 400;
 const SLOW_DEPTH: usize = 4;
-/// How long a request takes at least that was not served at all.
+/// The least latency of a request that counts as not served.
 const STALLED: Duration = Duration::from_secs(2);
 
-/// What the image does meanwhile.
+/// The load of the image during a run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Beside {
     Alone,
-    /// Writes one at a time, each followed by a flush: it waits for the medium.
+    /// Writes one at a time, each followed by a flush, which waits for the medium.
     Flushing,
-    /// Writes, 32 at a time.
+    /// 32 writes at a time.
     Busy,
-    /// Writes to a device that takes 10 ms for each, and little processor time.
+    /// Writes to a device that takes 10 ms for each, with little processor time.
     Slow,
-    /// Its file system is frozen, and 32 writes hang.
+    /// The file system is frozen, and 32 writes hang.
     Frozen,
 }
 
@@ -82,7 +84,7 @@ impl Beside {
         }
     }
 
-    /// Which of the daemon's images it needs.
+    /// Returns the number of the daemon's image for this load.
     fn image(self) -> usize {
         match self {
             Self::Alone | Self::Flushing | Self::Busy => 0,
@@ -97,22 +99,22 @@ impl Beside {
 pub(crate) struct Row {
     server: &'static str,
     engine: &'static str,
-    /// What the image does meanwhile.
+    /// The load of the image.
     beside: &'static str,
     queue_depth: usize,
     round: usize,
-    /// Of the disk in memory; zero if it was not served.
+    /// The rate of the disk in memory; zero if it was not served.
     iops: f64,
     p50_us: f64,
     p99_us: f64,
     p999_us: f64,
-    /// Of the image.
+    /// The rate of the image.
     image_iops: f64,
     verified: bool,
     profile: &'static str,
 }
 
-/// What the images lie on, and what limits them.
+/// The file systems of the images, and their limits.
 struct Media<'a> {
     directory: &'a Path,
     /// A file system that can be frozen.
@@ -122,7 +124,8 @@ struct Media<'a> {
 }
 
 impl Media<'_> {
-    /// Where the images lie, and whether they are used without the page cache, in the order of [`Beside::image`].
+    /// Returns the directory of each image, and whether it bypasses the page cache, in the order of
+    /// [`Beside::image`].
     fn places(&self) -> Vec<(&Path, bool)> {
         let system = self.system.map(Freezable::path);
         let slow = self.slow.and(system);
@@ -147,7 +150,7 @@ impl Daemon {
         let (mut images, mut blocks): (Vec<Image>, Vec<Blocks>) = (Vec::new(), Vec::new());
         for (number, (place, is_direct)) in media.places().into_iter().enumerate() {
             let path = place.join(format!("{}-{}-{number}", engine.program.name(), engine.name));
-            // With its storage, so that writes need none.
+            // Allocates the blocks of the image here, so that writes need no allocation.
             let of_image = Blocks::new(IMAGE / 4, 4 * KIB);
             let written = fs::write(&path, of_image.image());
             let written = written.and_then(|()| fs::File::open(&path)?.sync_all());
@@ -165,13 +168,13 @@ impl Daemon {
     }
 }
 
-/// The description of a run, as in "blockd auto, busy".
+/// Returns the description of a run, as in "blockd auto, busy".
 fn describe(engine: Engine, beside: Beside) -> String {
     format!("{} {}, {}", engine.program.name(), engine.name, beside.name())
 }
 
-/// Measures all daemons in turns, with an image of each in `directory`: runs whose descriptions have all words of `only`, and each of those
-/// daemons alone.
+/// Measures all daemons in turns, with an image of each in `directory`: the runs whose descriptions have all
+/// words of `only`, and each of those daemons alone.
 pub(crate) fn measure(
     directory: &Path,
     blockd: &Path,
@@ -226,7 +229,7 @@ pub(crate) fn measure(
     Ok(rows)
 }
 
-/// A control group whose writes to the file system wait; or a line why there is none.
+/// Returns a control group whose writes to the file system wait. If that fails, it prints the reason.
 fn slow_writes(system: &Freezable) -> Option<ControlGroup> {
     let limit = system.device().map(|device| Limit::Writes {
         device,
@@ -249,7 +252,7 @@ fn one_run(
     let image = beside.image();
     let (server, blocks) = (&daemon.server, &mut daemon.blocks[image]);
     let connect = || Client::connect_for_blocks(&server.beside(image), Waits::ForEvents, job);
-    // Before anything hangs.
+    // Connects before anything hangs.
     let mut neighbour = Client::connect(&server.socket(), Contents::PATTERN, Waits::Spinning)?;
     let row = match (beside, system) {
         (Beside::Flushing | Beside::Busy | Beside::Slow, _) => {
@@ -288,12 +291,13 @@ fn one_run(
     })
 }
 
-/// Whether the limit of the control group was effective, so that each request has waited. The kernel counts in periods of 0.1 s.
+/// Returns `true` if the limit of the control group was effective, so that each request waited. The kernel
+/// counts in periods of 0.1 s.
 fn is_slow(iops: f64) -> bool {
     iops > 0.0 && iops < 1.5 * f64::from(SLOW_WRITES)
 }
 
-/// Keeps the image busy. Returns its requests per second.
+/// Keeps the image busy until `is_over` is set. Returns its requests per second.
 fn keep_busy(mut client: Client, blocks: &mut Blocks, job: Job, is_over: &AtomicBool) -> anyhow::Result<f64> {
     const PART: Duration = Duration::from_millis(100);
     let is_over = || is_over.load(Ordering::Relaxed);
@@ -308,7 +312,7 @@ fn keep_busy(mut client: Client, blocks: &mut Blocks, job: Job, is_over: &Atomic
     Ok(requests as f64 / began.elapsed().as_secs_f64())
 }
 
-/// Reads from the disk in memory. If it is not served at all, its rate is zero.
+/// Reads from the disk in memory. If the disk is not served at all, its rate is zero.
 fn run_neighbour(client: &mut Client, time: Duration) -> anyhow::Result<Row> {
     const DEPTH: usize = 1;
     let mut run = |time| client.run(DEPTH, Duration::ZERO, time);
@@ -340,7 +344,7 @@ fn run_neighbour(client: &mut Client, time: Duration) -> anyhow::Result<Row> {
     }
 }
 
-/// Prints medians, and ratios of the same round to the disk alone.
+/// Prints the medians, and the ratios to the disk alone in the same round.
 pub(crate) fn print(rows: &[Row]) {
     println!("\na disk in memory, depth 1, and what an image of the same daemon does meanwhile");
     for engine in ENGINES {
@@ -377,7 +381,7 @@ pub(crate) fn print(rows: &[Row]) {
     }
 }
 
-/// The ratios to the disk alone, and whether they reach the goals.
+/// Returns the ratios to the disk alone, and whether they reach the goals.
 fn verdict(of_engine: &[&Row], runs: &[&Row]) -> String {
     let ratios = |figure: fn(&Row) -> f64| -> Vec<f64> {
         let alone = |round| {
@@ -449,7 +453,7 @@ mod tests {
         assert!(of(Beside::Flushing).ends_with("p99 2.0: not kept"));
     }
 
-    /// A medium that a limit does not reach is not taken for a slow one.
+    /// A medium that the limit does not reach is not counted as slow.
     #[test]
     fn p17_a_slow_image_executes_no_more_writes_than_its_limit() {
         let limit = f64::from(SLOW_WRITES);
@@ -458,7 +462,7 @@ mod tests {
         assert_eq!(SLOW_DEPTH as f64 / limit, 0.01, "seconds for each write");
     }
 
-    /// The order of the images is that of their numbers, however many there are.
+    /// The order of the images is that of their numbers, for each number of images.
     #[test]
     fn p17_images_lie_where_they_are_looked_for() {
         let directory = Path::new("/directory");

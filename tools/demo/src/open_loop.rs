@@ -1,24 +1,26 @@
 //! The cost of polling policies in the open-loop runs: processor time plus waiting time.
 //!
-//! (The slowest twentieth of the requests is left out: a few of them met a pause of the machine and are thousands of times slower, and
-//! their share is random.)
+//! The slowest twentieth of the requests is left out: a few of them coincide with a pause of the machine and
+//! are thousands of times slower, and their share is random.
 //!
-//! A request that waits for a microsecond and a processor that is busy for one cost the same here, so the cost of a second is the
-//! daemon's share of a core plus latency times rate, which is the mean number of waiting requests. Adaptive polling should be near
-//! the better of the two simple policies at every rate, without knowledge of the rate.
+//! A microsecond of waiting and a microsecond of processor time cost the same here. So the cost of a second
+//! is the daemon's share of a core plus latency times rate, which is the mean number of waiting requests. At
+//! every rate adaptive polling should cost nearly as little as the better of the two simple policies,
+//! although it does not know the rate.
 
 use crate::row::Row;
 use aio_tools::report::{median, range};
 
-/// Adaptive polling may cost this much more than the better of the other two.
+/// The highest permitted ratio of the cost of adaptive polling to the better of the other two.
 const TOLERATED: f64 = 1.1;
 
-/// For one rate: the cost of adaptive polling over the better of off and always, round by round.
+/// The verdict for one rate: the ratios of the cost of adaptive polling to the better of off and always, one
+/// for each round.
 struct Verdict<'a> {
     client: &'a str,
     idle_queues: usize,
     ratios: Vec<f64>,
-    /// Medians of off, adaptive, always.
+    /// The medians of off, adaptive and always.
     costs: [f64; 3],
 }
 

@@ -8,32 +8,33 @@ use crate::args::{Args, has_all};
 use crate::client::{Client, Measured, Waits};
 use crate::server::{self, Kind, Polling, Program};
 
-/// All that is measured after the build takes three to four minutes, with --quick one.
+/// The planned time of all runs. The whole measurement after the build takes three to four minutes, with --quick
+/// one.
 const TIME: Duration = Duration::from_secs(165);
 const QUICK_TIME: Duration = Duration::from_secs(52);
-/// The grid.
+/// The time of all runs of the grid.
 const GRID_TIME: Duration = Duration::from_secs(420);
-/// A run is no longer than this, nor shorter than that.
+/// The longest and the shortest time of a run.
 const LONGEST_RUN: Duration = Duration::from_millis(500);
 const SHORTEST_RUN: Duration = Duration::from_millis(60);
-/// Of the time that a run has: for warming up, and for measuring. The rest is for connecting and for waiting until the
-/// daemons sleep again.
+/// The shares of a run's time for warming up and for measuring. The rest is for connecting, and for waiting
+/// until the daemons sleep again.
 const WARM_UP_SHARE: f64 = 0.17;
 const RUN_SHARE: f64 = 0.6;
-/// Requests a second of the open-loop client.
+/// The rates of the open-loop client, in requests a second.
 const RATES: [u32; 4] = [1000, 10_000, 50_000, 200_000];
 
-/// What the busy client does in a run.
+/// The requests of the busy client in a run.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(crate) enum Load {
-    /// So many requests are under way all the time.
+    /// `depth` requests are under way all the time.
     Closed {
         depth: usize,
         waits: Waits,
-        /// How long the client computes before each request that follows a completion.
+        /// The time that the client computes before each request that follows a completion.
         think: Duration,
     },
-    /// So many requests a second, at random moments, whatever the server does.
+    /// This number of requests a second, at random moments, independent of the server.
     Poisson(u32),
 }
 
@@ -74,7 +75,7 @@ impl Load {
     }
 }
 
-/// A run in words.
+/// Returns the description of a run.
 pub(crate) fn describe(kind: Kind, load: Load, idle: usize) -> String {
     let think = match load.think() {
         Duration::ZERO => String::new(),
@@ -91,9 +92,9 @@ pub(crate) fn describe(kind: Kind, load: Load, idle: usize) -> String {
 
 pub(crate) struct Plan {
     pub(crate) rounds: usize,
-    /// Whether the number of rounds was given: then the time has no influence on it.
+    /// `true` if the number of rounds was given. Then the time does not limit it.
     rounds_are_fixed: bool,
-    /// How long everything after the build may take.
+    /// The time that everything after the build may take.
     pub(crate) time: Duration,
     pub(crate) kinds: Vec<Kind>,
     pub(crate) cores: Option<Cores>,
@@ -104,7 +105,7 @@ pub(crate) struct Plan {
     only: Vec<String>,
 }
 
-/// How long a run takes.
+/// The times of a run.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(crate) struct Pace {
     pub(crate) warm_up: Duration,
@@ -132,7 +133,7 @@ impl Plan {
         if has_peer {
             kinds.push(kind(Program::Peer, Polling::Off));
         }
-        // Polling makes no difference to the peer's exports, so the grid has it once.
+        // Polling makes no difference to the peer's exports, so the grid has the peer only once.
         if has_peer && !args.grid {
             kinds.extend([
                 kind(Program::Peer, Polling::Adaptive),
@@ -168,12 +169,12 @@ impl Plan {
         &self.idle
     }
 
-    /// How many runs a round has.
+    /// Returns the number of runs of a round.
     pub(crate) fn runs_of_a_round(&self) -> usize {
         self.idle.iter().map(|idle| self.runs(*idle).len()).sum()
     }
 
-    /// How long each run takes, if so much time has passed already.
+    /// Returns the time of each run, if `passed` has passed already.
     pub(crate) fn pace(&self, passed: Duration) -> Pace {
         let runs = (self.runs_of_a_round() * self.rounds).max(1);
         let each = self.time.saturating_sub(passed).div_f64(runs as f64);
@@ -184,12 +185,13 @@ impl Plan {
         }
     }
 
-    /// Whether another round, which takes as long as the longest one did, would take too long.
+    /// Returns `true` if another round, as long as the longest one, would take too long.
     pub(crate) fn is_over(&self, passed: Duration, longest_round: Duration) -> bool {
         !self.rounds_are_fixed && passed + longest_round > self.time
     }
 
-    /// What is measured with so many idle queues, in this order, in each round: all servers at one load, then at the next.
+    /// Returns the runs of a round with `idle` idle queues, in order: all servers at one load, then at the
+    /// next.
     pub(crate) fn runs(&self, idle: usize) -> Vec<(Load, Kind)> {
         let mut runs: Vec<(Load, Kind)> = Vec::new();
         for kind in &self.kinds {
@@ -204,8 +206,8 @@ impl Plan {
         runs
     }
 
-    /// The loads of a server with so many idle queues. Depths and think times but the first, the null disk, the floor and the open loop,
-    /// which is about our polling policies, are measured without idle queues.
+    /// Returns the loads of a server with `idle` idle queues. Further depths and think times, the null disk,
+    /// the floor, and the open loop, which tests our polling policies, are measured only without idle queues.
     fn loads(&self, idle: usize, kind: Kind) -> Vec<Load> {
         let mut loads = Vec::new();
         let all_or_first = if idle == 0 { usize::MAX } else { 1 };

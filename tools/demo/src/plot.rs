@@ -19,10 +19,10 @@ const COLOURS: [RGBColor; 4] = [
     RGBColor(0xd6, 0x8a, 0x10),
 ];
 
-/// By line: the number of idle queues, and the requests per second of every round.
+/// For each line of the plot: the requests per second of every round, by the number of idle queues.
 type Lines = BTreeMap<String, BTreeMap<usize, Vec<f64>>>;
 
-/// Draws the runs one request at a time; both axes are logarithmic, and the bars show the spread.
+/// Draws the runs with one request at a time. Both axes are logarithmic, and the bars show the spread.
 pub(crate) fn draw(file: &Path, rows: &[Row]) -> anyhow::Result<()> {
     let root = SVGBackend::new(file, SIZE).into_drawing_area();
     root.fill(&WHITE)
@@ -50,7 +50,8 @@ pub(crate) fn draw(file: &Path, rows: &[Row]) -> anyhow::Result<()> {
         .map_err(|error| anyhow!("cannot write {}: {error}", file.display()))
 }
 
-/// Where a number of idle queues lies: none has no logarithm, so all are one further to the right.
+/// Returns the position of a number of idle queues. Zero has no logarithm, so each number is drawn one
+/// further to the right.
 fn place(idle: usize) -> f64 {
     (idle + 1) as f64
 }

@@ -1,8 +1,9 @@
-//! What the simulator predicts for each load of the grid, beside what was measured: the sign of polling.
+//! The simulator's prediction for each load of the grid, beside the measurement: the sign of polling.
 //!
-//! [`ClosedLoop`] simulates a client and a server at the prices of this machine. Most of them come from the measurement itself, so that it
-//! tests the model and not the guesses: how long a request takes the server and the client, and how long a kick. A sleep is measured
-//! as blockd does at its start, and once more while the waker sleeps, too.
+//! [`ClosedLoop`] simulates a client and a server at the prices of this machine. Most prices come from the
+//! measurement itself, so that it tests the model and not the guesses: the time of a request in the server
+//! and in the client, and the time of a kick. A sleep is measured as blockd does at its start, and once more
+//! with a waker that slept, too.
 
 use std::time::Duration;
 
@@ -17,34 +18,34 @@ use crate::server::{BLOCKD, FLOOR};
 
 const REQUESTS: u64 = 100_000;
 const SEED: u64 = 14;
-/// Costs that differ by less are level. So are measured ones if some rounds have the one sign and some the other.
+/// Costs that differ by less are level. Measured costs are also level if the sign differs between rounds.
 const LEVEL: f64 = 0.05;
-/// Batches of sleeps.
+/// The number of batches of sleeps.
 const BATCHES: usize = 8;
-/// The first is judged by the others.
+/// The kinds of polling that adaptive is compared with.
 const AGAINST: [&str; 2] = ["off", "always"];
 
 /// Prices of the machine, in nanoseconds.
 #[derive(Clone, Copy, Debug, PartialEq)]
 struct Prices {
-    /// For a request, without waiting: of the server, and of the client.
+    /// The time of a request without waiting, in the server and in the client.
     service_ns: u64,
     client_ns: u64,
     sleep: Sleeps,
 }
 
-/// What sleeps cost here, by a measurement of their own.
+/// The costs of sleeps on this machine, measured separately.
 #[derive(Clone, Copy, Debug, PartialEq)]
 struct Sleeps {
     wake: WakeCost,
-    /// How much longer a wake-up takes if the waker slept, too.
+    /// The additional latency of a wake-up if the waker slept, too.
     both_asleep: Duration,
-    /// A system call that wakes no thread.
+    /// The cost of a system call that wakes no thread.
     idle_write: Duration,
 }
 
 impl Sleeps {
-    /// Without a measurement the assumption has to do.
+    /// Measures the costs. If there is no calibration, it uses the assumed ones.
     fn measure() -> Self {
         let wake = WakeCalibration::start().map_or(WakeCost::ASSUMED, |calibration| calibration.cost());
         let mut meter = SleepMeter::new();
@@ -55,7 +56,7 @@ impl Sleeps {
                 writes.push(cost.idle_write);
             }
         }
-        // The second least, as for a sleep.
+        // The second smallest value, as for a sleep.
         let low = |mut times: Vec<Duration>| {
             times.sort_unstable();
             times.get(1).copied()
@@ -69,8 +70,8 @@ impl Sleeps {
 }
 
 impl Prices {
-    /// From the runs that always poll. At the greatest depth the slower side limits the rate; one request at a time both sides take
-    /// turns. `None` without those runs.
+    /// Computes the prices from the runs that always poll. At the greatest depth the slower side limits the
+    /// rate; with one request at a time both sides take turns. Returns `None` without those runs.
     fn of(rows: &[Row], sleep: Sleeps) -> Option<Self> {
         let busy = |row: &&Row| row.server == BLOCKD && row.polling == "always" && row.client == "spin";
         let period_ns = |depth: usize| {
@@ -83,7 +84,8 @@ impl Prices {
         };
         let depths = rows.iter().filter(busy).map(|row| row.queue_depth);
         let (alone, deepest) = (period_ns(1)?, period_ns(depths.max()?)?);
-        // Of kicks that wake a thread: those of a client with one request under way to a server that sleeps at once.
+        // Kicks that wake a thread: those of a client with one request under way to a server that sleeps at
+        // once.
         let kicks: Vec<f64> = rows
             .iter()
             .filter(|row| row.server == FLOOR && row.polling == "off" && row.queue_depth == 1)
@@ -118,11 +120,11 @@ impl Prices {
             client_sleeps: load.client == "event",
             service_ns: self.service_ns,
             wake,
-            // The client is woken by the same system call, on the same kind of core.
+            // The same system call wakes the client, on the same kind of core.
             call_ns: wake.kick.as_nanos() as u64,
             client_wake_ns: wake.latency.as_nanos() as u64,
             is_batched: true,
-            // A client that finds nothing makes a system call to sleep, which looks once more.
+            // A client without completions makes a system call to sleep, which checks once more.
             client_stays_ns: idle_write.as_nanos() as u64,
             idle_call_ns: idle_write.as_nanos() as u64,
             both_asleep_ns: both_asleep.as_nanos() as u64,
@@ -131,7 +133,7 @@ impl Prices {
     }
 }
 
-/// Whether one cost is above another.
+/// The sign of the difference of two costs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Sign {
     Cheaper,
@@ -140,7 +142,7 @@ enum Sign {
 }
 
 impl Sign {
-    /// Of a cost over another one.
+    /// Returns the sign of a ratio of costs.
     fn of(ratio: f64) -> Self {
         if ratio < 1.0 - LEVEL {
             Self::Cheaper
@@ -151,7 +153,7 @@ impl Sign {
         }
     }
 
-    /// Of measured ratios, one for each round.
+    /// Returns the sign of measured ratios, one for each round.
     fn of_rounds(ratios: &[f64]) -> Self {
         let (low, high) = range(ratios);
         if low < 1.0 && high > 1.0 {
@@ -179,10 +181,10 @@ impl Sign {
     }
 }
 
-/// How a prediction fits the measurement.
+/// The agreement of a prediction with the measurement.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Agreement {
-    /// Both are level: there is no sign to predict.
+    /// Both are level, so there is no sign to predict.
     Level,
     Same,
     /// One of them is level, the other is not.
@@ -190,7 +192,7 @@ enum Agreement {
     Opposite,
 }
 
-/// The cost of a request with adaptive polling over the one with another, as simulated.
+/// Returns the simulated ratio of the cost of a request with adaptive polling to that with `against`.
 fn predicted(prices: Prices, load: &Cell, against: &str) -> Option<f64> {
     let client = prices.client_of(load);
     let cost = |deciding| {
@@ -200,13 +202,13 @@ fn predicted(prices: Prices, load: &Cell, against: &str) -> Option<f64> {
     };
     let other = match against {
         "off" => Deciding::Loop("never"),
-        // Its core is its own.
+        // The server has a core of its own.
         _ => Deciding::Policy("always"),
     };
     Some(cost(Deciding::Loop("learned"))? / cost(other)?)
 }
 
-/// One load, adaptive against another: what was predicted, and what was measured.
+/// The comparison of adaptive with another kind of polling at one load: predicted and measured.
 struct Prediction {
     text: String,
     agreement: Agreement,
@@ -237,7 +239,7 @@ fn predictions(rows: &[Row], loads: &[Cell], prices: Prices) -> Vec<Prediction> 
     all
 }
 
-/// Prints a line for each load, and how often the signs agree.
+/// Prints a line for each load, and the number of signs that agree.
 pub(crate) fn print(rows: &[Row], loads: &[Cell]) {
     let Some(prices) = Prices::of(rows, Sleeps::measure()) else {
         println!(
@@ -322,7 +324,7 @@ mod tests {
         let rows = [of("always", 1, 1e6, 1.0), of("always", 32, 4e6, 1.0), floor];
         // The kick of the rows takes a microsecond.
         assert_eq!(Prices::of(&rows, sleep), Some(prices(sleeps(10, 1))));
-        // Without the floor the kick is as measured with the sleep.
+        // Without the floor the price of a kick is that of the measured sleep.
         assert_eq!(Prices::of(&rows[..2], sleep), Some(prices(sleep)));
     }
 
@@ -335,18 +337,19 @@ mod tests {
             ..row(BLOCKD, "adaptive", 0, 1.0).cell()
         };
         let sign = |load: &Cell, against| Sign::of(predicted(prices, load, against).unwrap());
-        // A client that is back in a microsecond: polling is much cheaper than sleeping. One that thinks for a millisecond: the reverse.
+        // If the client is back in a microsecond, polling is much cheaper than sleeping. If it computes for a
+        // millisecond, sleeping is much cheaper.
         assert_eq!(sign(&load("spin", 0.0), "off"), Sign::Cheaper);
         assert_eq!(sign(&load("spin", 1000.0), "always"), Sign::Cheaper);
-        // Where the policy always polls it is level with that.
+        // If the policy always polls, its cost is level with always.
         assert_eq!(sign(&load("spin", 0.0), "always"), Sign::Level);
-        // A client that falls asleep if it is not answered at once, and kicks after a batch.
+        // A client that sleeps unless the answer arrives at once, and kicks after a batch.
         let deep = |queue_depth| Cell {
             queue_depth,
             ..load("event", 10.0)
         };
         assert_eq!(sign(&deep(4), "off"), Sign::Cheaper);
-        // The answers wait for the client, whatever the server does.
+        // The answers wait for the client, with every kind of polling.
         assert_eq!(sign(&deep(32), "off"), Sign::Level);
     }
 
@@ -367,7 +370,8 @@ mod tests {
         ];
         let all = predictions(&rows, &[rows[1].cell()], prices(sleeps(10, 3)));
         let agreements: Vec<Agreement> = all.iter().map(|one| one.agreement).collect();
-        // Cheaper than off, as predicted; against always it should be level and was twice as dear.
+        // Adaptive is cheaper than off, as predicted. Against always it should be level, but cost twice as
+        // much.
         assert_eq!(agreements, [Agreement::Same, Agreement::Open]);
         assert!(
             all[1].text.contains("level") && all[1].text.contains("2.00 [2.00 - 2.00] dearer"),

@@ -2,7 +2,7 @@
 
 use serde::Serialize;
 
-/// One run.
+/// The figures of one run.
 #[derive(Clone, Debug, Serialize)]
 pub(crate) struct Row {
     pub(crate) server: &'static str,
@@ -10,28 +10,29 @@ pub(crate) struct Row {
     pub(crate) idle_queues: usize,
     pub(crate) queue_depth: usize,
     pub(crate) client: String,
-    /// How long the client computes between a completion and its next request.
+    /// The time that the client computes between a completion and its next request.
     pub(crate) think_us: f64,
     pub(crate) round: usize,
     pub(crate) iops: f64,
-    /// Of the quicker 95 %: the machine's own pauses are among the others.
+    /// The mean latency of the quicker 95 %. The rest includes the pauses of the machine.
     pub(crate) mean95_us: f64,
     pub(crate) p50_us: f64,
     pub(crate) p99_us: f64,
     pub(crate) p999_us: f64,
     pub(crate) server_cpu_pct: f64,
-    /// How often the client had to write the server's eventfd.
+    /// The number of writes to the server's eventfd for a request.
     pub(crate) kicks_per_request: f64,
-    /// How long the client was busy with a kick.
+    /// The time of a kick in the client.
     pub(crate) kick_us: f64,
-    /// What a request cost: processor time of the server, latency of the quicker 95 %, and the client's time for kicks.
+    /// The cost of a request: processor time of the server, latency of the quicker 95 %, and the client's
+    /// time for kicks.
     pub(crate) cost_us: f64,
     pub(crate) verified: bool,
     /// The profile that the client was built with.
     pub(crate) profile: &'static str,
 }
 
-/// What runs of different rounds have in common.
+/// The properties that runs of different rounds have in common.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct Cell {
     pub(crate) idle_queues: usize,
@@ -43,7 +44,7 @@ pub(crate) struct Cell {
 }
 
 impl Cell {
-    /// The same work, done by another server.
+    /// Returns the cell of the same work with another server.
     pub(crate) fn by(&self, server: &'static str, polling: &'static str) -> Self {
         Self {
             server,
@@ -52,7 +53,7 @@ impl Cell {
         }
     }
 
-    /// The same, with another number of idle queues.
+    /// Returns the same cell with another number of idle queues.
     pub(crate) fn beside(&self, idle_queues: usize) -> Self {
         Self {
             idle_queues,
@@ -60,7 +61,7 @@ impl Cell {
         }
     }
 
-    /// The work in words, without the server.
+    /// Returns the description of the work, without the server.
     pub(crate) fn work(&self) -> String {
         let think = match self.think_us {
             0.0 => String::new(),
@@ -86,7 +87,7 @@ impl Row {
     }
 }
 
-/// The cells of these rows, each once, in the order of the rows.
+/// Returns the cells of these rows, each once, in the order of the rows.
 pub(crate) fn cells(rows: &[Row]) -> Vec<Cell> {
     let mut cells = Vec::new();
     for row in rows {
@@ -105,12 +106,13 @@ pub(crate) fn figures(rows: &[Row], wanted: &Cell, figure: fn(&Row) -> f64) -> V
         .collect()
 }
 
-/// Requests per second of one cell over those of another in the same round; `None` unless both were measured.
+/// Returns the ratios of the requests per second of two cells in the same round; `None` unless both were
+/// measured.
 pub(crate) fn ratios(rows: &[Row], above: &Cell, below: &Cell) -> Option<Vec<f64>> {
     ratios_of(rows, above, below, |row| row.iops)
 }
 
-/// A figure of one cell over that of another in the same round; `None` unless both were measured.
+/// Returns the ratios of a figure of two cells in the same round; `None` unless both were measured.
 pub(crate) fn ratios_of(
     rows: &[Row],
     above: &Cell,
@@ -133,7 +135,7 @@ pub(crate) fn ratios_of(
 pub(crate) mod tests {
     use super::*;
 
-    /// A row of a spinning client with one request at a time.
+    /// Returns a row of a spinning client with one request at a time.
     pub(crate) fn row(server: &'static str, polling: &'static str, idle_queues: usize, iops: f64) -> Row {
         Row {
             server,

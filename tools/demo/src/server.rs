@@ -1,4 +1,5 @@
-//! The daemons that are measured: started with sockets in a directory of their own, stopped when dropped.
+//! The measured daemons. Each is started with its sockets in a directory of its own, and stopped when
+//! dropped.
 
 use std::fs::File;
 use std::io::{BufRead as _, BufReader};
@@ -19,28 +20,29 @@ use crate::idle::{Idle, QUEUES};
 use aio_tools::cores::{self, Cores};
 use aio_tools::shell;
 
-/// The longest time blockd's policy may poll; it learns how much of it pays.
+/// The longest time that blockd's policy may poll. The policy finds the time that pays within it.
 const POLL_MAX: Duration = Duration::from_micros(100);
-/// What an I/O thread of the peer has by default.
+/// The default of an I/O thread of the peer.
 const PEER_POLL_MAX: Duration = Duration::from_nanos(32_768);
-/// How the peer reads its file. Of its three ways this one serves a file in memory fastest: at depth 32, 355,000 requests per
-/// second, against 296,000 with `io_uring` and 272,000 with `native`; a null disk 570,000.
+/// The engine with which the peer reads its file. Of its three engines this one serves a file in memory
+/// fastest: at depth 32, 355,000 requests per second, against 296,000 with `io_uring` and 272,000 with
+/// `native`; a null disk 570,000.
 pub(crate) const PEER_AIO: &str = "threads";
-/// The longest time that a daemon polls which always does. Longer than any gap between two requests, so that it never sleeps
-/// while it is measured, and short, because the next run waits until it sleeps.
+/// The longest polling time of a daemon that always polls. It is longer than any gap between two requests, so
+/// that the daemon never sleeps while it is measured, and short, because the next run waits until it sleeps.
 const ALWAYS_MAX: Duration = Duration::from_millis(100);
-/// Bytes of the disk that is read.
+/// The bytes of the disk to read.
 pub(crate) const DISK: u64 = 1 << 20;
-/// A daemon that is not ready by then is not going to be.
+/// The time after which a daemon that is not ready counts as failed.
 const START: Duration = Duration::from_secs(20);
 /// The names of the servers.
 pub(crate) const BLOCKD: &str = "blockd";
 pub(crate) const PEER: &str = "qemu-storage-daemon";
 pub(crate) const PEER_NULL: &str = "qemu-storage-daemon (null)";
-/// blockd's queues on a hand-written loop: with polling off it sleeps in `epoll_wait`, otherwise it spins.
+/// blockd's queues on a hand-written loop. With polling off it sleeps in `epoll_wait`, otherwise it spins.
 pub(crate) const FLOOR: &str = "floor";
 
-/// A daemon and its way to wait.
+/// A daemon and its way of waiting.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Kind {
     pub(crate) program: Program,
@@ -49,13 +51,16 @@ pub(crate) struct Kind {
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Program {
-    /// With a disk in its memory.
+    /// blockd, with a disk in its memory.
     Blockd,
-    /// The daemon to compare with. It has no disk in memory of its own, so it serves a file that lies in memory.
+    /// The daemon to compare with. It has no disk in memory of its own, so it serves a file that is in
+    /// memory.
     Peer,
-    /// The same with a disk that keeps nothing: the least it can do for a request.
+    /// The daemon to compare with, and a disk that discards all writes: the least that it can do for a
+    /// request.
     PeerNull,
-    /// The disk and the queues of blockd, and no event loop but a few lines: what the loop itself costs.
+    /// The disk and the queues of blockd, on an event loop of a few lines. The difference is the cost of the
+    /// loop itself.
     Floor,
 }
 
@@ -63,22 +68,22 @@ pub(crate) enum Program {
 pub(crate) enum Polling {
     Off,
     Adaptive,
-    /// For as long as it may, as a comparison for adaptive polling.
+    /// The daemon polls for as long as it may, as a comparison for adaptive polling.
     Always,
-    /// By the policy of this name.
+    /// The daemon polls by the policy of this name.
     Policy(&'static str),
 }
 
-/// A daemon, and how it reads and writes an image.
+/// A daemon, and its way of reading and writing an image.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Engine {
     pub(crate) program: Program,
-    /// As the daemon's option has it.
+    /// The name in the daemon's option.
     pub(crate) name: &'static str,
 }
 
 impl Engine {
-    /// Whether its daemon is there: blockd is built.
+    /// Returns `true` if its daemon exists. blockd has been built.
     pub(crate) fn is_available(&self) -> bool {
         self.program == Program::Blockd || peer_is_installed()
     }
@@ -106,16 +111,16 @@ impl Polling {
     }
 }
 
-/// Whether the daemon to compare with is installed.
+/// Returns `true` if the daemon to compare with is installed.
 pub(crate) fn peer_is_installed() -> bool {
     shell::is_installed(PEER)
 }
 
-/// An image that a daemon serves beside the disk that is measured.
+/// An image that a daemon serves beside the measured disk.
 #[derive(Clone, Debug)]
 pub(crate) struct Image {
     pub(crate) path: PathBuf,
-    /// Without the page cache.
+    /// `true` if it bypasses the page cache.
     pub(crate) is_direct: bool,
 }
 
@@ -130,12 +135,12 @@ pub(crate) struct Server {
 }
 
 impl Server {
-    /// Starts a daemon on its core and connects `idle` queues, none of which is ever used.
+    /// Starts a daemon on its core and connects `idle` queues. None of them is ever used.
     pub(crate) fn start(kind: Kind, blockd: &Path, idle: usize, at: Option<Cores>) -> anyhow::Result<Self> {
         Self::start_within(None, kind, blockd, idle, at)
     }
 
-    /// As [`start`](Self::start), in the control group from its first instruction on.
+    /// Like [`start`](Self::start), in the control group from its first instruction on.
     pub(crate) fn start_within(
         group: Option<&ControlGroup>,
         kind: Kind,
@@ -199,8 +204,9 @@ impl Server {
         Self::start_by(&mut command, Kind { program, polling }, directory, at)
     }
 
-    /// Starts a daemon that serves a disk in memory at its [socket](Self::socket), and beside it these images at the sockets of
-    /// [`beside`](Self::beside), on its core, in the control group from its first instruction on.
+    /// Starts a daemon that serves a disk in memory at its [socket](Self::socket), and these images at the
+    /// sockets of [`beside`](Self::beside). It runs on its core, in the control group from its first
+    /// instruction on.
     pub(crate) fn start_beside_images(
         group: Option<&ControlGroup>,
         engine: Engine,
@@ -240,7 +246,7 @@ impl Server {
                 export_of_peer(&mut command, &node, &format!("image{place}"), &socket);
             }
             let node = format!("driver=file,node-name=ram,aio={PEER_AIO},filename={path}");
-            // The last one, whose socket tells that all are ready.
+            // The last export. When its socket exists, all exports are ready.
             export_of_peer(&mut command, &node, "ram", &busy_socket(directory.path()));
             command
         };
@@ -252,7 +258,7 @@ impl Server {
         Ok(server)
     }
 
-    /// Where an image beside the disk in memory is served.
+    /// Returns the socket of an image beside the disk in memory.
     pub(crate) fn beside(&self, place: usize) -> PathBuf {
         beside_socket(self.directory.path(), place)
     }
@@ -281,12 +287,12 @@ impl Server {
         self.kind
     }
 
-    /// Where the disk that is read is served.
+    /// Returns the socket of the measured disk.
     pub(crate) fn socket(&self) -> PathBuf {
         busy_socket(self.directory.path())
     }
 
-    /// What the disk holds once a client has filled it.
+    /// Returns the contents of the disk after a client has filled it.
     pub(crate) fn contents(&self) -> Contents {
         match self.kind.program {
             Program::Blockd | Program::Peer | Program::Floor => Contents::PATTERN,
@@ -294,7 +300,7 @@ impl Server {
         }
     }
 
-    /// How long the daemon's threads have run so far.
+    /// Returns the processor time of the daemon's threads so far.
     pub(crate) fn cpu_time(&self) -> anyhow::Result<Duration> {
         cpu_time_of(self.child.id())
     }
@@ -313,7 +319,7 @@ impl Server {
             }
             return Ok(());
         }
-        // It makes its exports one after the other, the busy one last, without a message.
+        // The daemon makes its exports one after the other, the busy one last, and prints no message.
         let (socket, deadline) = (self.socket(), Instant::now() + START);
         loop {
             if let Some(status) = self.child.try_wait()? {
@@ -334,13 +340,13 @@ impl Drop for Server {
     fn drop(&mut self) {
         self.idle.clear();
         if let Some(pid) = Pid::from_raw(self.child.id().cast_signed()) {
-            // It may have ended by itself.
+            // The process may have ended by itself.
             let _ = kill_process(pid, Signal::TERM);
         }
         let deadline = Instant::now() + Duration::from_secs(5);
         while matches!(self.child.try_wait(), Ok(None)) {
             if Instant::now() > deadline {
-                // Nothing more can be done about one that cannot be killed.
+                // If the process cannot be killed, nothing more can be done.
                 let _ = self.child.kill();
                 let _ = self.child.wait();
                 return;
@@ -350,7 +356,7 @@ impl Drop for Server {
     }
 }
 
-/// How long the threads of a process have run so far, those that have ended included.
+/// Returns the processor time of the threads of a process so far, including those that have ended.
 pub(crate) fn cpu_time_of(process: u32) -> anyhow::Result<Duration> {
     let clock = clock_getcpuclockid(nix::unistd::Pid::from_raw(process.cast_signed()));
     let ran = clock.and_then(clock_gettime);
@@ -413,7 +419,8 @@ fn command_of_floor(blockd: &Path, polling: Polling, directory: &Path) -> Comman
     command
 }
 
-/// A file of the size of the disk that no file system keeps: it is gone with the last descriptor.
+/// Creates a file of the size of the disk that belongs to no file system. It exists until the last descriptor
+/// is closed.
 fn file_in_memory() -> anyhow::Result<File> {
     let file: File = rustix::fs::memfd_create("disk", MemfdFlags::CLOEXEC)?.into();
     file.set_len(DISK)?;
@@ -484,7 +491,7 @@ mod tests {
 
     #[test]
     fn time_of_a_process_that_is_not_there_is_an_error_that_names_it() {
-        /// Twice as many as a kernel gives.
+        /// Twice the greatest process number of a kernel.
         const UNUSED: u32 = 1 << 23;
         let said = format!("{:#}", cpu_time_of(UNUSED).unwrap_err());
         assert!(said.contains(&UNUSED.to_string()), "{said}");

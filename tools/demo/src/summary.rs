@@ -23,13 +23,13 @@ pub(crate) fn print(rows: &[Row]) {
     }
 }
 
-/// Servers that blockd is compared with: the daemon with the same polling, and its null disk, which is measured without, because
-/// polling makes no difference to its exports.
+/// The servers that blockd is compared with: the daemon with the same polling, and its null disk. The null
+/// disk is measured without polling, because polling makes no difference to its exports.
 pub(crate) fn peers(polling: &'static str) -> [(&'static str, &'static str); 2] {
     [(PEER, polling), (PEER_NULL, "off")]
 }
 
-/// Every cell where blockd serves fewer requests per second than qemu-storage-daemon.
+/// Returns every cell where blockd serves fewer requests per second than qemu-storage-daemon.
 fn behind(rows: &[Row]) -> Vec<String> {
     let (mut lines, mut judged) = (Vec::new(), 0);
     for ours in cells(rows).iter().filter(|cell| cell.server == BLOCKD) {
@@ -59,7 +59,8 @@ fn behind(rows: &[Row]) -> Vec<String> {
     }
 }
 
-/// What the event loop costs: blockd over its own queues on a hand-written loop that waits in the same way.
+/// Returns the cost of the event loop: blockd over its own queues on a hand-written loop that waits in the
+/// same way.
 fn floors(rows: &[Row]) -> Vec<String> {
     let ours = cells(rows).into_iter().filter(|cell| cell.server == BLOCKD);
     ours.filter_map(|ours| {
@@ -77,7 +78,7 @@ fn floors(rows: &[Row]) -> Vec<String> {
     .collect()
 }
 
-/// One about idle queues, one about polling, as far as both were measured.
+/// Returns a sentence about idle queues and one about polling, if they were measured.
 fn sentences(rows: &[Row]) -> Vec<String> {
     [about_idle_queues(rows), about_polling(rows)]
         .into_iter()
@@ -124,7 +125,7 @@ fn about_polling(rows: &[Row]) -> Option<String> {
         };
         ratios(rows, &ours, &ours.by(server, polling)).map(|ratios| median(&ratios))
     };
-    // Over the quicker of the two disks of qemu-storage-daemon.
+    // The ratio to the quicker of the two disks of qemu-storage-daemon.
     let over_peer = |client: &str, depth: usize| {
         let [one, other] = peers("adaptive").map(|peer| over(client, depth, peer));
         Some(one?.min(other.unwrap_or(f64::INFINITY)))
@@ -234,7 +235,7 @@ mod tests {
             both[1].contains("6.0 times, and a sleeping one 4.0 times"),
             "{both:?}"
         );
-        // The null disk is quicker, so it is the one to be compared with.
+        // The null disk is quicker, so the comparison is with the null disk.
         rows.push(row(PEER_NULL, "off", 0, 150.0));
         let harder = sentences(&rows);
         assert!(

@@ -91,7 +91,8 @@ fn print_cell(rows: &[Row], cell: &Cell) {
     );
 }
 
-/// What is compared: each server with many idle queues over none, and blockd over the peer wherever both were measured.
+/// Returns the comparisons: each server with many idle queues over none, and blockd over the peer wherever
+/// both were measured.
 fn comparisons(rows: &[Row]) -> Vec<(String, Cell, Cell)> {
     let most_idle = rows.iter().map(|row| row.idle_queues).max().unwrap_or(0);
     let all = cells(rows);
@@ -115,7 +116,7 @@ fn comparisons(rows: &[Row]) -> Vec<(String, Cell, Cell)> {
     list
 }
 
-/// A whole number with a separator every three digits.
+/// Formats a whole number with a separator every three digits.
 fn thousands(figure: f64) -> String {
     let digits = format!("{figure:.0}");
     let mut text = String::new();

@@ -1,4 +1,4 @@
-//! The program as a person starts it: it refuses to measure without optimization, its client checks what both daemons serve,
+//! The whole program: it refuses to measure without optimization, its client checks the data of both daemons,
 //! and Ctrl-C leaves nothing behind.
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
@@ -16,7 +16,7 @@ fn demo() -> Command {
     demo
 }
 
-/// blockd, built with the profile of the tests. With all tests of the workspace it is there already.
+/// Returns blockd, built with the profile of the tests. If all tests of the workspace run, it exists already.
 fn blockd() -> PathBuf {
     shell::beside(Path::new(env!("CARGO_BIN_EXE_aio-demo")), "blockd").unwrap()
 }

@@ -1,4 +1,4 @@
-//! Checks the links of the pages that were built.
+//! Checks the links of the built pages.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -8,13 +8,14 @@ use anyhow::{Context as _, bail};
 
 use crate::markdown::{attributes, is_outside, parts, plain};
 
-/// The API documentation: rustdoc has checked the links in it.
+/// The directory of the API documentation. rustdoc has checked the links in it.
 pub(crate) const API: &str = "api";
 
-/// Checks every link of the pages in `book`, also those into the API documentation. Returns the result in a line.
+/// Checks every link of the pages in `book`, including the links into the API documentation. Returns the
+/// result in a line.
 ///
 /// # Errors
-/// The links that name a file or an anchor that does not exist.
+/// The error lists the links that name a missing file or anchor.
 pub(crate) fn check(book: &Path) -> anyhow::Result<String> {
     let mut pages = Vec::new();
     collect(book, Path::new(""), &mut pages)?;
@@ -63,7 +64,7 @@ fn read(page: &Path) -> anyhow::Result<String> {
     fs::read_to_string(page).with_context(|| format!("cannot read {}", page.display()))
 }
 
-/// Adds the pages in a directory of the book, but those of the API documentation.
+/// Adds the pages in a directory of the book, without those of the API documentation.
 fn collect(book: &Path, directory: &Path, pages: &mut Vec<PathBuf>) -> anyhow::Result<()> {
     let whole = book.join(directory);
     for entry in fs::read_dir(&whole).with_context(|| format!("cannot read {}", whole.display()))? {

@@ -1,4 +1,5 @@
-//! Checks the links between the Markdown files of the repository, and that the book leaves out no page and no example.
+//! Checks the links between the Markdown files of the repository, and that the book contains every page and
+//! every example.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -10,13 +11,13 @@ use anyhow::{Context as _, bail};
 use crate::markdown::{anchors, includes, links, parts, plain};
 use crate::pages::{BOOK, Pages, SUMMARY};
 
-/// The most lines of an example.
+/// The greatest number of lines of an example.
 const LONGEST: usize = 99;
 
-/// Returns the result in a line.
+/// Runs all checks of this module. Returns the result in a line.
 ///
 /// # Errors
-/// All faults, each with what to do.
+/// The error lists all faults, each with its remedy.
 pub(crate) fn check() -> anyhow::Result<String> {
     let pages = Pages::read()?;
     let tracked = shell::tracked(&[])?;
@@ -64,7 +65,8 @@ fn is_markdown(path: &Path) -> bool {
     path.extension().is_some_and(|is| is == "md")
 }
 
-/// Returns what a page includes and no file has: mdBook would leave it out.
+/// Returns a line for each include of a page whose file or part does not exist. mdBook would leave it out
+/// silently.
 fn absent(file: &Path, text: &str) -> Vec<String> {
     let folder = file.parent().unwrap_or(Path::new(""));
     let missing = includes(text).filter(|(included, part)| {
@@ -84,12 +86,12 @@ fn absent(file: &Path, text: &str) -> Vec<String> {
         .collect()
 }
 
-/// Whether the repository has this file or directory.
+/// Returns `true` if the repository has this file or directory.
 fn exists(tracked: &[PathBuf], path: &Path) -> bool {
     path == Path::new("") || tracked.iter().any(|file| file.starts_with(path))
 }
 
-/// Returns the number of links inside of the repository, and what is wrong with them.
+/// Returns the number of links inside the repository, and the faults of these links.
 fn broken(texts: &BTreeMap<PathBuf, String>, exists: &dyn Fn(&Path) -> bool) -> (usize, Vec<String>) {
     let (mut count, mut faults) = (0, Vec::new());
     for (file, text) in texts {
@@ -122,7 +124,7 @@ fn broken(texts: &BTreeMap<PathBuf, String>, exists: &dyn Fn(&Path) -> bool) -> 
     (count, faults)
 }
 
-/// Returns the pages of `docs/` and the examples of the libraries that the list of chapters leaves out.
+/// Returns the pages of `docs/` and the examples of the libraries that are missing from the list of chapters.
 fn unlisted(tracked: &[PathBuf], is_chapter: &dyn Fn(&Path) -> bool) -> Vec<String> {
     let wanted = tracked.iter().filter(|file| {
         let is_page = file.starts_with(BOOK) && is_markdown(file) && file.as_path() != Path::new(SUMMARY);
@@ -145,19 +147,19 @@ fn unnamed(tracked: &[PathBuf], readme: &str) -> Vec<String> {
         .collect()
 }
 
-/// Returns what is wrong with an example that is too long.
+/// Returns the fault of an example that is too long.
 fn long(file: &Path, text: &str) -> Option<String> {
     let (lines, file) = (text.lines().count(), file.display());
     (lines > LONGEST).then(|| format!("{file} has {lines} lines: shorten or split it, to {LONGEST} at most"))
 }
 
-/// Whether a file belongs to a program that shows how to use a crate.
+/// Returns `true` if a file belongs to a program that shows how to use a crate.
 fn is_example(file: &Path) -> bool {
     let mut folders = file.parent().into_iter().flat_map(Path::components).skip(1);
     file.extension().is_some_and(|is| is == "rs") && folders.any(|folder| folder.as_os_str() == "examples")
 }
 
-/// Whether it is not a part of another one.
+/// Returns `true` if a file is a program of its own, not a part of another one.
 fn is_program(file: &Path) -> bool {
     let folder = file.parent().and_then(Path::file_name);
     is_example(file) && (folder.is_some_and(|name| name == "examples") || file.ends_with("main.rs"))

@@ -1,13 +1,13 @@
 //! `cargo xtask docs`: the book of `docs/`, the API documentation below it, and a check of all links.
 //!
-//! | module | is for |
+//! | module | purpose |
 //! |---|---|
 //! | `markdown` | the links and the anchors of a page |
-//! | `pages` | the chapters of the book, and where a file of the repository is in the book |
+//! | `pages` | the chapters of the book, and the place of a file of the repository in the book |
 //! | `links` | checks the links of all Markdown files of the repository |
-//! | `preprocess` | what mdBook calls before it renders: turns links of the repository into links of the book |
+//! | `preprocess` | the preprocessor that mdBook calls before it renders: turns links of the repository into links of the book |
 //! | `site` | builds everything |
-//! | `html` | checks the links of the pages that were built |
+//! | `html` | checks the links of the built pages |
 
 mod html;
 mod links;
@@ -31,10 +31,11 @@ struct Args {
 enum Task {
     /// Build the book and the API documentation, and check their links
     ///
-    /// Checks the links between the Markdown files of the repository, builds the API documentation of all libraries with warnings as
-    /// errors, builds the book of docs/ with mdbook, and checks every link of the result. The book is in target/book, the API
-    /// documentation in target/book/api. mdbook is built into the target directory if it is not installed, once, in about three
-    /// minutes. The rest takes a minute or two on two cores, and seconds when little has changed.
+    /// Checks the links between the Markdown files of the repository, builds the API documentation of all
+    /// libraries with warnings as errors, builds the book of docs/ with mdbook, and checks every link of the
+    /// result. The book is in target/book, the API documentation in target/book/api. If mdbook is not
+    /// installed, it is built once into the target directory, which takes about three minutes. The rest takes
+    /// one to two minutes on two cores, and seconds if little has changed.
     Docs {
         /// Open the book in a browser
         #[arg(long, conflicts_with = "links")]
@@ -43,10 +44,10 @@ enum Task {
         #[arg(long)]
         links: bool,
     },
-    /// The preprocessor of the book: mdbook starts it
+    /// Preprocess the book: mdbook starts this
     #[command(hide = true)]
     Preprocess {
-        /// What mdbook passes: `supports`, and the name of a renderer
+        /// The arguments of mdbook: `supports`, and the name of a renderer
         supports: Vec<String>,
     },
 }
@@ -55,7 +56,7 @@ fn main() -> ExitCode {
     aio_tools::end(match Args::parse().task {
         Task::Docs { links: true, .. } => links::check().map(|found| println!("{found}")),
         Task::Docs { open, .. } => site::build(open),
-        // It supports every renderer.
+        // Every renderer is supported.
         Task::Preprocess { supports } if !supports.is_empty() => Ok(()),
         Task::Preprocess { .. } => preprocess::run(std::io::stdin().lock(), std::io::stdout().lock()),
     })

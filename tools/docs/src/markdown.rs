@@ -9,20 +9,21 @@ use pulldown_cmark::{Event, Options, Parser, Tag, TagEnd};
 /// A link or an image.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Link {
-    /// What it names, as it is written.
+    /// The destination, as it is written.
     pub(crate) to: String,
-    /// Where the whole link is in the text.
+    /// The range of the whole link in the text.
     pub(crate) at: Range<usize>,
 }
 
 impl Link {
-    /// Whether it leaves the repository. Such links are not checked: that needs a network.
+    /// Returns `true` if the link leaves the repository. Such links are not checked, because that needs a
+    /// network.
     pub(crate) fn is_outside(&self) -> bool {
         is_outside(&self.to)
     }
 }
 
-/// Whether a link names another site.
+/// Returns `true` if a link names another site.
 pub(crate) fn is_outside(to: &str) -> bool {
     ["https:", "http:", "mailto:", "data:"]
         .iter()
@@ -33,7 +34,7 @@ fn parser(text: &str) -> Parser<'_> {
     Parser::new_ext(text, Options::ENABLE_TABLES | Options::ENABLE_FOOTNOTES)
 }
 
-/// Returns the links and images of a page, in order. Code is not searched.
+/// Returns the links and images of a page, in order. It ignores code.
 pub(crate) fn links(text: &str) -> Vec<Link> {
     let events = parser(text).into_offset_iter();
     let mut found: Vec<Link> = Vec::new();
@@ -86,7 +87,7 @@ pub(crate) fn anchors(text: &str) -> Vec<String> {
     anchors
 }
 
-/// The anchor of a heading.
+/// Returns the anchor of a heading.
 fn slug(heading: &str) -> String {
     let kept = |letter: char| match letter {
         ' ' => Some('-'),
@@ -109,7 +110,7 @@ pub(crate) fn attributes<'a>(html: &'a str, name: &str) -> impl Iterator<Item = 
         .filter_map(|at| html[at..].split_once('"').map(|(value, _)| value))
 }
 
-/// Returns what a page includes: the files, as they are written, and the names of their parts.
+/// Returns the includes of a page: the files, as they are written, and the names of their parts.
 pub(crate) fn includes(text: &str) -> impl Iterator<Item = (&str, Option<&str>)> {
     let named = text
         .split("{{#include ")
@@ -121,7 +122,7 @@ pub(crate) fn includes(text: &str) -> impl Iterator<Item = (&str, Option<&str>)>
     })
 }
 
-/// A path without `.` and `..`; a leading `..` that cannot be resolved stays.
+/// Returns a path without `.` and `..`. A leading `..` that cannot be resolved stays.
 pub(crate) fn plain(path: &Path) -> PathBuf {
     let mut plain = PathBuf::new();
     for part in path.components() {
@@ -137,7 +138,7 @@ pub(crate) fn plain(path: &Path) -> PathBuf {
     plain
 }
 
-/// A link's path and its anchor.
+/// Returns the path and the anchor of a link.
 pub(crate) fn parts(to: &str) -> (&str, Option<&str>) {
     to.split_once('#')
         .map_or((to, None), |(path, anchor)| (path, Some(anchor)))

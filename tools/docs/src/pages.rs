@@ -1,4 +1,4 @@
-//! The chapters of the book, and where a file of the repository is in the book.
+//! The chapters of the book, and the places of the repository's files in it.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -14,12 +14,12 @@ pub(crate) const BOOK: &str = "docs";
 /// The list of its chapters.
 pub(crate) const SUMMARY: &str = "docs/SUMMARY.md";
 
-/// Where the files of the repository are in the book. All paths are relative: to the repository, and to the book.
+/// The places of the repository's files in the book. All paths are relative to the repository or to the book.
 #[derive(Debug, Default)]
 pub(crate) struct Pages {
-    /// The chapters, by their file.
+    /// The path of each chapter in the book, by its file.
     chapters: BTreeMap<PathBuf, PathBuf>,
-    /// The directories of libraries, and the names of their crates.
+    /// The names of the crates, by the directories of the libraries.
     libraries: BTreeMap<PathBuf, String>,
 }
 
@@ -58,27 +58,27 @@ impl Pages {
         }
     }
 
-    /// The files of the chapters.
+    /// Returns the files of the chapters.
     pub(crate) fn files(&self) -> impl Iterator<Item = &Path> {
         self.chapters.keys().map(PathBuf::as_path)
     }
 
-    /// The names of the crates that are documented.
+    /// Returns the directories and the names of the documented crates.
     pub(crate) fn libraries(&self) -> impl Iterator<Item = (&Path, &str)> {
         self.libraries
             .iter()
             .map(|(directory, name)| (directory.as_path(), name.as_str()))
     }
 
-    /// Where the book has the chapter of this file.
+    /// Returns the path of this file's chapter in the book.
     pub(crate) fn chapter(&self, file: &Path) -> Option<&Path> {
         self.chapters.get(file).map(PathBuf::as_path)
     }
 
-    /// Turns a link in a file of the repository into one in its chapter.
+    /// Turns a link in a file of the repository into a link in the file's chapter.
     ///
     /// # Errors
-    /// If the book does not have what the link names.
+    /// If the book does not contain the target of the link.
     pub(crate) fn rewrite(&self, from: &Path, to: &str) -> anyhow::Result<String> {
         let (path, anchor) = parts(to);
         let target = plain(&from.parent().unwrap_or(Path::new("")).join(path));
@@ -91,7 +91,7 @@ impl Pages {
             (Some(chapter), _, _) | (None, Some(chapter), _) => chapter.to_owned(),
             (None, None, Some(library)) => Path::new("api").join(library).join("index.html"),
             (None, None, None) => match target.strip_prefix(BOOK) {
-                // mdBook copies pictures and the like.
+                // mdBook copies pictures and other files.
                 Ok(beside) if beside.extension().is_some_and(|is| is != "md") => beside.to_owned(),
                 _ => bail!(
                     "{} links to {to}, which the book does not have: list it in {SUMMARY}, or name it without a link",
@@ -109,12 +109,13 @@ impl Pages {
     }
 }
 
-/// The file that a link of the list of chapters names.
+/// Returns the file of a link in the list of chapters.
 fn file(to: &str) -> PathBuf {
     plain(&Path::new(BOOK).join(parts(to).0))
 }
 
-/// Where the book has the chapter of a file: pages of `docs/` at its top, others as in the repository.
+/// Returns the path of a file's chapter in the book. Pages of `docs/` are at the top, other pages as in the
+/// repository.
 fn chapter_path(file: &Path) -> PathBuf {
     let path = file.strip_prefix(BOOK).unwrap_or(file);
     if path.file_name().is_some_and(|name| name == "README.md") {

@@ -1,7 +1,8 @@
-//! The preprocessor of the book. mdBook passes it the chapters as JSON, and renders what it returns.
+//! The preprocessor of the book. mdBook passes it the chapters as JSON, and renders its output.
 //!
-//! A chapter may be any page of the repository, and its links work in the repository. This gives such a chapter a place inside of the
-//! book, and turns its links into links of the book. A chapter that is a program is shown as code.
+//! A chapter may be any page of the repository, and its links work in the repository. The preprocessor gives
+//! such a chapter a place in the book, and turns its links into links of the book. It shows a program as
+//! code.
 
 use std::io::{Read, Write};
 use std::path::{Path, PathBuf};
@@ -12,7 +13,7 @@ use serde_json::Value;
 use crate::markdown::{links, plain};
 use crate::pages::{BOOK, Pages};
 
-/// Reads what mdBook passes, and writes the changed book.
+/// Reads the input of mdBook, and writes the changed book.
 ///
 /// # Errors
 /// If the input is not a book, or a link names something that the book lacks.
@@ -52,7 +53,7 @@ fn change(items: &mut [Value], pages: &Pages) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// A page whose links are those of the book.
+/// Returns a page whose links are those of the book.
 fn page(file: &Path, text: &str, pages: &Pages) -> anyhow::Result<String> {
     let mut edits = Vec::new();
     for link in links(text) {
@@ -69,7 +70,7 @@ fn page(file: &Path, text: &str, pages: &Pages) -> anyhow::Result<String> {
         let begin = link.at.start + place.unwrap_or_default();
         edits.push((begin..begin + link.to.len(), pages.rewrite(file, &link.to)?));
     }
-    // From the end, so that the places of the others stay right.
+    // From the end, so that the places of the other edits stay valid.
     edits.sort_by_key(|(at, _)| at.start);
     let mut changed = text.to_owned();
     for (at, new) in edits.into_iter().rev() {
@@ -78,7 +79,7 @@ fn page(file: &Path, text: &str, pages: &Pages) -> anyhow::Result<String> {
     Ok(outdent(&changed))
 }
 
-/// A page whose code begins at the left edge: the parts of programs that it includes are indented.
+/// Moves the code of a page to the left margin. The included parts of programs can be indented.
 fn outdent(text: &str) -> String {
     let mut lines: Vec<&str> = text.lines().collect();
     let mut rest = lines.as_mut_slice();
@@ -98,19 +99,19 @@ fn outdent(text: &str) -> String {
     lines.join("\n") + "\n"
 }
 
-/// Whether a line begins or ends a block of code.
+/// Returns `true` if a line begins or ends a block of code.
 fn is_fence(line: &str) -> bool {
     line.starts_with("```")
 }
 
-/// The page of a program: its name, how to run it, and its text.
+/// Returns the page of a program: its name, the command to run it, and its text.
 fn program(file: &Path, text: &str) -> String {
     let mut name = file.file_stem().unwrap_or_default().to_string_lossy();
     if name == "main" {
         let folder = file.parent().and_then(Path::file_name);
         name = folder.unwrap_or_default().to_string_lossy();
     }
-    // The marks of the parts that other pages show.
+    // Without the marks of the parts that other pages show.
     let shown = text.lines().filter(|line| !line.contains("// ANCHOR"));
     let shown: Vec<&str> = shown.collect();
     let package: PathBuf = file
@@ -118,7 +119,7 @@ fn program(file: &Path, text: &str) -> String {
         .take_while(|part| part.as_os_str() != "examples")
         .collect();
     let how = match package.to_str() {
-        // A workspace of its own.
+        // This library is a workspace of its own.
         Some(apart @ "aio-glib") => format!("cargo run --manifest-path {apart}/Cargo.toml --example {name}"),
         Some(package) if !package.is_empty() => format!("cargo run -p {package} --example {name}"),
         _ => "cargo test".to_owned(),

@@ -18,9 +18,9 @@ const MDBOOK: Tool = Tool {
     program: "mdbook",
     package: "mdbook@0.5.4",
 };
-/// Neither its server nor its watcher.
+/// mdBook's features: the search, but neither its server nor its watcher.
 const FEATURES: [&str; 3] = ["--no-default-features", "--features", "search"];
-/// What takes longer hangs. The first time, tools and dependencies are built.
+/// The time after which a command counts as hung. The first run builds tools and dependencies.
 const LIMIT: Duration = Duration::from_secs(30 * 60);
 /// The library that needs GLib.
 const APART: &str = "aio-glib";
@@ -42,7 +42,7 @@ pub(crate) fn build(open: bool) -> anyhow::Result<()> {
         anyhow!("{why}: install mdbook, or run this once with a network; --links checks the links without it")
     })?;
     println!("building the book");
-    // Into a directory of its own, so that an interrupted run leaves the former book.
+    // Builds into a new directory, so that an interrupted run keeps the former book.
     let (book, new) = (target.join("book"), target.join("book.new"));
     remove(&new)?;
     mdbook
@@ -69,10 +69,10 @@ pub(crate) fn build(open: bool) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Files of `docs/` that mdBook copies and no page uses.
+/// Files of `docs/` that mdBook copies although no page uses them.
 const UNUSED: [&str; 1] = ["book.toml"];
 
-/// The start of the API documentation, which rustdoc does not make.
+/// The start page of the API documentation. rustdoc makes none.
 const START: &str = "<!DOCTYPE html>\n<meta charset=\"utf-8\">\n<meta http-equiv=\"refresh\" content=\"0; url=aio_context/index.html\">\n\
      <title>aio</title>\n<a href=\"aio_context/index.html\">aio_context</a>\n";
 
@@ -93,7 +93,7 @@ fn document(
                 "--target-dir",
             ])
             .arg(target)
-            // The encoded form would win over the plain one.
+            // The encoded form would override the plain one.
             .env_remove("CARGO_ENCODED_RUSTDOCFLAGS")
             .env("RUSTDOCFLAGS", "-D warnings");
         cargo

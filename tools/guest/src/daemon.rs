@@ -1,4 +1,4 @@
-//! [`Daemon`]: blockd, which can be killed and started again.
+//! [`Daemon`]: a blockd that can be killed and started again.
 
 use std::fs::{File, OpenOptions};
 use std::io::{BufRead as _, BufReader};
@@ -13,7 +13,7 @@ use rustix::process::{Pid, Signal, kill_process};
 
 use crate::guest::last_lines;
 
-/// The time after which a daemon that was asked to end hangs.
+/// The time that a daemon has to end before it counts as hung.
 const END: Duration = Duration::from_secs(15);
 
 /// A daemon with an image. Dropping it kills it.
@@ -25,10 +25,10 @@ pub(crate) struct Daemon {
 }
 
 impl Daemon {
-    /// Starts one that serves `image`, on all of its threads, and the exports that `ctl` adds.
+    /// Starts a daemon that serves `image`, on all of its threads, and the exports that `ctl` adds.
     ///
     /// # Errors
-    /// If it does not start; with its log.
+    /// If the daemon does not start. The error contains its log.
     pub(crate) fn start(program: &Path, directory: &Path, options: &[&str]) -> anyhow::Result<Self> {
         let at = |name: &str| directory.join(name).display().to_string();
         let export = format!(
@@ -52,10 +52,10 @@ impl Daemon {
         })
     }
 
-    /// Kills it with SIGKILL, and starts another one that takes over.
+    /// Kills the daemon with SIGKILL, and starts another one that takes over.
     ///
     /// # Errors
-    /// If the other one does not start.
+    /// If the new daemon does not start.
     pub(crate) fn kill_and_restart(&mut self) -> anyhow::Result<()> {
         self.child.kill()?;
         self.child.wait()?;
@@ -63,15 +63,15 @@ impl Daemon {
         Ok(())
     }
 
-    /// Sends a command to it.
+    /// Sends a command to the daemon.
     ///
     /// # Errors
-    /// If it refuses the command.
+    /// If the daemon refuses the command.
     pub(crate) fn ctl(&self, command: &[&str]) -> anyhow::Result<String> {
         shell::output(&mut self.ctl_command(command))
     }
 
-    /// The program that sends a command to it.
+    /// Returns the program that sends a command to the daemon.
     pub(crate) fn ctl_command(&self, command: &[&str]) -> Command {
         let mut ctl = Command::new(&self.program);
         ctl.args(["ctl", "--control"])
@@ -84,10 +84,10 @@ impl Daemon {
         self.child.id()
     }
 
-    /// Ends it, and checks that its log has no panic.
+    /// Ends the daemon, and checks that its log has no panic.
     ///
     /// # Errors
-    /// If it does not end with status 0 in time.
+    /// If the daemon does not end with status 0 in time.
     pub(crate) fn stop(mut self) -> anyhow::Result<()> {
         kill_process(Pid::from_child(&self.child), Signal::TERM)?;
         let began = Instant::now();
@@ -106,7 +106,7 @@ impl Daemon {
         Ok(())
     }
 
-    /// The end of its log.
+    /// Returns the end of the daemon's log.
     pub(crate) fn log(&self) -> String {
         last_lines(&std::fs::read(self.directory.join("log")).unwrap_or_default())
     }
@@ -122,7 +122,7 @@ fn spawn(program: &Path, args: &[String], directory: &Path) -> anyhow::Result<Ch
         .stdin(Stdio::null())
         .stdout(Stdio::piped())
         .stderr(log)
-        // Ctrl-C is for us; we end it.
+        // Ctrl-C then signals only this program, which ends the daemon.
         .process_group(0)
         .spawn()
         .with_context(|| format!("cannot start {}", program.display()))?;
@@ -139,7 +139,7 @@ fn spawn(program: &Path, args: &[String], directory: &Path) -> anyhow::Result<Ch
 
 impl Drop for Daemon {
     fn drop(&mut self) {
-        // It may have ended by itself.
+        // The daemon may have ended by itself.
         self.child.kill().unwrap_or_default();
         self.child.wait().map(drop).unwrap_or_default();
     }

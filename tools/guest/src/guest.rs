@@ -1,4 +1,4 @@
-//! [`Guest`]: a virtual machine whose guest executes commands, and which QEMU's monitor controls.
+//! [`Guest`]: a virtual machine that executes commands, controlled by QEMU's monitor.
 
 use std::fs::File;
 use std::os::unix::process::CommandExt as _;
@@ -15,13 +15,13 @@ use crate::port::Port;
 
 /// The longest boot. It takes three seconds on an idle core, and a minute beside builds.
 const BOOT: Duration = Duration::from_secs(300);
-/// The longest wait for QEMU's own answers.
+/// The longest wait for an answer of QEMU itself.
 const MONITOR: Duration = Duration::from_secs(30);
 const MEMORY: &str = "256M";
-/// The first version of QEMU that takes the time between two attempts to connect in milliseconds.
+/// The first version of QEMU that takes the reconnect interval in milliseconds.
 const RECONNECT_MS: (u32, u32) = (9, 2);
 
-/// The indices of a queue. They count modulo 65,536.
+/// The indexes of a queue. They count modulo 65,536.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct QueueState {
     pub(crate) offered: u16,
@@ -44,7 +44,7 @@ impl Guest {
     /// Boots a guest whose disk is served at `socket`.
     ///
     /// # Errors
-    /// If QEMU does not start, or the guest does not come up; with the end of its console.
+    /// If QEMU does not start, or the guest does not boot. The error contains the end of its console.
     pub(crate) fn boot(
         found: &Found,
         initramfs: &Path,
@@ -88,7 +88,7 @@ impl Guest {
                 "vhost-user-blk-pci,chardev=disk,num-queues={queues},id=disk"
             ));
         let messages = File::create(at("qemu"))?;
-        // Ctrl-C is for us; we end QEMU.
+        // Ctrl-C then signals only this program, which ends QEMU.
         let mut qemu = command
             .stdin(Stdio::null())
             .stdout(messages.try_clone()?)
@@ -122,7 +122,7 @@ impl Guest {
     /// Waits until the guest executes commands, after a boot.
     ///
     /// # Errors
-    /// If it does not come up.
+    /// If the guest does not boot.
     pub(crate) fn wait_ready(&mut self) -> anyhow::Result<()> {
         let began = Instant::now();
         loop {
@@ -138,10 +138,10 @@ impl Guest {
         }
     }
 
-    /// Executes a command of the guest's shell, and returns what it prints.
+    /// Executes a command in the guest's shell, and returns its output.
     ///
     /// # Errors
-    /// If it fails, or has not ended within the limit.
+    /// If the command fails, or does not end within the limit.
     pub(crate) fn run(&mut self, command: &str, limit: Duration) -> anyhow::Result<String> {
         let (status, said) = self
             .try_run(command, limit)
@@ -177,7 +177,7 @@ impl Guest {
         }
     }
 
-    /// Executes a command after which the guest answers no more.
+    /// Sends a command after which the guest does not answer.
     ///
     /// # Errors
     /// If QEMU has ended.
@@ -186,7 +186,7 @@ impl Guest {
         self.commands.send(&format!("{} {command}", self.number))
     }
 
-    /// Repeats a command until it prints what is expected.
+    /// Repeats a command until it prints `expected`.
     ///
     /// # Errors
     /// If it does not within the limit.
@@ -246,10 +246,10 @@ impl Guest {
         self.control("device_add", &device).map(drop)
     }
 
-    /// Removes a disk that was added, and waits until the guest has let it go.
+    /// Removes a disk that was added, and waits until the guest has released it.
     ///
     /// # Errors
-    /// If it does not.
+    /// If the guest does not release it.
     pub(crate) fn unplug(&mut self, id: &str) -> anyhow::Result<()> {
         self.control("device_del", &json!({"id": id}))?;
         loop {
@@ -262,17 +262,18 @@ impl Guest {
         self.control("chardev-remove", &json!({"id": id})).map(drop)
     }
 
-    /// The process of QEMU.
+    /// Returns the process number of QEMU.
     pub(crate) fn process(&self) -> u32 {
         self.qemu.id()
     }
 
-    /// How far a queue of the disk is, as the guest's memory has it: requests that the driver has offered, and those that are complete.
+    /// Returns the indexes of a queue from the guest's memory: requests that the driver has offered, and
+    /// completed ones.
     ///
     /// # Errors
-    /// If QEMU cannot tell, as before version 7.2.
+    /// If QEMU does not support this query, as before version 7.2.
     pub(crate) fn queue_state(&mut self, queue: u16) -> anyhow::Result<QueueState> {
-        // The query of a queue's status would stop the queue: QEMU asks the daemon for its base.
+        // The query of a queue's status would stop the queue, because QEMU asks the daemon for its base.
         let device = "/machine/peripheral/disk/virtio-backend";
         let element = self.control(
             "x-query-virtio-queue-element",
@@ -341,7 +342,7 @@ pub(crate) fn last_lines(text: &[u8]) -> String {
 }
 
 fn end(qemu: &mut Child) {
-    // It may have ended by itself.
+    // QEMU may have ended by itself.
     qemu.kill().unwrap_or_default();
     qemu.wait().map(drop).unwrap_or_default();
 }

@@ -1,5 +1,6 @@
-//! The guest's first file system: busybox, the drivers that its kernel has as modules, mke2fs with its libraries, and the scripts of
-//! `guest/`. Written in the kernel's format (cpio, "newc"; Documentation/driver-api/early-userspace/buffer-format.rst of Linux).
+//! The guest's first file system: busybox, the drivers that its kernel has as modules, mke2fs with its
+//! libraries, and the scripts of `guest/`. It is written in the kernel's format (cpio, "newc";
+//! Documentation/driver-api/early-userspace/buffer-format.rst of Linux).
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -9,7 +10,7 @@ use std::process::Command;
 use aio_tools::shell;
 use anyhow::{Context as _, bail};
 
-/// Drivers of the disks and of their file system. Those that are part of the kernel are no modules.
+/// The drivers of the disks and of their file system. Drivers that are part of the kernel have no module.
 const DRIVERS: [&str; 3] = ["virtio_pci", "virtio_blk", "ext4"];
 const DIRECTORY: u32 = 0o040_755;
 const EXECUTABLE: u32 = 0o100_755;
@@ -57,7 +58,7 @@ impl Archive {
         self.bytes.resize(self.bytes.len().next_multiple_of(4), 0);
     }
 
-    /// Adds a directory and those above it.
+    /// Adds a directory and its ancestors.
     fn directory(&mut self, path: &Path) {
         let above: Vec<&Path> = path
             .ancestors()
@@ -70,7 +71,7 @@ impl Archive {
         }
     }
 
-    /// Adds a file that can be executed, and its directories.
+    /// Adds an executable file, and its directories.
     fn file(&mut self, path: &str, contents: &[u8]) {
         if let Some(above) = Path::new(path).parent() {
             self.directory(above);
@@ -84,10 +85,10 @@ impl Archive {
     }
 }
 
-/// What the guest's first file system is made of.
+/// The parts of the guest's first file system.
 pub(crate) struct Parts<'a> {
     pub(crate) busybox: &'a Path,
-    /// `lib/modules/RELEASE` of the kernel.
+    /// The directory `lib/modules/RELEASE` of the kernel.
     pub(crate) modules: &'a Path,
     pub(crate) mke2fs: &'a Path,
 }
@@ -132,7 +133,7 @@ fn read(path: &Path) -> anyhow::Result<Vec<u8>> {
     fs::read(path).with_context(|| format!("cannot read {}", path.display()))
 }
 
-/// The libraries of a program.
+/// Returns the libraries of a program.
 fn libraries(program: &Path) -> anyhow::Result<Vec<PathBuf>> {
     let mut ldd = Command::new("ldd");
     let said = shell::output(ldd.arg(program).env("LC_ALL", "C"))?;
@@ -143,11 +144,11 @@ fn libraries(program: &Path) -> anyhow::Result<Vec<PathBuf>> {
         .collect())
 }
 
-/// The modules that the drivers need, in the order in which they are to be loaded.
+/// Returns the modules that the drivers need, in the order of loading.
 fn modules(directory: &Path) -> anyhow::Result<Vec<PathBuf>> {
     let (listed, is_complete) = match fs::read_to_string(directory.join("modules.dep")) {
         Ok(listed) => (listed, true),
-        // A package that was unpacked only.
+        // The package was only unpacked, so the list is missing.
         Err(_) => (String::new(), false),
     };
     let mut needed = Vec::new();
@@ -169,7 +170,8 @@ fn is_module(path: &str, name: &str) -> bool {
     base.replace('-', "_") == name
 }
 
-/// `path: path path`, what a module needs, in the reverse order of loading.
+/// Returns a driver and the modules that it needs, in the order of loading. A line `path: path path` lists
+/// them in the reverse order.
 fn from_list(listed: &str, driver: &str, directory: &Path) -> Vec<PathBuf> {
     let line = listed.lines().find_map(|line| {
         let (module, needs) = line.split_once(':')?;
@@ -182,7 +184,7 @@ fn from_list(listed: &str, driver: &str, directory: &Path) -> Vec<PathBuf> {
     needs.chain([module]).map(|path| directory.join(path)).collect()
 }
 
-/// Finds a module, and first those that it names in its section `.modinfo`.
+/// Appends the modules that a module names in its section `.modinfo`, and then the module.
 fn search(directory: &Path, name: &str, needed: &mut Vec<PathBuf>) -> anyhow::Result<()> {
     let Some(module) = find(&directory.join("kernel"), name)? else {
         return Ok(());
@@ -215,7 +217,7 @@ fn find(directory: &Path, name: &str) -> anyhow::Result<Option<PathBuf>> {
     Ok(None)
 }
 
-/// The contents of a module, which can be compressed.
+/// Returns the contents of a module. The file can be compressed.
 fn unpacked(module: &Path) -> anyhow::Result<Vec<u8>> {
     let ending = module.extension().unwrap_or_default().to_string_lossy();
     let (program, package) = match &*ending {

@@ -1,16 +1,17 @@
-//! `cargo xtask guest` boots Linux guests on disks of blockd, and judges what they see.
+//! `cargo xtask guest` boots Linux guests on disks of blockd, and judges the disks from inside and outside.
 //!
-//! Each guest runs under QEMU's plain emulation, so it needs no right and no support of the processor. Its kernel is Debian's, its first
-//! file system is built here, and its disk is an image that blockd serves over vhost-user.
+//! Each guest runs under QEMU's plain emulation, so it needs no privileges and no support by the processor.
+//! Its kernel is Debian's, its first file system is built here, and its disk is an image that blockd serves
+//! over vhost-user.
 //!
-//! | module | is for |
+//! | module | purpose |
 //! |---|---|
-//! | `packages` | finding, fetching and installing QEMU, the kernel and busybox |
+//! | `packages` | finds, fetches and installs QEMU, the kernel and busybox |
 //! | `initramfs` | the first file system; the scripts in it are in `guest/` |
 //! | `guest`, `port` | QEMU, its monitor, and commands for the guest |
 //! | `daemon` | blockd |
-//! | `steps` | what is done and judged |
-//! | `state` | what is kept of both sides after a failure |
+//! | `steps` | the steps of a guest, and their judgement |
+//! | `state` | the stored state of both sides after a failure |
 //! | `row` | setups and results |
 
 mod daemon;
@@ -40,34 +41,36 @@ use self::packages::Found;
 use self::row::{Row, Setup};
 use self::steps::{DISK, STEPS, Scene, check_file_system};
 
-/// Boot Linux guests under QEMU on disks of blockd, and judge what they see
+/// Boot Linux guests under QEMU on disks of blockd, and judge the disks
 ///
-/// A verified pattern, mkfs, mount, fstrim, a resize, a hot plug, kill -9 of the daemon under writes, and a reboot: with one and four
-/// queues, with polling and without, with both engines. Needs no rights. Says what is missing, and how to get it.
+/// A verified pattern, mkfs, mount, fstrim, a resize, a hot plug, kill -9 of the daemon under writes, and a
+/// reboot: with one and four queues, with polling and without, with both engines. Needs no privileges. If
+/// something is missing, prints how to get it.
 #[derive(Debug, Parser)]
 #[command(name = "cargo xtask guest", bin_name = "cargo xtask guest", version)]
 struct Args {
-    /// About a minute: two guests instead of eight
+    /// Take about a minute: two guests instead of eight
     #[arg(long)]
     quick: bool,
-    /// Writes a row for every step
+    /// Write a row for every step to this file
     #[arg(long, value_name = "FILE")]
     json: Option<PathBuf>,
-    /// The program of QEMU; that in the path, or a fetched one, unless given. In unpacked packages (ROOT/usr/bin/qemu-system-x86_64) it
-    /// finds its libraries and firmware
+    /// The program of QEMU [default: that in the path, or a fetched one]. In unpacked packages
+    /// (ROOT/usr/bin/qemu-system-x86_64) it finds its libraries and firmware
     #[arg(long, value_name = "PATH", env = "AIO_GUEST_QEMU")]
     qemu: Option<PathBuf>,
-    /// The program of blockd; built unless given
+    /// The program of blockd [default: built]
     #[arg(long, value_name = "PATH")]
     blockd: Option<PathBuf>,
-    /// First downloads Debian's packages of QEMU, a kernel and busybox, and unpacks them in the target directory. Changes nothing on the
-    /// system
+    /// First download Debian's packages of QEMU, a kernel and busybox, and unpack them in the target
+    /// directory. Changes nothing on the system
     #[arg(long)]
     fetch: bool,
-    /// First installs QEMU, unless a dry run shows that this would remove or change another package; and fetches the rest
+    /// First install QEMU, unless a dry run shows that this would remove or change another package, and fetch
+    /// the rest
     #[arg(long, conflicts_with = "fetch")]
     install: bool,
-    /// One guest with the fewest repetitions, or a line why it cannot be: the form for tests
+    /// Run one guest with the fewest repetitions, or print a line if that is impossible: the form for tests
     #[arg(long, hide = true)]
     short: bool,
 }
@@ -148,7 +151,7 @@ fn build() -> anyhow::Result<PathBuf> {
     Ok(shell::target_dir()?.join("release").join("blockd"))
 }
 
-/// How often is repeated what can be repeated.
+/// The numbers of repetitions.
 #[derive(Clone, Copy)]
 struct Pace {
     kills: u32,
@@ -166,7 +169,7 @@ impl Pace {
     }
 }
 
-/// Runs guests, and collects what was seen.
+/// Runs guests, and collects the results.
 struct Judge {
     found: Found,
     blockd: PathBuf,
@@ -225,7 +228,7 @@ impl Judge {
         self.keep(setup, "e2fsck", checked, "")
     }
 
-    /// Keeps the result of a step; an error gets the end of the daemon's log.
+    /// Records the result of a step. An error gets the end of the daemon's log.
     fn note<T>(
         &mut self,
         setup: Setup,
@@ -266,7 +269,7 @@ impl Judge {
     }
 }
 
-/// The result of a step, and how long it took.
+/// The result of a step, and its duration.
 struct Timed<T> {
     result: anyhow::Result<(T, String)>,
     time: Duration,

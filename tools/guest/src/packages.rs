@@ -1,7 +1,8 @@
-//! What the task needs from packages, where it is, and how it gets there.
+//! The programs that the task needs from packages, their places, and their installation.
 //!
-//! A fetched package is downloaded and unpacked in the target directory: nothing changes on the system. QEMU can be installed instead, after
-//! a dry run that shows that nothing is removed, replaced by an older version or updated.
+//! A fetched package is downloaded and unpacked in the target directory, so nothing changes on the system.
+//! Alternatively QEMU can be installed, after a dry run shows that no package is removed, updated or replaced
+//! by an older version.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -12,13 +13,13 @@ use anyhow::{Context as _, bail, ensure};
 
 const QEMU: &str = "qemu-system-x86_64";
 const QEMU_PACKAGE: &str = "qemu-system-x86";
-/// A package without contents, which depends on a kernel.
+/// A package without contents that depends on a kernel.
 const KERNEL_PACKAGE: &str = "linux-image-cloud-amd64";
 const BUSYBOX_PACKAGE: &str = "busybox-static";
-/// Refuses to remove packages; without what is only recommended, such as displays.
+/// Refuses to remove packages, and leaves out packages that are only recommended, such as displays.
 const CAREFULLY: [&str; 2] = ["--no-remove", "--no-install-recommends"];
 
-/// What was found.
+/// The programs and files that were found.
 pub(crate) struct Found {
     pub(crate) qemu: Qemu,
     pub(crate) kernel: PathBuf,
@@ -31,12 +32,12 @@ pub(crate) struct Found {
 #[derive(Clone, Debug)]
 pub(crate) struct Qemu {
     program: PathBuf,
-    /// The directory in which its packages were unpacked.
+    /// The directory in which the packages of QEMU were unpacked.
     root: Option<PathBuf>,
 }
 
 impl Qemu {
-    /// A program, which belongs to unpacked packages if its firmware is beside it.
+    /// Returns the program `program`. If its firmware is beside it, it belongs to unpacked packages.
     pub(crate) fn at(program: &Path) -> Self {
         let root = program.parent().and_then(|bin| bin.parent()?.parent());
         let is_unpacked = |root: &&Path| root.parent().is_some() && root.join("usr/share/qemu").is_dir();
@@ -59,7 +60,7 @@ impl Qemu {
         command
     }
 
-    /// Major and minor version.
+    /// Returns the major and the minor version.
     pub(crate) fn version(&self) -> anyhow::Result<(u32, u32)> {
         let said = shell::output(self.command().arg("--version"))?;
         let version = said.split("version ").nth(1).and_then(|rest| {
@@ -70,15 +71,15 @@ impl Qemu {
     }
 }
 
-/// Where fetched packages are unpacked.
+/// Returns the directory in which fetched packages are unpacked.
 pub(crate) fn root() -> anyhow::Result<PathBuf> {
     Ok(shell::target_dir()?.join("guest").join("root"))
 }
 
-/// Finds everything, or says what is missing and how to get it.
+/// Finds everything that the task needs.
 ///
 /// # Errors
-/// If something is missing.
+/// If something is missing. The error names it, and the commands to get it.
 pub(crate) fn find(qemu: Option<&Path>) -> anyhow::Result<Found> {
     let root = root()?;
     let mut missing = Vec::new();
@@ -103,7 +104,7 @@ pub(crate) fn find(qemu: Option<&Path>) -> anyhow::Result<Found> {
         missing.push(KERNEL_PACKAGE);
     }
     let busybox = ["usr/bin/busybox", "bin/busybox"].map(|path| root.join(path));
-    // That of a system need not be static.
+    // The system's own busybox is not used, because it need not be static.
     let busybox = busybox.into_iter().find(|path| path.is_file());
     if busybox.is_none() {
         missing.push(BUSYBOX_PACKAGE);
@@ -126,7 +127,7 @@ pub(crate) fn find(qemu: Option<&Path>) -> anyhow::Result<Found> {
     })
 }
 
-/// What to do about missing packages.
+/// Returns the remedy for missing packages.
 fn remedy(missing: &[&str], root: &Path) -> String {
     let mut text = format!(
         "missing: {}. Either\n  cargo xtask guest --fetch\ndownloads Debian's packages and unpacks them in {}, and changes nothing \
@@ -151,7 +152,7 @@ fn on_path(program: &str) -> Option<PathBuf> {
         .find(|program| program.is_file())
 }
 
-/// The kernel in `boot` that can be read, and the directory with its modules.
+/// Returns a readable kernel in `boot`, and the directory with its modules.
 fn kernel_in(root: &Path) -> Option<(PathBuf, PathBuf)> {
     let mut found: Vec<_> = fs::read_dir(root.join("boot"))
         .ok()?
@@ -168,7 +169,8 @@ fn kernel_in(root: &Path) -> Option<(PathBuf, PathBuf)> {
     found.pop()
 }
 
-/// Downloads what is missing, and unpacks it. `with_qemu`: also QEMU, with the libraries that it needs.
+/// Downloads the missing packages, and unpacks them. If `with_qemu` is set, also QEMU, with the libraries
+/// that it needs.
 ///
 /// # Errors
 /// If a package cannot be downloaded or unpacked.
@@ -199,7 +201,7 @@ pub(crate) fn fetch(with_qemu: bool) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// The kernel that Debian recommends at present.
+/// Returns the kernel that Debian recommends at present.
 fn kernel_package() -> anyhow::Result<String> {
     let mut depends = Command::new("apt-cache");
     let said = shell::output(depends.args(["depends", KERNEL_PACKAGE]))?;
@@ -211,7 +213,8 @@ fn kernel_package() -> anyhow::Result<String> {
     Ok(format!("linux-image-{kernel}"))
 }
 
-/// What an installation would bring: packages with their versions. Packages that it would remove do not matter, because nothing is installed.
+/// Returns the packages that an installation would add, with their versions. Packages that it would remove do
+/// not matter, because nothing is installed.
 fn with_dependencies(package: &str) -> anyhow::Result<Vec<String>> {
     let mut dry_run = Command::new("apt-get");
     dry_run.args(["-s", "install", "--no-install-recommends", package]);
@@ -230,7 +233,7 @@ fn with_dependencies(package: &str) -> anyhow::Result<Vec<String>> {
 /// Installs QEMU, if a dry run shows that this removes and changes no package.
 ///
 /// # Errors
-/// If it would, or the installation fails.
+/// If it would remove or change a package, or if the installation fails.
 pub(crate) fn install() -> anyhow::Result<()> {
     if on_path(QEMU).is_some() {
         println!("{QEMU} is installed");
@@ -263,7 +266,7 @@ pub(crate) fn install() -> anyhow::Result<()> {
     shell::run(Command::new("apt-get").arg("-y").args(&arguments))
 }
 
-/// What apt-get would do.
+/// The actions of apt-get in a dry run.
 #[derive(Debug, Default, PartialEq, Eq)]
 struct Plan {
     installed: Vec<Change>,
@@ -305,7 +308,7 @@ impl Plan {
         plan
     }
 
-    /// Changes of packages that are installed.
+    /// Returns the changes of packages that are already installed.
     fn harm(&self) -> Vec<String> {
         let removed = self.removed.iter().map(|package| format!("removes {package}"));
         let changed = self.installed.iter().filter_map(|change| {

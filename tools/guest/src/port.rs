@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use aio_tools::interrupt::Interrupt;
 use anyhow::{Context as _, bail};
 
-/// How often a wait checks for Ctrl-C.
+/// The interval at which a wait checks for Ctrl-C.
 const CHECK_EVERY: Duration = Duration::from_millis(50);
 
 /// A connection.
@@ -19,7 +19,7 @@ pub(crate) struct Port {
 }
 
 impl Port {
-    /// Connects to a socket that QEMU makes when it starts. `is_alive` is checked meanwhile.
+    /// Connects to a socket that QEMU makes when it starts. Checks `is_alive` during the wait.
     ///
     /// # Errors
     /// If there is no socket within the limit, or QEMU has ended.
@@ -63,7 +63,7 @@ impl Port {
     /// Receives a line, without its end.
     ///
     /// # Errors
-    /// If none arrives within the limit, QEMU has ended, or after a Ctrl-C.
+    /// If no line arrives within the limit, if QEMU has ended, or after a Ctrl-C.
     pub(crate) fn line(&mut self, limit: Duration) -> anyhow::Result<String> {
         let began = Instant::now();
         loop {

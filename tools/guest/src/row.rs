@@ -1,8 +1,8 @@
-//! What was seen, as rows.
+//! The results, as rows.
 
 use serde::Serialize;
 
-/// How a guest's disk is served.
+/// The configuration that serves a guest's disk.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 pub(crate) struct Setup {
     pub(crate) queues: u16,
@@ -14,7 +14,7 @@ pub(crate) struct Setup {
 }
 
 impl Setup {
-    /// Every combination of one and four queues, polling, and engines. Two threads serve four queues.
+    /// Returns every combination of one and four queues, polling, and engines. Two threads serve four queues.
     pub(crate) fn all() -> Vec<Self> {
         let mut all = Vec::new();
         for engine in ["threads", "uring"] {
@@ -30,7 +30,7 @@ impl Setup {
         all
     }
 
-    /// Two that together have every value once.
+    /// Returns two setups that together have every value once.
     pub(crate) fn quick() -> Vec<Self> {
         Self::all()
             .into_iter()
@@ -41,7 +41,7 @@ impl Setup {
             .collect()
     }
 
-    /// The options of blockd.
+    /// Returns the options of blockd.
     pub(crate) fn options(&self) -> [&'static str; 6] {
         let poll_max = if self.polling == "off" { "0" } else { "100us" };
         let iothreads = if self.iothreads == 1 { "1" } else { "2" };

@@ -1,4 +1,4 @@
-//! What is kept of a guest that has failed: a failure explains itself.
+//! The stored state of a guest that has failed, which explains the failure.
 
 use std::fmt::Write as _;
 use std::fs::{self, File};
@@ -14,17 +14,18 @@ use crate::daemon::Daemon;
 use crate::guest::Guest;
 use crate::row::Setup;
 
-/// The time limit of each program that collects something: what hangs may hold it up, too.
+/// The time limit of each program that collects something. A hang of the guest can block such a program, too.
 const LIMIT: Duration = Duration::from_secs(20);
-/// Files of the guest's directory that are kept.
+/// The files of the guest's directory that are kept.
 const FILES: [&str; 3] = ["log", "console", "qemu"];
-/// What the kernel says about a thread. `stack` needs the rights of root.
+/// The kernel's files about a thread. `stack` needs root.
 const OF_THREADS: [&str; 5] = ["comm", "wchan", "syscall", "stack", "status"];
 
-/// Keeps the state of both sides in a directory of its own, and returns a report: where it is, and how far each queue is.
+/// Stores the state of both sides in a directory of its own, and returns a report: the path of the directory,
+/// and the progress of each queue.
 ///
 /// # Errors
-/// If the directory cannot be made. What cannot be collected is named in the report.
+/// If the directory cannot be made. Items that cannot be collected are named in the report.
 pub(crate) fn keep(
     setup: Setup,
     step: &str,
@@ -65,7 +66,7 @@ pub(crate) fn keep(
     Ok(report)
 }
 
-/// A directory of the target directory, empty.
+/// Makes an empty directory in the target directory.
 fn directory(setup: Setup, step: &str) -> anyhow::Result<PathBuf> {
     let name: String = format!("{setup} {step}")
         .chars()
@@ -79,7 +80,7 @@ fn directory(setup: Setup, step: &str) -> anyhow::Result<PathBuf> {
     Ok(failed)
 }
 
-/// A line for each queue. If all requests are complete, the guest does not wait for its disk.
+/// Returns a line for each queue. If all requests are complete, the guest does not wait for its disk.
 fn queues(setup: Setup, guest: &mut Guest) -> String {
     let mut report = String::new();
     for queue in 0..setup.queues {
@@ -99,7 +100,7 @@ fn queues(setup: Setup, guest: &mut Guest) -> String {
     report
 }
 
-/// Runs a command, and keeps what it prints in a file.
+/// Runs a command, and stores its output in a file.
 fn collect(command: &mut Command, file: &Path, interrupt: &Interrupt) -> anyhow::Result<()> {
     let file = File::create(file)?;
     command
@@ -109,7 +110,7 @@ fn collect(command: &mut Command, file: &Path, interrupt: &Interrupt) -> anyhow:
     shell::run_within(command, LIMIT, interrupt)
 }
 
-/// What the kernel says about each thread of a process.
+/// Returns the kernel's files about each thread of a process.
 fn threads(process: u32) -> String {
     let mut text = String::new();
     let tasks = fs::read_dir(format!("/proc/{process}/task"));

@@ -1,4 +1,4 @@
-//! The steps of a guest, in order. Each returns what was seen, or fails.
+//! The steps of a guest, in order. Each returns its observation, or fails.
 
 use std::fs::File;
 use std::os::unix::fs::{FileExt as _, MetadataExt as _};
@@ -17,24 +17,24 @@ pub(crate) const DISK: u64 = 256 << 20;
 const RESIZED: u64 = 384 << 20;
 const SECOND: u64 = 32 << 20;
 const MIB: u64 = 1 << 20;
-/// Of a MiB.
+/// The pages of a MiB.
 const PAGES: u64 = 256;
-/// Of a page.
+/// The lines of a page.
 const LINES: usize = 256;
 /// The time limit of a command in the guest. The slowest takes three seconds on an idle core.
 const LIMIT: Duration = Duration::from_secs(300);
-/// Files that fstrim is to release.
+/// The size of the files that fstrim releases.
 const TRIMMED_MIB: u64 = 48;
 
-/// What a step works with.
+/// The objects that a step works with.
 pub(crate) struct Scene<'a> {
     pub(crate) setup: Setup,
     pub(crate) directory: &'a Path,
     pub(crate) daemon: &'a mut Daemon,
     pub(crate) guest: &'a mut Guest,
-    /// How many times the daemon is killed.
+    /// The number of times that the daemon is killed.
     pub(crate) kills: u32,
-    /// MiB of a pattern.
+    /// The size of a pattern, in MiB.
     pub(crate) pattern: u64,
 }
 
@@ -53,7 +53,7 @@ pub(crate) const STEPS: [Step; 9] = [
     ("unmount", unmount),
 ];
 
-/// What the guest sees of the disk.
+/// The guest detects the disk with the right properties.
 fn disk(scene: &mut Scene<'_>) -> anyhow::Result<String> {
     let guest = &mut *scene.guest;
     let see = "cd /sys/block/vda && cat size && echo $(cat serial) && ls mq | wc -l";
@@ -71,7 +71,8 @@ fn disk(scene: &mut Scene<'_>) -> anyhow::Result<String> {
     ))
 }
 
-/// A pattern is written and flushed, read again by the guest without its cache, and compared with the image by the host.
+/// The guest writes and flushes a pattern, and reads it again without its cache. The host compares it with
+/// the image.
 fn pattern(scene: &mut Scene<'_>) -> anyhow::Result<String> {
     let count = scene.pattern;
     let from = DISK / MIB - count;
@@ -87,13 +88,13 @@ fn pattern(scene: &mut Scene<'_>) -> anyhow::Result<String> {
     ))
 }
 
-/// Compares an image with what the guest's `pattern` has written.
+/// Compares an image with the output of the guest's `pattern`.
 fn check_image(image: &Path, from: u64, count: u64) -> anyhow::Result<()> {
     let file = File::open(image)?;
     let mut found = vec![0; MIB as usize];
     for at in from..from + count {
         file.read_exact_at(&mut found, at * MIB)?;
-        // As the guest's `pattern`.
+        // The same text as that of the guest's `pattern`.
         let pages = at * PAGES..(at + 1) * PAGES;
         let expected: String = pages.map(|page| format!("{page:015}\n").repeat(LINES)).collect();
         ensure!(
@@ -104,7 +105,7 @@ fn check_image(image: &Path, from: u64, count: u64) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// The disk grows while the guest has it.
+/// The disk grows while the guest uses it.
 fn resize(scene: &mut Scene<'_>) -> anyhow::Result<String> {
     scene.daemon.ctl(&["resize", "disk", &RESIZED.to_string()])?;
     let size = (RESIZED / 512).to_string();
@@ -123,7 +124,7 @@ fn resize(scene: &mut Scene<'_>) -> anyhow::Result<String> {
     ))
 }
 
-/// A second disk comes and goes.
+/// A second disk is added and removed.
 fn hot_plug(scene: &mut Scene<'_>) -> anyhow::Result<String> {
     let socket = scene.directory.join("second.sock");
     let export = format!("ram={SECOND},name=second,socket={}", socket.display());
@@ -148,7 +149,7 @@ fn hot_plug(scene: &mut Scene<'_>) -> anyhow::Result<String> {
     ))
 }
 
-/// A file system is made, used, and found again.
+/// The guest makes a file system, uses it, and finds its files again.
 fn mkfs(scene: &mut Scene<'_>) -> anyhow::Result<String> {
     let guest = &mut *scene.guest;
     guest.run("/sbin/mke2fs -q -F -t ext4 /dev/vda", LIMIT)?;
@@ -165,7 +166,7 @@ fn mkfs(scene: &mut Scene<'_>) -> anyhow::Result<String> {
 /// Compares the file that `mkfs` has written.
 const KEPT: &str = "seq 1 200000 | cmp - /mnt/kept";
 
-/// What the guest discards is released on the host.
+/// The blocks that the guest discards are released on the host.
 fn fstrim(scene: &mut Scene<'_>) -> anyhow::Result<String> {
     let image = scene.directory.join("image");
     let allocated = || -> anyhow::Result<u64> { Ok(image.metadata()?.blocks() * 512 / MIB) };
@@ -182,7 +183,8 @@ fn fstrim(scene: &mut Scene<'_>) -> anyhow::Result<String> {
     Ok(format!("the image shrinks from {before} to {after} MiB"))
 }
 
-/// The daemon is killed under writes that the guest flushes, and another one takes over. As many programs write as there are queues.
+/// The daemon is killed under writes that the guest flushes, and another one takes over. One program writes
+/// for each queue.
 fn kill(scene: &mut Scene<'_>) -> anyhow::Result<String> {
     let guest = &mut *scene.guest;
     let writers = 1..=scene.setup.queues;
@@ -211,7 +213,7 @@ fn kill(scene: &mut Scene<'_>) -> anyhow::Result<String> {
     ))
 }
 
-/// Waits until so many writes are acknowledged; returns how many are.
+/// Waits until `least` writes are acknowledged. Returns their number.
 fn wait_for_writes(guest: &mut Guest, least: u64) -> anyhow::Result<u64> {
     let began = Instant::now();
     loop {
@@ -229,7 +231,7 @@ fn wait_for_writes(guest: &mut Guest, least: u64) -> anyhow::Result<u64> {
     }
 }
 
-/// The guest restarts; its files are there.
+/// The guest restarts and has its files.
 fn reboot(scene: &mut Scene<'_>) -> anyhow::Result<String> {
     let guest = &mut *scene.guest;
     guest.send("sync; reboot -f")?;

@@ -1,6 +1,7 @@
-//! The guest's loop of commands as its first process starts it, without a guest.
+//! The guest's command loop as its first process starts it, without a guest.
 //!
-//! Needs busybox (`cargo xtask guest --fetch`) and a namespace of processes; otherwise prints a line that begins with `skipped`.
+//! Needs busybox (`cargo xtask guest --fetch`) and a PID namespace; otherwise it prints a line that begins
+//! with `skipped`.
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
 use std::fs::{File, OpenOptions};
@@ -43,7 +44,8 @@ fn tools() -> Option<(PathBuf, Command)> {
     }
 }
 
-/// The first process of a guest, from the line on that starts the loop of commands; with pipes in the place of the serial port.
+/// The first process of a guest, from the line that starts the command loop, with pipes in place of the
+/// serial port.
 struct FirstProcess {
     child: Child,
     input: File,
@@ -95,7 +97,7 @@ impl FirstProcess {
         }
     }
 
-    /// The lines of an answer, until it ends.
+    /// Returns the lines of an answer.
     fn answer(&mut self) -> Vec<String> {
         let mut lines = Vec::new();
         loop {
@@ -116,7 +118,8 @@ impl Drop for FirstProcess {
     }
 }
 
-/// The first part of a line was lost if a program ended then whose parent had ended: the guest had no answer any more.
+/// Regression: the shell lost the first part of a line if an orphaned program ended before the rest arrived.
+/// The guest then answered no more.
 #[test]
 fn a_line_is_read_whole_while_orphans_end() {
     let Some((busybox, as_first)) = tools() else {
@@ -135,11 +138,11 @@ fn a_line_is_read_whole_while_orphans_end() {
             first.answer(),
             [format!("@begin {round}"), format!("@end {round} 0")]
         );
-        // The orphan has opened both, in any order, once these are open.
+        // Once these are open, the orphan has opened both, in any order.
         let mut held = File::open(&held).unwrap();
         let hold = OpenOptions::new().write(true).open(&hold).unwrap();
         first.send(&format!("{} echo one two", 100 + round));
-        // The orphan ends, and has once its output is closed.
+        // The orphan ends. It has ended once its output is closed.
         drop(hold);
         assert_eq!(held.read(&mut [0; 8]).unwrap(), 0);
         first.send(" three\n");

@@ -1,6 +1,7 @@
-//! The program as a person starts it: one guest in its shortest form, a daemon that loses writes, and missing packages.
+//! The whole program: one guest in its shortest form, a daemon that loses writes, and missing packages.
 //!
-//! The guests need QEMU, a kernel and busybox: `cargo xtask guest --fetch`. Without them the tests print a line that begins with `skipped`.
+//! The guests need QEMU, a kernel and busybox: `cargo xtask guest --fetch`. Without them the tests print a
+//! line that begins with `skipped`.
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
 use std::io::{BufRead as _, BufReader};
@@ -17,12 +18,12 @@ fn guest() -> Command {
     guest
 }
 
-/// blockd, built with the profile of the tests. With all tests of the workspace it is there already.
+/// Returns blockd, built with the profile of the tests. If all tests of the workspace run, it exists already.
 fn blockd() -> PathBuf {
     shell::beside(Path::new(env!("CARGO_BIN_EXE_aio-guest")), "blockd").unwrap()
 }
 
-/// Runs one guest on a daemon. `None` if it cannot be: the line why is printed.
+/// Runs one guest on a daemon. If that is impossible, it prints the reason and returns `None`.
 fn short(blockd: &Path, more: &[&str]) -> Option<Output> {
     let output = guest()
         .args(["--short", "--blockd"])
@@ -56,7 +57,7 @@ fn a_guest_passes_every_step() {
     assert!(rows.iter().all(|row| row["ok"] == true));
 }
 
-/// A daemon that ignores all writes: its guest is no success, and the error names what is wrong.
+/// If a daemon ignores all writes, its guest fails, and the error names the fault.
 #[test]
 fn a_daemon_that_loses_writes_is_found() {
     let directory = tempfile::tempdir().unwrap();
@@ -92,7 +93,7 @@ fn a_daemon_that_loses_writes_is_found() {
     assert!(of("threads-blockd").contains("wchan: ") && of("threads-qemu").contains("wchan: "));
 }
 
-/// Neither QEMU, nor the daemon, nor a file is left.
+/// Ctrl-C ends QEMU and the daemon, and no file is left.
 #[test]
 fn ctrl_c_leaves_nothing_behind() {
     let directory = tempfile::tempdir().unwrap();
@@ -104,7 +105,7 @@ fn ctrl_c_leaves_nothing_behind() {
         .spawn()
         .unwrap();
     let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
-    // The line of the first step: the guest runs.
+    // The line of the first step, so the guest runs.
     let line = lines
         .by_ref()
         .map(Result::unwrap)

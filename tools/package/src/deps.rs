@@ -10,7 +10,7 @@ use serde::Serialize;
 use crate::library::{self, Library};
 use crate::tree::{Tree, unsafe_lines};
 
-/// The largest number of crates in the tree of a library, those of this workspace counted.
+/// The largest number of crates in the tree of a library, including those of this workspace.
 const LIMITS: [(&str, usize); 15] = [
     ("aio-backend", 3),
     ("aio-backend-epoll", 8),
@@ -28,18 +28,18 @@ const LIMITS: [(&str, usize); 15] = [
     ("aio-sources", 20),
     ("aio-timers", 0),
 ];
-/// Libraries that need no std, and targets without it. The first has atomics of 32 bits that only load and store, the second has all
-/// of 32 bits; none has those of 64.
+/// Libraries that need no std, and targets without it. The first target has 32-bit atomics that only load and
+/// store, the second has all 32-bit atomics. Neither has 64-bit ones.
 const WITHOUT_STD: [&str; 2] = ["aio-pollctl", "aio-timers"];
 const TARGETS: [&str; 2] = ["thumbv6m-none-eabi", "thumbv7em-none-eabi"];
 
-/// A line of the table.
+/// A row of the table.
 #[derive(Debug, Serialize)]
 struct Row {
     library: String,
     crates: usize,
     limit: Option<usize>,
-    /// Those that are not of this workspace.
+    /// The crates from outside this workspace.
     from_outside: usize,
     unsafe_lines: usize,
     unsafe_lines_in_tree: usize,
@@ -115,7 +115,7 @@ impl std::fmt::Display for Row {
     }
 }
 
-/// What is wrong if the tree has more crates than its limit.
+/// Returns the fault if the tree has more crates than its limit.
 fn beyond(row: &Row, tree: &Tree) -> Option<String> {
     let limit = row.limit.filter(|limit| row.crates > *limit)?;
     Some(format!(
@@ -127,7 +127,7 @@ fn beyond(row: &Row, tree: &Tree) -> Option<String> {
     ))
 }
 
-/// What is wrong if the README states other dependencies.
+/// Returns the fault if the README states other dependencies.
 fn misstated(library: &str, readme: &str, tree: &Tree) -> Option<String> {
     let line = format!("| dependencies | {} |", tree.sentence());
     (!readme.lines().any(|other| other == line)).then(|| {
@@ -165,7 +165,7 @@ fn without_std() -> anyhow::Result<Vec<String>> {
     Ok(faults)
 }
 
-/// Whether the compiler has the core library of a target.
+/// Returns `true` if the compiler has the core library of a target.
 fn is_installed(target: &str) -> bool {
     let mut rustc = std::process::Command::new(std::env::var_os("RUSTC").unwrap_or_else(|| "rustc".into()));
     let printed = rustc

@@ -14,8 +14,8 @@ const KINDS: [&str; 7] = [
     "macro",
     "proc_macro",
 ];
-/// The words after the fence of a block that rustdoc compiles and a reader can copy. A block that does not compile shows what is
-/// refused, which is no example.
+/// The words after the fence of a block that rustdoc compiles and a reader can copy. A block that must not
+/// compile shows a rejected program, so it is no example.
 const COMPILED: [&str; 4] = ["", "rust", "no_run", "should_panic"];
 
 /// A public item without an example.
@@ -49,7 +49,7 @@ impl WithoutExample {
         })
     }
 
-    /// What is wrong with it, in a line.
+    /// Returns the fault as a line.
     pub(crate) fn fault(&self, library: &Library) -> String {
         let Self { path, place } = self;
         let directory = if library.is_apart() {
@@ -65,7 +65,7 @@ fn list(value: &Value) -> impl Iterator<Item = &Value> {
     value.as_array().into_iter().flatten()
 }
 
-/// Returns whether the documentation of an item has a block that is compiled.
+/// Returns `true` if the documentation of an item has a block that is compiled.
 fn has_example(item: &Value) -> bool {
     let docs = item["docs"].as_str().unwrap_or_default();
     let mut fences = docs

@@ -1,4 +1,4 @@
-//! [`Library`]: the crates that are to be published.
+//! [`Library`]: a crate to be published.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -11,18 +11,18 @@ use serde_json::Value;
 /// The library that is a workspace of its own, because the crate `glib` cannot be built where GLib is not installed.
 pub(crate) const APART: &str = "aio-glib";
 
-/// A crate that is to be published.
+/// A crate to be published.
 #[derive(Debug)]
 pub(crate) struct Library {
     pub(crate) name: String,
     pub(crate) version: String,
     pub(crate) directory: PathBuf,
-    /// What `cargo metadata` says about it.
+    /// The entry of `cargo metadata` for it.
     pub(crate) package: Value,
 }
 
 impl Library {
-    /// Returns the library, if the package is to be published.
+    /// Returns the library if the package is to be published.
     fn of(package: &Value) -> Option<Self> {
         if !package["publish"].is_null() {
             return None;
@@ -35,12 +35,12 @@ impl Library {
         })
     }
 
-    /// The directory of the unpacked package.
+    /// Returns the directory of the unpacked package.
     pub(crate) fn folder(&self) -> String {
         format!("{}-{}", self.name, self.version)
     }
 
-    /// The name in source code.
+    /// Returns the name in source code.
     pub(crate) fn ident(&self) -> String {
         self.name.replace('-', "_")
     }
@@ -49,7 +49,7 @@ impl Library {
         self.name == APART
     }
 
-    /// The cargo that builds it in its workspace.
+    /// Returns a command for the cargo that builds it in its workspace.
     pub(crate) fn cargo(&self) -> Command {
         shell::cargo_in(if self.is_apart() { APART } else { "" })
     }
@@ -78,7 +78,7 @@ pub(crate) fn all() -> anyhow::Result<Vec<Library>> {
     Ok(libraries)
 }
 
-/// Why `library` cannot be built here, if it cannot.
+/// Returns the reason why `library` cannot be built here, if there is one.
 pub(crate) fn lacks(library: &Library) -> Option<&'static str> {
     if !library.is_apart() {
         return None;

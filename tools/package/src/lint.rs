@@ -1,5 +1,5 @@
-//! What a package has to have: a manifest that a registry shows well, the licences, a README with an example, and no part that only the
-//! workspace has.
+//! The requirements of a package: a manifest that a registry shows well, the licences, a README with an
+//! example, and no file that exists only in the workspace.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -20,10 +20,10 @@ const FILES: [&str; 5] = [
     "src/lib.rs",
 ];
 
-/// Features that are no choice of a user: the usual set, and entry points for the fuzzers of the workspace.
+/// Features that no user chooses: the default set, and entry points for the fuzzers of the workspace.
 const OF_THE_WORKSPACE: [&str; 2] = ["default", "fuzz"];
 
-/// Returns the result in a line.
+/// Checks all libraries. Returns the result in a line.
 pub(crate) fn check(libraries: &[Library]) -> anyhow::Result<String> {
     let mut faults = unpublishable(libraries)?;
     let mut count = 0;
@@ -54,7 +54,7 @@ pub(crate) fn check(libraries: &[Library]) -> anyhow::Result<String> {
     ))
 }
 
-/// The manifests of packages that are no library and could be published by mistake.
+/// Returns the manifests of packages that are no library and could be published by mistake.
 fn unpublishable(libraries: &[Library]) -> anyhow::Result<Vec<String>> {
     let mut faults = Vec::new();
     for file in shell::tracked(&["Cargo.toml", "*/Cargo.toml"])? {
@@ -74,7 +74,7 @@ fn unpublishable(libraries: &[Library]) -> anyhow::Result<Vec<String>> {
     Ok(faults)
 }
 
-/// Whether a manifest forbids to publish its package, as it says or as its workspace does.
+/// Returns `true` if a manifest, or its workspace, forbids publishing the package.
 fn is_private(manifest: &str) -> bool {
     manifest
         .lines()
@@ -173,7 +173,7 @@ fn readme(text: &str, rust_version: Option<&str>) -> Vec<String> {
     faults
 }
 
-/// The features that a README does not explain.
+/// Returns the features that a README does not explain.
 fn unexplained(text: &str, package: &Value) -> Vec<String> {
     let features = package["features"].as_object().into_iter().flatten();
     features
@@ -183,8 +183,8 @@ fn unexplained(text: &str, package: &Value) -> Vec<String> {
         .collect()
 }
 
-/// What is wrong with the sources in a package: a README whose example is not compiled, paths out of the package, and uses of crates
-/// that the published manifest does not have.
+/// Returns the faults in the sources of a package: a README whose example is not compiled, paths out of the
+/// package, and uses of crates that the published manifest does not have.
 fn sources(library: &Library, files: &BTreeSet<PathBuf>) -> anyhow::Result<Vec<String>> {
     let stripped = stripped(&library.package);
     let mut faults = Vec::new();
@@ -215,8 +215,8 @@ fn sources(library: &Library, files: &BTreeSet<PathBuf>) -> anyhow::Result<Vec<S
     Ok(faults)
 }
 
-/// The dependencies for tests that have no version: cargo leaves them out of a published manifest. Not the library itself, which its tests
-/// can depend on for a feature.
+/// Returns the test dependencies without a version. cargo leaves them out of a published manifest. The
+/// library itself does not count, because its tests can depend on it for a feature.
 fn stripped(package: &Value) -> Vec<String> {
     let dependencies = package["dependencies"].as_array().into_iter().flatten();
     dependencies
@@ -228,7 +228,7 @@ fn stripped(package: &Value) -> Vec<String> {
         .collect()
 }
 
-/// Whether code has a path that begins with this crate.
+/// Returns `true` if code has a path that begins with this crate.
 fn uses(text: &str, name: &str) -> bool {
     let is_word = |letter: char| letter.is_alphanumeric() || letter == '_';
     let path = format!("{name}::");
@@ -239,7 +239,8 @@ fn uses(text: &str, name: &str) -> bool {
     })
 }
 
-/// The files that a source names by `include_str!` or `#[path]`, relative to the package. Those that leave it keep a `..`.
+/// Returns the files that a source names by `include_str!` or `#[path]`, relative to the package. Paths that
+/// leave the package keep a `..`.
 fn included(text: &str, file: &Path) -> impl Iterator<Item = PathBuf> {
     let folder = file.parent().unwrap_or(Path::new("")).to_owned();
     let named = text.lines().filter_map(|line| {

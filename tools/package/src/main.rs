@@ -1,9 +1,9 @@
-//! `cargo xtask package` and `cargo xtask deps`: the libraries as their users get them.
+//! `cargo xtask package` and `cargo xtask deps`: the libraries in the form that users get.
 //!
-//! | module | is for |
+//! | module | purpose |
 //! |---|---|
 //! | `library` | the list of libraries |
-//! | `lint` | manifests, licences and READMEs: what a package has to have |
+//! | `lint` | the requirements of manifests, licences and READMEs |
 //! | `pack` | packages |
 //! | `semver` | the comparison with the last release |
 //! | `outside` | unpacked packages, outside the workspace |
@@ -47,18 +47,19 @@ struct Args {
 enum Task {
     /// Package every library as it would be published
     ///
-    /// Checks manifests, licences and READMEs, and writes the packages to target/package/package. With --check, it also unpacks them
-    /// in a temporary directory, builds each alone, runs the tests, examples and documentation tests that are in them, does what --users
-    /// does, compares the public interface with the listings in tools/package/surface, and finds public types without an example. About five minutes on two cores; --users
-    /// takes one, --lint seconds.
+    /// Checks manifests, licences and READMEs, and writes the packages to target/package/package. With
+    /// --check, it also unpacks them in a temporary directory, builds each alone, runs the tests, examples
+    /// and documentation tests in them, runs the programs of --users, compares the public interface with the
+    /// listings in tools/package/surface, and finds public types without an example. Takes about five minutes
+    /// on two cores; --users takes one, --lint seconds.
     Package(Package),
     /// Count the crates that each library depends on, and the lines of `unsafe` code
     ///
-    /// Fails if a library depends on more crates than its limit, if its README states another number, or if a library for targets without
-    /// std does not build for one. Counted are the normal dependencies with the default features, of the libraries of this workspace
-    /// as well.
+    /// Fails if a library depends on more crates than its limit, if its README states another number, or if a
+    /// library for targets without std does not build for one. Counts the normal dependencies with the
+    /// default features, including the libraries of this workspace.
     Deps {
-        /// Write a row for each library
+        /// Write a row for each library to this file
         #[arg(long, value_name = "FILE")]
         json: Option<PathBuf>,
     },
@@ -72,16 +73,17 @@ struct Package {
     /// Also run programs, a backend and a policy that use only the packages, each outside the workspace
     #[arg(long, conflicts_with_all = ["lint", "bless"])]
     users: bool,
-    /// Compare public interfaces with this revision by cargo-semver-checks, instead of the last tag v*
+    /// Compare the public interfaces with this revision by cargo-semver-checks, instead of with the last tag
+    /// v*
     #[arg(long, value_name = "REVISION", requires = "check")]
     since: Option<String>,
     /// Only check manifests, licences and READMEs
     #[arg(long)]
     lint: bool,
-    /// Write the listings of the public interfaces anew, after a change that is meant
+    /// Rewrite the listings of the public interfaces, after an intended change
     #[arg(long, conflicts_with = "lint")]
     bless: bool,
-    /// Write a row for each library
+    /// Write a row for each library to this file
     #[arg(long, value_name = "FILE", conflicts_with_all = ["lint", "bless"])]
     json: Option<PathBuf>,
 }

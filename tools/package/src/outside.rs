@@ -1,4 +1,5 @@
-//! The packages where their users have them: unpacked in a directory outside the workspace, each to be taken from there by the others.
+//! The packages as users have them: unpacked in a directory outside the workspace, each a dependency of the
+//! others there.
 
 use std::fs;
 use std::hash::{DefaultHasher, Hash as _, Hasher as _};
@@ -10,12 +11,12 @@ use anyhow::Context as _;
 
 use crate::library::{self, Library};
 
-/// The packages, in a directory that is removed in the end.
+/// The packages, in a directory that is removed when this value is dropped.
 pub(crate) struct Outside(PathBuf);
 
 impl Outside {
-    /// Unpacks them. The directory always has the same name for a workspace, so that cargo finds what it built before; what an
-    /// interrupted run has left is removed.
+    /// Unpacks the packages. The directory always has the same name for a workspace, so that cargo finds
+    /// earlier builds. Files of an interrupted run are removed.
     pub(crate) fn unpack(libraries: &[Library]) -> anyhow::Result<Self> {
         let mut name = DefaultHasher::new();
         shell::root().hash(&mut name);
@@ -23,7 +24,7 @@ impl Outside {
         if path.exists() {
             fs::remove_dir_all(&path).with_context(|| format!("cannot remove {}", path.display()))?;
         }
-        // Fails if another user has made it meanwhile.
+        // Fails if another user has created it in the meantime.
         fs::create_dir(&path).with_context(|| format!("cannot make {}", path.display()))?;
         let outside = Self(path);
         for library in libraries {
@@ -32,8 +33,8 @@ impl Outside {
         Ok(outside)
     }
 
-    /// Unpacks a package. The files are as old as now, because cargo builds only what is newer than what it has built, and files in
-    /// packages are all of the same age.
+    /// Unpacks a package. The files get the present time: all files in packages have the same age, and cargo
+    /// rebuilds only files that are newer than the last build.
     fn unpack_one(&self, library: &Library) -> anyhow::Result<()> {
         let into = self.workspace(library.is_apart());
         fs::create_dir_all(&into)?;
@@ -47,17 +48,18 @@ impl Outside {
         &self.0
     }
 
-    /// The directory of the workspace that has this package.
+    /// Returns the directory of the workspace that has this package.
     pub(crate) fn workspace(&self, is_apart: bool) -> PathBuf {
         self.0.join(if is_apart { "apart" } else { "packages" })
     }
 
-    /// The directory of an unpacked package.
+    /// Returns the directory of an unpacked package.
     pub(crate) fn package(&self, library: &Library) -> PathBuf {
         self.workspace(library.is_apart()).join(library.folder())
     }
 
-    /// The lines of a manifest that let cargo take these libraries from their packages instead of a registry.
+    /// Returns the lines of a manifest that make cargo take these libraries from their packages instead of a
+    /// registry.
     pub(crate) fn patch<'a>(&self, libraries: impl Iterator<Item = &'a Library>) -> String {
         libraries.fold("\n[patch.crates-io]\n".to_owned(), |text, library| {
             text + &format!("{} = {{ path = {:?} }}\n", library.name, self.package(library))
@@ -71,7 +73,8 @@ impl Drop for Outside {
     }
 }
 
-/// The cargo that builds something in a directory outside the workspace, with a target directory of that name below `target/package`.
+/// Returns a cargo that builds in a directory outside the workspace, with the target directory
+/// `target/package/{target}`.
 pub(crate) fn cargo(directory: &Path, target: &str) -> anyhow::Result<Command> {
     let mut cargo = shell::cargo();
     cargo.current_dir(directory);
@@ -82,7 +85,7 @@ pub(crate) fn cargo(directory: &Path, target: &str) -> anyhow::Result<Command> {
     Ok(cargo)
 }
 
-/// Copies the lock file of the workspace that has the library, so that what is built outside has the same versions.
+/// Copies the lock file of the library's workspace, so that builds outside use the same versions.
 pub(crate) fn copy_lock(is_apart: bool, to: &Path) -> anyhow::Result<()> {
     let lock = Path::new(if is_apart { library::APART } else { "" }).join("Cargo.lock");
     fs::copy(shell::root().join(lock), to.join("Cargo.lock"))?;

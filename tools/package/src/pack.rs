@@ -10,7 +10,7 @@ use serde::Serialize;
 
 use crate::library::Library;
 
-/// Nothing here takes this long unless it hangs.
+/// The time after which a step counts as hung.
 pub(crate) const LIMIT: Duration = Duration::from_secs(30 * 60);
 
 /// A package.
@@ -30,7 +30,8 @@ pub(crate) fn pack(libraries: &[Library], interrupt: &Interrupt) -> anyhow::Resu
             continue;
         };
         let mut cargo = first.cargo();
-        // Without this option cargo builds them as well; `--check` does so with their tests. No library brings a lock file.
+        // Without this option cargo also builds the packages; `--check` does so with their tests. No library
+        // contains a lock file.
         cargo.args([
             "package",
             "--quiet",

@@ -1,16 +1,16 @@
-//! Types and signatures, from rustdoc's JSON, as one would write them.
+//! Types and signatures from rustdoc's JSON, in Rust's syntax.
 
 use std::cell::RefCell;
 use std::collections::BTreeSet;
 
 use serde_json::Value;
 
-/// Renders the types of one library, and records the crates whose types it meets.
+/// Renders the types of one library, and records the crates of these types.
 pub(crate) struct Render<'a> {
     /// `paths` and `external_crates` of the JSON.
     pub(crate) paths: &'a Value,
     pub(crate) crates: &'a Value,
-    /// The crates from outside that were met, with the paths of the types.
+    /// The crates from outside that were found, with the paths of the types.
     pub(crate) foreign: RefCell<BTreeSet<(String, String)>>,
 }
 
@@ -22,7 +22,7 @@ fn text(value: &Value) -> &str {
     value.as_str().unwrap_or_default()
 }
 
-/// The only variant of an enum in JSON: its name and its contents.
+/// Returns the name and the contents of an enum's variant in JSON.
 fn variant(value: &Value) -> (&str, &Value) {
     match value {
         Value::String(name) => (name, &Value::Null),
@@ -42,7 +42,7 @@ fn joined(parts: impl Iterator<Item = String>, between: &str) -> String {
 }
 
 impl Render<'_> {
-    /// A type.
+    /// Renders a type.
     pub(crate) fn of(&self, of: &Value) -> String {
         let (kind, is) = variant(of);
         match kind {
@@ -83,7 +83,7 @@ impl Render<'_> {
         }
     }
 
-    /// A path with its arguments. It is recorded if it is that of a crate from outside.
+    /// Renders a path with its arguments. If it belongs to a crate from outside, it is recorded.
     pub(crate) fn path(&self, of: &Value) -> String {
         let known = &self.paths[of["id"].to_string()];
         if let Some(number) = known["crate_id"].as_u64().filter(|number| *number > 0) {
@@ -181,7 +181,7 @@ impl Render<'_> {
         joined(bounds, " + ")
     }
 
-    /// The parameters of an item, and the conditions on them.
+    /// Renders the parameters of an item, and their bounds.
     pub(crate) fn generics(&self, of: &Value) -> (String, String) {
         let parameters = list(&of["params"]).filter_map(|one| {
             let name = text(&one["name"]);
@@ -246,7 +246,7 @@ impl Render<'_> {
         )
     }
 
-    /// A function, without its path.
+    /// Renders a function, without its path.
     pub(crate) fn function(&self, name: &str, of: &Value) -> String {
         let inputs = list(&of["sig"]["inputs"]).map(|input| {
             let (name, of) = (text(&input[0]), self.of(&input[1]));

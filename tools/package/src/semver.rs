@@ -1,4 +1,5 @@
-//! Compares the public interfaces with those of a release: a change that breaks a user needs a version that says so.
+//! Compares the public interfaces with those of a release. A breaking change needs a version that announces
+//! it.
 
 use std::path::PathBuf;
 use std::process::Command;
@@ -16,7 +17,7 @@ const SEMVER: Tool = Tool {
     package: "cargo-semver-checks@0.49.0",
 };
 
-/// Compares with the last release, or another revision; the result in a line.
+/// Compares with the last release, or another revision. Returns the result in a line.
 pub(crate) fn check(
     libraries: &[Library],
     since: Option<&str>,
@@ -48,7 +49,7 @@ pub(crate) fn check(
         let Ok(mut command) = SEMVER.command()? else {
             continue;
         };
-        // By directory: names are not unique, because proofs/modelled has manifests of its own.
+        // By directory, because names are not unique: proofs/modelled has manifests of its own.
         command
             .arg("--manifest-path")
             .arg(library.directory.join("Cargo.toml"));
@@ -64,7 +65,7 @@ pub(crate) fn check(
     Ok(format!("{count} libraries: no breaking change since {since}"))
 }
 
-/// The last tag of a release.
+/// Returns the last tag of a release.
 fn last_release() -> anyhow::Result<Option<String>> {
     let described = git(&["describe", "--tags", "--abbrev=0", "--match", "v*"])
         .output()
@@ -79,14 +80,14 @@ fn git(args: &[&str]) -> Command {
     git
 }
 
-/// A revision in a directory of its own, which is removed in the end.
+/// A revision in a directory of its own, which is removed when this value is dropped.
 struct Revision(PathBuf);
 
 impl Revision {
     fn check_out(revision: &str) -> anyhow::Result<Self> {
         let path = shell::target_dir()?.join("package/baseline");
         let checked_out = Self(path);
-        // What an interrupted run has left.
+        // Removes the rest of an interrupted run.
         checked_out.remove();
         let mut add = git(&["worktree", "add", "--quiet", "--force", "--detach"]);
         shell::run(add.arg(&checked_out.0).arg(revision))

@@ -1,10 +1,11 @@
 //! The public interface of each library, one item a line, compared with a listing in `tools/package/surface`.
 //!
-//! A listing names functions, types, fields, constants, and the traits that types implement, `Send` and `Sync` among them. So a change
-//! of any of these shows in the diff of a commit. rustdoc's JSON is the source; its format is not stable, and each version of Rust has
-//! one format. With another one the comparison is skipped.
+//! A listing names functions, types, fields, constants, and the traits that types implement, including `Send`
+//! and `Sync`. So a change of any of these shows in the diff of a commit. The source is rustdoc's JSON. Its
+//! format is not stable, and each version of Rust has one format. With another format the comparison is
+//! skipped.
 //!
-//! It also finds the public types whose documentation has no example.
+//! This module also finds the public types whose documentation has no example.
 
 use std::cell::RefCell;
 use std::collections::BTreeSet;
@@ -21,9 +22,9 @@ use crate::library::{self, Library};
 use crate::pack::LIMIT;
 use crate::render::Render;
 
-/// The format of the JSON that is read here: that of Rust 1.94 and 1.95.
+/// The supported format of the JSON: that of Rust 1.94 and 1.95.
 const FORMAT: u64 = 57;
-/// Crates whose items may appear in the interface of a library, and why.
+/// Crates whose items may appear in the interface of a library, and the reason.
 const ALLOWED: [(&str, &str, &str); 4] = [
     (
         "aio-backend",
@@ -52,7 +53,7 @@ struct Surface {
     without_example: BTreeSet<WithoutExample>,
 }
 
-/// Compares all listings, and finds the types without an example; the result in a line.
+/// Compares all listings, and finds the types without an example. Returns the result in a line.
 pub(crate) fn check(libraries: &[Library], interrupt: &Interrupt) -> anyhow::Result<String> {
     let (mut faults, mut lacking) = (Vec::new(), Vec::new());
     let mut count = 0;
@@ -106,7 +107,7 @@ fn file(library: &Library) -> PathBuf {
         .join(format!("{}.txt", library.name))
 }
 
-/// What is new and what is missing.
+/// Returns the new and the missing lines.
 fn differences(library: &str, listed: &str, surface: &Surface) -> Vec<String> {
     let listed: BTreeSet<&str> = listed.lines().collect();
     let built: BTreeSet<&str> = surface.lines.iter().map(String::as_str).collect();
@@ -122,7 +123,7 @@ fn differences(library: &str, listed: &str, surface: &Surface) -> Vec<String> {
         .collect()
 }
 
-/// The types of crates that may not appear, and the crates that may and do not.
+/// Returns the types of crates that may not appear, and the permitted crates that do not appear.
 fn strangers(library: &str, surface: &Surface) -> Vec<String> {
     let allowed: Vec<&str> = ALLOWED
         .iter()
@@ -148,12 +149,12 @@ fn strangers(library: &str, surface: &Surface) -> Vec<String> {
     faults
 }
 
-/// The interface of a library with all features, or why it cannot be read.
+/// Returns the interface of a library with all features, or the reason why it cannot be read.
 fn of(library: &Library, interrupt: &Interrupt) -> anyhow::Result<Result<Surface, String>> {
     println!("listing {}", library.name);
     let target = shell::target_dir()?.join("package/surface");
     let mut cargo = library.cargo();
-    // Its output has a format of its own for each version of Rust, which is why it is no stable option.
+    // The format of the output differs between versions of Rust, so the option is unstable.
     cargo.env("RUSTC_BOOTSTRAP", "1");
     cargo.args([
         "rustdoc",
@@ -218,7 +219,8 @@ impl Walk<'_> {
         self.lines.borrow_mut().insert(line);
     }
 
-    /// Lists an item that is public, and all in it. `above` is the path so far, `other` another name than its own.
+    /// Lists an item that is public, and everything in it. `above` is the path so far, `other` a name that
+    /// replaces its own.
     fn item(&self, id: &Value, above: &str, other: Option<&str>) {
         let item = &self.index[id.to_string()];
         let Some((kind, is)) = item["inner"].as_object().and_then(|inner| inner.iter().next()) else {
@@ -309,7 +311,7 @@ impl Walk<'_> {
         list(&is["items"]).for_each(|id| self.member(path, id, true));
     }
 
-    /// A member of a trait or of an inherent implementation.
+    /// Lists a member of a trait or of an inherent implementation.
     fn member(&self, path: &str, id: &Value, of_trait: bool) {
         let item = &self.index[id.to_string()];
         let name = item["name"].as_str().unwrap_or_default();
@@ -343,7 +345,7 @@ impl Walk<'_> {
         let name = is["trait"]["path"].as_str().unwrap_or_default();
         let is_automatic = is["is_synthetic"] == true;
         let is_told = !is_automatic || ["Send", "Sync"].contains(&name);
-        // What derives of `PartialEq` and `Eq` add, for patterns only.
+        // Without the trait that derives of `PartialEq` and `Eq` add, which is for patterns only.
         if is_told && name.rsplit("::").next() != Some("StructuralPartialEq") {
             let sign = if is["is_negative"] == true { "!" } else { "" };
             let (_, conditions) = self.render.generics(&is["generics"]);

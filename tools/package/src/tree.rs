@@ -50,7 +50,7 @@ impl Tree {
         Ok(Self(with_directory.collect::<anyhow::Result<_>>()?))
     }
 
-    /// The dependencies by name, without versions.
+    /// Returns the names of the dependencies, without versions.
     pub(crate) fn names(&self) -> Vec<&str> {
         self.0
             .keys()
@@ -58,7 +58,7 @@ impl Tree {
             .collect()
     }
 
-    /// The part of a README's table that states the dependencies.
+    /// Returns the part of a README's table that states the dependencies.
     pub(crate) fn sentence(&self) -> String {
         let names = self.names();
         let own = names.iter().filter(|name| name.starts_with("aio-")).count();
@@ -74,7 +74,7 @@ impl Tree {
     }
 }
 
-/// The packages of a tree as `cargo tree` prints it, each once, without `root`.
+/// Returns the packages of a tree as `cargo tree` prints it, each once, without `root`.
 fn names(printed: &str, root: &str) -> Vec<String> {
     let mut names: Vec<String> = printed
         .lines()
@@ -89,7 +89,8 @@ fn names(printed: &str, root: &str) -> Vec<String> {
     names
 }
 
-/// Returns the number of lines of code with the word `unsafe` in the sources below a directory, tests not counted.
+/// Returns the number of lines of code with the word `unsafe` in the sources below a directory, without
+/// tests.
 pub(crate) fn unsafe_lines(directory: &Path) -> anyhow::Result<usize> {
     let mut lines = 0;
     let mut left = vec![directory.join("src")];
@@ -116,7 +117,8 @@ pub(crate) fn unsafe_lines(directory: &Path) -> anyhow::Result<usize> {
     Ok(lines)
 }
 
-/// Returns the number of lines with `unsafe` as a word of its own, before the first module of unit tests, comments not counted.
+/// Returns the number of lines with the word `unsafe` before the first module of unit tests, without
+/// comments.
 fn unsafe_in(text: &str) -> usize {
     let is_word = |letter: char| letter.is_alphanumeric() || letter == '_';
     text.lines()

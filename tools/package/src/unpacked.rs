@@ -1,4 +1,5 @@
-//! Builds and tests the packages where their users have them: unpacked, outside the workspace, each depending on the others as packages.
+//! Builds and tests the packages as users have them: unpacked, outside the workspace, each depending on the
+//! others as packages.
 
 use std::fs;
 use std::path::Path;
@@ -11,7 +12,7 @@ use crate::library::{self, Library};
 use crate::outside::{self, Outside};
 use crate::pack::LIMIT;
 
-/// Builds each package alone, then runs all tests; the result in a line.
+/// Builds each package alone, then runs all tests. Returns the result in a line.
 pub(crate) fn check(
     libraries: &[Library],
     outside: &Outside,
@@ -44,7 +45,8 @@ pub(crate) fn check(
     Ok(format!("{passed} tests of unpacked packages passed"))
 }
 
-/// The manifest of a workspace of these packages, in which the other libraries are taken from their packages as well.
+/// Returns the manifest of a workspace of these packages, in which the other libraries also come from their
+/// packages.
 fn manifest(members: &[&Library], libraries: &[Library], outside: &Outside) -> String {
     let mut lines = vec!["[workspace]".to_owned(), "resolver = \"3\"".to_owned()];
     let folders: Vec<String> = members
@@ -53,7 +55,7 @@ fn manifest(members: &[&Library], libraries: &[Library], outside: &Outside) -> S
         .collect();
     lines.push(format!("members = [{}]", folders.join(", ")));
     lines.push("\n[profile.dev]\ndebug = 0".to_owned());
-    // Their tests replay millions of waits.
+    // The tests of these libraries replay millions of waits.
     let replaying = members
         .iter()
         .filter(|library| ["aio-pollctl", "aio-replay"].contains(&library.name.as_str()));
@@ -63,7 +65,8 @@ fn manifest(members: &[&Library], libraries: &[Library], outside: &Outside) -> S
     lines.join("\n") + "\n" + &outside.patch(libraries.iter().filter(|library| !library.is_apart()))
 }
 
-/// Runs the tests and the examples of the documentation in all packages of a workspace, and compiles their examples; how many passed.
+/// Runs the tests and the documentation examples of all packages of a workspace, and compiles their example
+/// programs. Returns the number of passed tests.
 fn test(workspace: &Path, interrupt: &Interrupt) -> anyhow::Result<u64> {
     let log = shell::target_dir()?.join("package/tests.log");
     println!("testing all, see {}", log.display());
@@ -89,7 +92,7 @@ fn test(workspace: &Path, interrupt: &Interrupt) -> anyhow::Result<u64> {
     Ok(passed)
 }
 
-/// How many tests passed, by the closing lines of test programs.
+/// Returns the number of passed tests, from the last lines of the test programs.
 fn passed(text: &str) -> u64 {
     text.lines()
         .filter_map(|line| line.split_once("test result: ok. ")?.1.split_once(" passed"))

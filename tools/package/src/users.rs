@@ -1,5 +1,5 @@
-//! What users make of the packages, each in a directory of its own outside the workspace: the example of every README as a program, a
-//! backend with its tests, and a policy that is judged.
+//! Programs that use the packages, each in a directory of its own outside the workspace: the example of every
+//! README as a program, a backend with its tests, and a policy with a program that judges it.
 
 use std::fs;
 use std::path::Path;
@@ -13,15 +13,15 @@ use crate::library::{self, Library};
 use crate::outside::{self, Outside};
 use crate::pack::LIMIT;
 
-/// The backend that is written from outside, with its tests.
+/// The backend from outside, with its tests.
 const BACKEND: &str = "examples/third-party-backend";
-/// The policy that is written from outside, with a program that judges it: an example in a package.
+/// The policy from outside, with a program that judges it: an example in a package.
 const POLICY: (&str, &str) = ("aio-replay", "examples/judge.rs");
 
 /// The target directory of all users, so that each library is built once.
 const TARGET: &str = "users";
 
-/// Runs them all; the result in a line.
+/// Runs all programs. Returns the result in a line.
 pub(crate) fn check(
     libraries: &[Library],
     outside: &Outside,
@@ -61,7 +61,7 @@ pub(crate) fn check(
 /// A program that depends on packages.
 struct User<'a> {
     name: String,
-    /// What it is about.
+    /// The library whose README has the program.
     library: &'a Library,
     program: String,
 }
@@ -94,14 +94,15 @@ impl User<'_> {
             "[dependencies]".to_owned(),
         ];
         lines.extend(self.dependencies());
-        // An example defines functions that it does not call.
+        // An example can define functions that it does not call.
         lines.push("\n[lints.rust]\nunused = \"allow\"".to_owned());
         lines.push("\n[profile.dev]\ndebug = 0\n\n[workspace]".to_owned());
         let needed = needed(&self.library.name, &self.program, libraries);
         lines.join("\n") + "\n" + &outside.patch(needed.into_iter())
     }
 
-    /// The library, and those of its dependencies that the program names, as its manifest states them.
+    /// Returns the library, and those of its dependencies that the program names, as its manifest states
+    /// them.
     fn dependencies(&self) -> Vec<String> {
         let mut lines = vec![format!("{} = {:?}", self.library.name, self.library.version)];
         let of_library = self.library.package["dependencies"].as_array();
@@ -124,12 +125,12 @@ fn strings(value: &Value) -> impl Iterator<Item = &str> {
     value.as_array().into_iter().flatten().filter_map(Value::as_str)
 }
 
-/// Whether the program has a path into the crate.
+/// Returns `true` if the program has a path into the crate.
 fn mentions(program: &str, name: &str) -> bool {
     program.contains(&(name.replace('-', "_") + "::"))
 }
 
-/// The libraries in the tree of a program, of which one is certainly used.
+/// Returns the libraries in the tree of a program. `used` is in it even if the program does not name it.
 fn needed<'a>(used: &str, program: &str, libraries: &'a [Library]) -> Vec<&'a Library> {
     let mut names: Vec<&str> = Vec::new();
     let is_used = |library: &&Library| library.name == used || mentions(program, &library.name);
@@ -151,7 +152,7 @@ fn needed<'a>(used: &str, program: &str, libraries: &'a [Library]) -> Vec<&'a Li
         .collect()
 }
 
-/// The first example of a README, with the lines that its page hides, as a whole program.
+/// Returns the first example of a README as a whole program, with the lines that its page hides.
 fn program(readme: &str) -> Option<String> {
     let (example, _) = readme.split_once("```rust\n")?.1.split_once("```")?;
     let shown = |line: &str| match line {
@@ -166,7 +167,7 @@ fn program(readme: &str) -> Option<String> {
     })
 }
 
-/// Runs the tests of the backend from outside, which takes the libraries from the workspace otherwise.
+/// Runs the tests of the backend from outside. In the repository it takes the libraries from the workspace.
 fn backend(libraries: &[Library], outside: &Outside, interrupt: &Interrupt) -> anyhow::Result<()> {
     let directory = outside.path().join("users/backend");
     for file in shell::tracked(&[BACKEND])? {
@@ -199,7 +200,8 @@ fn backend(libraries: &[Library], outside: &Outside, interrupt: &Interrupt) -> a
     Ok(())
 }
 
-/// Replaces the path of each library in a manifest by its version; the manifest, and the libraries that it names.
+/// Replaces the path of each library in a manifest by its version. Returns the manifest, and the libraries
+/// that it names.
 fn from_packages<'a>(manifest: &str, libraries: &'a [Library]) -> (String, Vec<&'a Library>) {
     let (mut text, mut used) = (manifest.to_owned(), Vec::new());
     for library in libraries {
@@ -213,7 +215,7 @@ fn from_packages<'a>(manifest: &str, libraries: &'a [Library]) -> (String, Vec<&
     (text, used)
 }
 
-/// How many packages the lock file of a user names, the user's own not counted.
+/// Returns the number of packages in the lock file of a user, without the user's own.
 fn locked(directory: &Path) -> anyhow::Result<usize> {
     let text = fs::read_to_string(directory.join("Cargo.lock"))?;
     Ok(text.matches("[[package]]").count().saturating_sub(1))

@@ -1,7 +1,8 @@
 //! `--check`: the goals of `learned`, row by row, on three seeds.
 //!
-//! The first rows cover the 56 traces of the families that were used for its design; the next ones families that were added
-//! afterwards; the last ones conditions without a trace: adversaries, changes, deadlines, sleeps of no length, a ceiling.
+//! The first rows cover the 56 traces of the families that were used for its design. The next ones cover
+//! families that were added afterwards. The last ones cover conditions without a trace: adversaries, changes,
+//! deadlines, sleeps of no length, a ceiling.
 
 use std::hint::black_box;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
@@ -21,12 +22,12 @@ use aio_tools::report;
 const SEEDS: u64 = 3;
 const POLICY: &str = "learned";
 
-/// A requirement, and the worst result of the seeds.
+/// A requirement, and the worst result of all seeds.
 #[derive(Clone, Debug, Serialize)]
 struct Verdict {
     what: String,
     got: f64,
-    /// At most this; `None` if it is only shown.
+    /// The greatest permitted value; `None` if the value is only printed.
     limit: Option<f64>,
     pass: bool,
 }
@@ -100,7 +101,7 @@ pub(crate) fn run(args: &Args, interrupt: &Interrupt) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Keeps the worse of each.
+/// Keeps the worse verdict of each requirement.
 fn join(all: &mut Vec<Verdict>, more: Vec<Verdict>) {
     if all.is_empty() {
         *all = more;
@@ -113,7 +114,8 @@ fn join(all: &mut Vec<Verdict>, more: Vec<Verdict>) {
     }
 }
 
-/// The nominal wake-up cost, with a latency and a break-even time that are so many percent of the right ones.
+/// Returns the nominal wake-up cost, with a latency and a break-even time that are these percentages of the
+/// right ones.
 fn wrong(wake: u64, latency_percent: u64, break_even_percent: u64) -> PollParams {
     let latency = wake * 4 / 5 * latency_percent / 100;
     let break_even = wake * break_even_percent / 100;
@@ -171,7 +173,7 @@ impl Grid {
         })
     }
 
-    /// Costs over the optimum on traces of these roles, in the same order for each policy.
+    /// Returns the costs over the optimum on traces of these roles, in the same order for each policy.
     fn of(&self, policy: &str, roles: &[Role]) -> Vec<f64> {
         let has_role = |row: &&Row| {
             let role = self.roles.iter().find(|(name, _)| *name == row.trace);
@@ -260,7 +262,7 @@ impl Grid {
         verdicts
     }
 
-    /// What is required everywhere.
+    /// Returns the verdicts on the requirements that hold for every set of roles.
     fn everywhere(&self, place: &str, roles: &[Role]) -> [Verdict; 6] {
         let over_best = self.over(POLICY, "best-fixed", roles);
         let over_original = self.over(POLICY, "qemu-2020", roles);
@@ -285,7 +287,7 @@ fn most(figures: &[f64]) -> f64 {
     figures.iter().copied().fold(0.0, f64::max)
 }
 
-/// What no trace has.
+/// Returns the verdicts on conditions that no trace has.
 fn situations(seed: u64, interrupt: &Interrupt) -> anyhow::Result<Vec<Verdict>> {
     let mut verdicts = Vec::new();
     let adversaries = WAKE_COSTS_NS.into_iter().flat_map(|wake| {
@@ -409,7 +411,7 @@ fn ceilings(seed: u64) -> Vec<Verdict> {
     verdicts
 }
 
-/// A trace of each tuned family.
+/// Returns a trace of each tuned family.
 fn some_traces(seed: u64) -> Vec<Trace> {
     let mut traces = families::tuned(seed, 50_000);
     traces.retain(|trace| {
@@ -426,7 +428,7 @@ fn some_traces(seed: u64) -> Vec<Trace> {
     traces
 }
 
-/// Returns the nanoseconds for a budget and an observation, on unpredictable waits.
+/// Measures the nanoseconds of a budget and an observation, on unpredictable waits.
 fn learning_ns() -> f64 {
     const WAITS: u32 = 200_000;
     let mut random = replay::Random::new(7);

@@ -16,12 +16,13 @@ const THINKS_NS: [u64; 8] = [0, 1_000, 2_500, 5_000, 10_000, 20_000, 50_000, 200
 const SPREADS: [f64; 2] = [0.1, 0.5];
 const KICKS_NS: [u64; 2] = [0, 3_000];
 const REQUESTS: u64 = 20_000;
-/// A cell in which the loop hardly ever waits tells nothing about waiting: there the optimum pays less than this for a request.
+/// The least cost of a request, with the optimum, for a cell to count. With less the loop hardly ever waits,
+/// so the cell is no evidence about waiting.
 const LEAST_COST_NS: f64 = 100.0;
-/// The limit for a constant polling time.
+/// The name of the best constant polling time.
 const BEST_FIXED: &str = "best-fixed";
 
-/// One policy in one cell.
+/// The result of one policy in one cell.
 #[derive(Clone, Debug, Serialize)]
 pub(crate) struct Row {
     depth: usize,
@@ -46,7 +47,8 @@ pub(crate) fn run(args: &Args, interrupt: &Interrupt) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// The worst cell of `policy`, and the geometric mean of all, over [the clairvoyant](Deciding::Clairvoyant).
+/// Returns the geometric mean over all cells and the worst cell of `policy`, relative to [the
+/// clairvoyant](Deciding::Clairvoyant).
 fn judge(rows: &[Row], policy: &str) -> (f64, f64) {
     let of = || {
         rows.iter()
@@ -56,7 +58,7 @@ fn judge(rows: &[Row], policy: &str) -> (f64, f64) {
     (geometric_mean(of()), of().fold(0.0, f64::max))
 }
 
-/// All cells with these costs of a sleep, each with all policies.
+/// Returns all cells with these costs of a sleep, each with all policies.
 fn rows(seed: u64, wake_costs_ns: &[u64], interrupt: &Interrupt) -> anyhow::Result<Vec<Row>> {
     let mut rows = Vec::new();
     for wake_cost_ns in wake_costs_ns {
@@ -179,7 +181,7 @@ fn print(rows: &[Row], wanted: &[String]) {
 /// The goals of `learned`: the mean, and the worst cell.
 const GOALS: (f64, f64) = (1.10, 1.6);
 
-/// What `policy` reaches, and what it should.
+/// Returns the results of `policy`, each with its goal.
 pub(crate) fn check(
     policy: &'static str,
     seed: u64,
@@ -203,12 +205,13 @@ pub(crate) fn check(
     ])
 }
 
-/// The most that a request may cost in a loop with `learned`, over the better of polling off and always (P14): the mean, and the worst cell.
-/// The first sleeps, from which it learns, count.
+/// The highest permitted cost of a request in a loop with `learned`, relative to the better of polling off
+/// and always (P14): the mean, and the worst cell. The first sleeps, from which `learned` adapts, count.
 const P14_GOALS: (f64, f64) = (1.02, 1.20);
 
 const P14_REQUESTS: u64 = 100_000;
-/// Latency, processor time and kick of a sleep in microseconds, and how much longer a wake-up may take while both sides sleep.
+/// Latency, processor time and kick of a sleep in microseconds, and the additional time of a wake-up while
+/// both sides sleep.
 const MACHINES_US: [(f64, f64, f64, f64); 3] = [
     (6.5, 3.5, 2.7, 12.0),
     (12.5, 13.5, 6.0, 12.0),
@@ -216,8 +219,8 @@ const MACHINES_US: [(f64, f64, f64, f64); 3] = [
 ];
 const P14_THINKS_NS: [u64; 5] = [0, 1_000, 2_500, 5_000, 10_000];
 
-/// A machine with clients as [`P14_GOALS`] are judged by. They kick after a batch. Half of those that sleep look for a while before; on half
-/// of the machines a wake-up takes longer while both sides sleep.
+/// Returns the machines with clients for [`P14_GOALS`]. The clients kick after a batch. Half of the clients
+/// that sleep spin for a while before. On half of the machines a wake-up takes longer while both sides sleep.
 fn p14_cells() -> Vec<ClosedLoop> {
     let ns = |us: f64| (us * 1e3) as u64;
     let mut cells = Vec::new();
@@ -249,7 +252,8 @@ fn p14_cells() -> Vec<ClosedLoop> {
     cells
 }
 
-/// The cost of a request with adaptive polling over the better of off and always: the mean, the worst cell, and that cell.
+/// Returns the cost of a request with adaptive polling, relative to the better of off and always: the mean,
+/// the worst cell, and the description of that cell.
 fn judge_p14(policy: &'static str, seed: u64, interrupt: &Interrupt) -> anyhow::Result<(f64, f64, String)> {
     let mut ratios = Vec::new();
     let mut worst = (0.0, String::new());
@@ -266,7 +270,7 @@ fn judge_p14(policy: &'static str, seed: u64, interrupt: &Interrupt) -> anyhow::
     Ok((geometric_mean(ratios), worst.0, worst.1))
 }
 
-/// Prints how each policy that adapts fares.
+/// Prints the results of each policy that adapts.
 fn print_p14(seed: u64, interrupt: &Interrupt) -> anyhow::Result<()> {
     println!(
         "\n{} loops with batches, the loop as aio-context has it, sleeps of {MACHINES_US:?} us (latency, processor time, kick, more while both sleep):\n\
@@ -289,7 +293,8 @@ fn print_p14(seed: u64, interrupt: &Interrupt) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// `None` without such a policy.
+/// Returns the cost with `policy` relative to the better of off and always; `None` if there is no such
+/// policy.
 fn over_the_better(what: &ClosedLoop, policy: &'static str, seed: u64) -> Option<f64> {
     let cost = |deciding| what.run(deciding, P14_REQUESTS, seed).map(|run| run.cost_ns());
     let off = cost(Deciding::Loop("never"))?;
@@ -336,16 +341,18 @@ mod tests {
 
     #[test]
     fn a11_a_loop_that_learns_finds_the_cheaper_side_beside_a_client_that_sleeps() {
-        // The requests of a batch come while the server sleeps, and its kick at the end: to the loop the wait looks long.
+        // The requests of a batch arrive while the server sleeps, and its kick at the end. So the loop
+        // measures a long wait.
         let batch = |what: &ClosedLoop| what.depth == 32 && what.think_ns == 10_500 && what.client_sleeps;
-        // Each wake-up takes longer because the other side sleeps: to the loop a sleep looks cheaper than polling.
+        // Each wake-up takes longer because the other side sleeps. So the loop measures a sleep that is
+        // cheaper than polling.
         let deep = |what: &ClosedLoop| what.depth == 1 && what.think_ns == 10_500 && what.both_asleep_ns > 0;
         for is_meant in [batch, deep] {
             let cells: Vec<ClosedLoop> = p14_cells().into_iter().filter(&is_meant).collect();
             assert!(!cells.is_empty());
             for what in cells {
                 let ratio = over_the_better(&what, "learned", 5).unwrap();
-                // The first sleeps, from which it learns, are among these requests.
+                // The first sleeps, from which the policy adapts, are among these requests.
                 assert!(ratio <= P14_GOALS.1, "{ratio}: {}", describe(&what));
             }
         }

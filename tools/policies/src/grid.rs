@@ -12,14 +12,14 @@ use indicatif::{ProgressBar, ProgressStyle};
 use crate::row::Row;
 use aio_tools::interrupt::Interrupt;
 
-/// The longest time the original's threads poll.
+/// The longest polling time of the original's threads.
 pub(crate) const ORIGINAL_MAX: Duration = Duration::from_nanos(32_768);
-/// The longest time KVM polls.
+/// The longest polling time of KVM.
 const KVM_MAX: Duration = Duration::from_micros(200);
 /// The time after which a progress bar is shown.
 const QUIET: Duration = Duration::from_secs(2);
 
-/// What can be compared: the policies, one of them twice, and the limit.
+/// The names to choose from: the policies, one of them twice, and the best fixed time.
 pub(crate) const NAMES: [&str; 13] = [
     "never",
     "always",
@@ -36,13 +36,13 @@ pub(crate) const NAMES: [&str; 13] = [
     "best-fixed",
 ];
 
-/// A policy with the parameters it is judged with.
+/// A policy with its parameters.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Contender {
     pub(crate) name: &'static str,
     /// `None` for the best fixed time in hindsight.
     policy: Option<&'static str>,
-    /// From the wake-up cost.
+    /// Returns the parameters for a wake-up cost.
     params: fn(u64) -> PollParams,
 }
 
@@ -63,7 +63,8 @@ impl Contender {
         }
     }
 
-    /// The policy for sleeps that cost so many nanoseconds, and `kick` of the peer's time. `None` for the best fixed time.
+    /// Returns the policy for sleeps that cost `wake` nanoseconds, and `kick` of the peer's time. Returns
+    /// `None` for the best fixed time.
     pub(crate) fn policy(&self, wake: u64, kick: Duration) -> Option<Policy> {
         let mut params = (self.params)(wake);
         params.wake = params.wake.with_kick(kick);
@@ -78,8 +79,8 @@ impl Contender {
     }
 }
 
-/// All of [`NAMES`], each as it is usually set: QEMU's with a maximum of 32.768 us, KVM's with 200 us, those that know what a
-/// wake-up costs without any.
+/// Returns all of [`NAMES`] with their usual parameters: QEMU's with a maximum of 32.768 us, KVM's with 200
+/// us, those that use the cost of a wake-up without a maximum.
 pub(crate) fn contenders() -> Vec<Contender> {
     let original = |_| PollParams::up_to(ORIGINAL_MAX);
     NAMES
@@ -96,7 +97,7 @@ pub(crate) fn contenders() -> Vec<Contender> {
         .collect()
 }
 
-/// Replays everything, in the order of the arguments; shows progress if it takes long.
+/// Replays all traces with all contenders, in the order of the arguments. Shows progress if it takes long.
 pub(crate) fn run(
     traces: &[Trace],
     wakes: &[u64],

@@ -1,6 +1,7 @@
 //! `cargo xtask policies`: the cost of polling policies on the built-in kinds of load or on a recorded one.
 //!
-//! It replays traces. It measures only one property of this machine, with `--check`: the time a policy takes to learn from a wait.
+//! It replays traces. It measures only one property of this machine, with `--check`: the time that a policy
+//! takes to process a wait.
 
 mod args;
 mod check;

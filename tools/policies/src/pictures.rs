@@ -1,4 +1,4 @@
-//! `--pictures`: what the simulator shows of polling, for docs/polling.md.
+//! `--pictures`: the simulator's pictures of polling, for docs/polling.md.
 
 use std::error::Error;
 use std::path::Path;
@@ -24,7 +24,7 @@ const MARK: RGBColor = RGBColor(0xb0, 0x3a, 0x2e);
 
 type Root<'a> = DrawingArea<SVGBackend<'a>, Shift>;
 type Drawn = Result<(), Box<dyn Error>>;
-/// A file's name, its size in pixels, and what draws it.
+/// The name of a file, its size in pixels, and the function that draws it.
 type Picture<'a> = (&'static str, (u32, u32), &'a dyn Fn(&Root<'_>) -> Drawn);
 
 /// Draws all pictures into this directory.
@@ -51,12 +51,12 @@ pub(crate) fn draw(directory: &Path, seed: u64, interrupt: &Interrupt) -> anyhow
     Ok(())
 }
 
-/// A burst and a gap, again and again: the waits in nanoseconds.
+/// A burst and a gap, repeated: the waits in nanoseconds.
 const PATTERN: [u64; 6] = [4_000, 3_000, 5_000, 4_000, 14_000, 60_000];
 const TIMELINES: [&str; 5] = ["never", "qemu-2020", "ski-rental", "learned", "always"];
 const SHOWN_NS: u64 = 260_000;
 
-/// How each policy polls and sleeps through the same waits, after it has seen them many times.
+/// Draws the polling and sleeping of each policy in the same waits, after many repetitions.
 fn timeline(root: &Root<'_>) -> Drawn {
     let x = |ns: u64| 110 + (ns.min(SHOWN_NS) * 830 / SHOWN_NS) as i32;
     let font = ("sans-serif", 14);
@@ -104,7 +104,7 @@ fn timeline(root: &Root<'_>) -> Drawn {
     Ok(())
 }
 
-/// Families that differ in what pays.
+/// Families with different best polling times.
 const FAMILIES: [(&str, RGBColor); 5] = [
     ("poisson", RGBColor(0x8a, 0x8a, 0x8a)),
     ("pareto", RGBColor(0x7b, 0x4b, 0xa6)),
@@ -113,7 +113,7 @@ const FAMILIES: [(&str, RGBColor); 5] = [
     ("phase", RGBColor(0xd6, 0x8a, 0x10)),
 ];
 
-/// What waits cost over the polling time that is used for all of them, and what `learned` reaches.
+/// Draws the cost of waits by the polling time used for all of them, and the cost with `learned`.
 fn polling_time(root: &Root<'_>, seed: u64) -> Drawn {
     let traces = families::all(seed, WAITS);
     let times: Vec<u64> = (0..=40).map(|step| step * WAKE_NS / 10).collect();
@@ -180,7 +180,7 @@ const COLUMNS: [(&str, Deciding); 6] = [
     ("always", Deciding::Policy("always")),
 ];
 
-/// What a request costs over the cheapest of the row, beside clients that wait for their answers.
+/// Draws the cost of a request relative to the cheapest of the row, with clients that wait for their answers.
 fn heat_map(root: &Root<'_>, seed: u64) -> Drawn {
     let font = ("sans-serif", 14);
     let title = "cost of a request (processor time, latency, kicks) over the best of the row";
@@ -235,7 +235,7 @@ fn client_at(depth: usize, think_ns: u64, client_sleeps: bool) -> ClosedLoop {
     }
 }
 
-/// From green (the best) over yellow to red (four times as dear).
+/// Returns a colour from green (the best) over yellow to red (four times the cost).
 fn colour(ratio: f64) -> RGBColor {
     let dear = (ratio.log2() / 2.0).clamp(0.0, 1.0);
     let part = |from: f64, to: f64| (from + (to - from) * dear) as u8;

@@ -1,4 +1,4 @@
-//! The ranking as a picture: for each policy the mean and the worst, and the means by family.
+//! The ranking as a picture: the mean and the worst of each policy, and the means by family.
 
 use std::error::Error;
 use std::path::Path;
@@ -12,9 +12,10 @@ use crate::row::Row;
 use crate::table::{families, mean_in, ranking};
 
 const SIZE: (u32, u32) = (1280, 560);
-/// What is worse than this is drawn at the edge.
+/// The ratio at the edge of the picture. Worse ones are drawn there.
 const WORST: f64 = 100.0;
-/// Lines by family are drawn for these, in these colours; for all of them the picture could not be read.
+/// The policies that have lines by family, and their colours. With all policies the picture would be
+/// unreadable.
 const LINES: [(&str, RGBColor); 6] = [
     ("never", RGBColor(0x8a, 0x8a, 0x8a)),
     ("ski-rental", RGBColor(0x7b, 0x4b, 0xa6)),
@@ -26,7 +27,7 @@ const LINES: [(&str, RGBColor); 6] = [
 
 type Panel<'a> = DrawingArea<SVGBackend<'a>, Shift>;
 
-/// Draws it; both panels show cost over the clairvoyant optimum on a logarithmic axis.
+/// Draws the picture. Both panels show cost over the clairvoyant optimum on a logarithmic axis.
 pub(crate) fn draw(file: &Path, rows: &[Row]) -> anyhow::Result<()> {
     let failed = |error: Box<dyn Error>| anyhow!("cannot draw {}: {error}", file.display());
     let root = SVGBackend::new(file, SIZE).into_drawing_area();
@@ -39,7 +40,7 @@ pub(crate) fn draw(file: &Path, rows: &[Row]) -> anyhow::Result<()> {
     root.present().map_err(|error| failed(error.into()))
 }
 
-/// Mean and worst of each policy, the best on top.
+/// Draws the mean and the worst of each policy, the best on top.
 fn bars(panel: &Panel<'_>, rows: &[Row]) -> Result<(), Box<dyn Error>> {
     let mut ranks = ranking(rows);
     ranks.reverse();
@@ -79,7 +80,7 @@ fn bars(panel: &Panel<'_>, rows: &[Row]) -> Result<(), Box<dyn Error>> {
     Ok(())
 }
 
-/// The means by family, of some policies.
+/// Draws the means by family of some policies.
 fn lines(panel: &Panel<'_>, rows: &[Row]) -> Result<(), Box<dyn Error>> {
     let families = families(rows);
     let last = families.len() as f64 - 0.5;

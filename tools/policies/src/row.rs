@@ -2,7 +2,7 @@
 
 use serde::Serialize;
 
-/// What a policy did on a trace.
+/// The results of a policy on a trace.
 #[derive(Clone, Debug, Serialize)]
 pub(crate) struct Row {
     pub(crate) trace: String,

@@ -4,7 +4,7 @@ use aio_replay::geometric_mean;
 
 use crate::row::Row;
 
-/// A policy over all rows.
+/// The result of a policy over all rows.
 pub(crate) struct Rank {
     pub(crate) policy: &'static str,
     /// Geometric mean of cost over the clairvoyant optimum.
@@ -16,7 +16,7 @@ pub(crate) struct Rank {
     p99_us: f64,
 }
 
-/// The policies, best first.
+/// Returns the policies, best first.
 pub(crate) fn ranking(rows: &[Row]) -> Vec<Rank> {
     let mut ranks: Vec<Rank> = policies(rows)
         .into_iter()
@@ -46,7 +46,7 @@ fn rank(policy: &'static str, rows: &[Row]) -> Rank {
     }
 }
 
-/// In the order in which they were replayed.
+/// Returns the policies in the order of their replays.
 fn policies(rows: &[Row]) -> Vec<&'static str> {
     let mut policies = Vec::new();
     for row in rows {
@@ -67,7 +67,7 @@ pub(crate) fn families(rows: &[Row]) -> Vec<&'static str> {
     families
 }
 
-/// The geometric mean of one policy in one family.
+/// Returns the geometric mean of one policy in one family.
 pub(crate) fn mean_in(rows: &[Row], policy: &str, family: &str) -> f64 {
     let of_both = rows
         .iter()
@@ -131,7 +131,7 @@ fn abbreviated(policy: &str) -> String {
         .collect()
 }
 
-/// As many digits as say something.
+/// Formats a ratio with as many digits as are significant.
 fn short(ratio: f64) -> String {
     if ratio >= 1000.0 {
         format!("{ratio:.0}")
@@ -150,7 +150,7 @@ fn micros(ns: u64) -> String {
     }
 }
 
-/// Wake-up costs in microseconds.
+/// Formats wake-up costs in microseconds.
 pub(crate) fn list(wakes: &[u64]) -> String {
     wakes
         .iter()

@@ -17,12 +17,12 @@ use aio_tools::shell;
 /// The longest time for one build.
 const BUILD_LIMIT: Duration = Duration::from_secs(60 * 60);
 
-/// How a check ends that did not fail.
+/// The end of a check that did not fail.
 #[derive(Debug)]
 pub(crate) enum Outcome {
-    /// What was seen.
+    /// The result.
     Found(String),
-    /// Why it could not be run.
+    /// The reason why it could not be run.
     Skipped(String),
 }
 
@@ -34,15 +34,15 @@ impl Outcome {
 
 pub(crate) type Result = anyhow::Result<Outcome>;
 
-/// A check under way.
+/// A running check.
 pub(crate) struct At<'a> {
     name: &'static str,
-    /// Whether the long bounds are requested.
+    /// `true` if the long bounds are requested.
     pub(crate) long: bool,
-    /// The limit of time; a check that takes longer hangs.
+    /// The time after which the check counts as hung.
     limit: Duration,
     began: Instant,
-    /// What builds took. It does not count: beside other work they take many times longer.
+    /// The time of builds. It does not count, because builds take many times longer beside other work.
     building: Cell<Duration>,
     log: RefCell<File>,
     log_path: PathBuf,
@@ -51,7 +51,7 @@ pub(crate) struct At<'a> {
 }
 
 impl<'a> At<'a> {
-    /// `limit` is the time after which it hangs.
+    /// `limit` is the time after which the check counts as hung.
     pub(crate) fn new(
         name: &'static str,
         long: bool,
@@ -80,17 +80,17 @@ impl<'a> At<'a> {
         })
     }
 
-    /// By how far is asked.
+    /// Returns the bound that is requested.
     pub(crate) fn pick<T>(&self, quick: T, long: T) -> T {
         if self.long { long } else { quick }
     }
 
-    /// How much of the time is left.
+    /// Returns the time that is left.
     pub(crate) fn left(&self) -> Duration {
         (self.limit + self.building.get()).saturating_sub(self.began.elapsed())
     }
 
-    /// The directory for the files of this check.
+    /// Returns the path of a file of this check.
     pub(crate) fn path(&self, name: &str) -> PathBuf {
         self.log_path.with_file_name(name)
     }
@@ -107,7 +107,7 @@ impl<'a> At<'a> {
         Ok(said)
     }
 
-    /// Runs a build to its end and returns its output. Its time does not count.
+    /// Runs a build to its end and returns its output. The time of the build does not count.
     pub(crate) fn build(&self, command: &mut Command) -> anyhow::Result<String> {
         let began = Instant::now();
         let (status, said) = self.until(command, BUILD_LIMIT)?;
@@ -127,7 +127,7 @@ impl<'a> At<'a> {
         Ok(self.end_of(command)?.1)
     }
 
-    /// Runs a program that has a fault planted: it must not end well, and must say why in these words.
+    /// Runs a program that has a planted fault. It must fail, and its output must contain `words`.
     pub(crate) fn must_find(&self, command: &mut Command, words: &str) -> anyhow::Result<()> {
         let (status, said) = self.end_of(command)?;
         if status.success() || !said.contains(words) {
@@ -139,7 +139,8 @@ impl<'a> At<'a> {
         Ok(())
     }
 
-    /// Builds a package of the workspace, optimised, and runs its program. The last line of the output is the result.
+    /// Builds a package of the workspace, optimized, and runs its program. The last line of the output is the
+    /// result.
     pub(crate) fn program(&self, package: &str, args: &[&str]) -> Result {
         let options = ["--release", "--quiet", "--locked", "--package", package];
         self.build(shell::cargo().arg("build").args(options))?;
@@ -147,8 +148,8 @@ impl<'a> At<'a> {
         Ok(Outcome::Found(last_line(&said)))
     }
 
-    /// As [`program`](Self::program), for one that can be told to `--resume`: a long run goes on where an earlier one of the
-    /// same commit was.
+    /// Like [`program`](Self::program), for a program with the option `--resume`: a long run continues an
+    /// earlier one of the same commit.
     pub(crate) fn long_program(&self, package: &str, args: &[&str]) -> Result {
         let Some(commit) = memory::commit().filter(|_| self.long) else {
             return self.program(package, args);
@@ -159,7 +160,7 @@ impl<'a> At<'a> {
         self.program(package, &[args, &resume].concat())
     }
 
-    /// Runs tests by cargo; how many there were.
+    /// Runs tests by cargo. The result is their number.
     pub(crate) fn tests(&self, args: &[&str], variables: &[(&str, &str)]) -> Result {
         let test = || {
             let mut cargo = shell::cargo();
@@ -189,7 +190,8 @@ impl<'a> At<'a> {
         Ok(Outcome::Found(verdicts(&self.run(&mut check)?)))
     }
 
-    /// Runs a program that need not come to an end; how it ended within this time, if it did.
+    /// Runs a program that may run for longer than `time`. Returns its exit status if it ends within this
+    /// time.
     pub(crate) fn as_far_as(
         &self,
         command: &mut Command,
@@ -224,7 +226,7 @@ impl<'a> At<'a> {
             }
         };
         let status = shell::status_until(command, time, self.interrupt, watch)?;
-        // Started processes must not keep the file open.
+        // Processes that are started later must not keep the file open.
         command.stdout(Stdio::null()).stderr(Stdio::null());
         let mut said = Vec::new();
         let mut reader = File::open(&self.log_path)?;
@@ -233,7 +235,7 @@ impl<'a> At<'a> {
         Ok((status, String::from_utf8_lossy(&said).into_owned()))
     }
 
-    /// Returns the end of the log, for a message of failure.
+    /// Returns the end of the log, for the message of a failure.
     pub(crate) fn last_words(&self) -> String {
         let text = tail(&self.log_path);
         let lines: Vec<&str> = text.lines().collect();
@@ -245,7 +247,7 @@ impl<'a> At<'a> {
     }
 }
 
-/// The last few thousand bytes of a file.
+/// Returns the last few thousand bytes of a file.
 fn tail(path: &Path) -> String {
     let read = || -> std::io::Result<Vec<u8>> {
         let mut file = File::open(path)?;
@@ -264,7 +266,7 @@ pub(crate) fn last_line(text: &str) -> String {
     lines.find(|line| !line.is_empty()).unwrap_or_default().to_owned()
 }
 
-/// How many tests passed, by the closing lines of cargo's test programs.
+/// Returns the number of passed tests, from the last lines of cargo's test programs.
 pub(crate) fn passed(text: &str) -> u64 {
     text.lines()
         .filter_map(|line| line.split_once("test result: ok. ")?.1.split_once(" passed"))

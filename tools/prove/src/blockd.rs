@@ -37,7 +37,7 @@ pub(crate) fn kills(at: &At<'_>) -> Result {
     Ok(Outcome::Found(found))
 }
 
-/// Lets clients come and go, and counts what they leave.
+/// Connects and disconnects many clients, and counts the resources that they leave behind.
 pub(crate) fn clients(at: &At<'_>) -> Result {
     let names = ["case_09", "a_thousand_clients", "a_thousand_exports"];
     let said = tests(at, &names, ("BLOCKD_CLIENTS", CLIENTS))?;
@@ -49,7 +49,7 @@ pub(crate) fn clients(at: &At<'_>) -> Result {
     Ok(Outcome::Found(lines.join("; ")))
 }
 
-/// Runs tests of blockd one after the other, and returns what they print.
+/// Runs tests of blockd one after the other, and returns their output.
 fn tests(at: &At<'_>, names: &[&str], (variable, value): (&str, u64)) -> anyhow::Result<String> {
     let test = || {
         let mut cargo = shell::cargo();
@@ -61,14 +61,14 @@ fn tests(at: &At<'_>, names: &[&str], (variable, value): (&str, u64)) -> anyhow:
     at.built_tests(test, &[names, &["--nocapture", "--test-threads=1"]].concat())
 }
 
-/// What follows this text in a line; other text can precede it.
+/// Returns the rest of each line after this text. Other text can precede it.
 fn lines_of<'a>(said: &'a str, start: &str) -> Vec<&'a str> {
     said.lines()
         .filter_map(|line| Some(line.split_once(start)?.1))
         .collect()
 }
 
-/// The number that stands before these words.
+/// Returns the number before these words.
 fn number_before(line: &str, words: &str) -> Option<u64> {
     let (before, _) = line.split_once(words)?;
     before.rsplit(' ').next()?.parse().ok()

@@ -8,9 +8,9 @@ use anyhow::{Context as _, ensure};
 use crate::at::{At, Outcome, Result};
 use aio_tools::shell::{self, LIBRARIES};
 
-/// In percent.
+/// The least coverage, in percent.
 const AT_LEAST: f64 = 95.0;
-/// Tests, and the kit, which only tests use.
+/// Files that do not count: tests, and the kit, which only tests use.
 const NOT_COUNTED: &str = r"(_tests\.rs|/tests/|/conformance/|proofs/|examples/)";
 
 pub(crate) fn run(at: &At<'_>) -> Result {
@@ -48,7 +48,8 @@ fn tools() -> anyhow::Result<Option<PathBuf>> {
     Ok(directory.join("llvm-cov").exists().then_some(directory))
 }
 
-/// Percent of the regions and of the lines, from the last line: `TOTAL regions missed % functions missed % lines missed %`.
+/// Returns the percentages of the regions and of the lines, from the last line: `TOTAL regions missed %
+/// functions missed % lines missed %`.
 fn totals(text: &str) -> Option<[f64; 2]> {
     let line = text.lines().rev().find(|line| line.starts_with("TOTAL"))?;
     let mut percent = line

@@ -24,7 +24,7 @@ pub(crate) fn run(at: &At<'_>) -> Result {
         let corpus = shell::root().join("fuzz/corpus").join(target);
         fs::create_dir_all(&corpus)?;
         let time = format!("-max_total_time={}", at.pick(60, 600));
-        // Its instrumentation is an unstable option of the compiler.
+        // The instrumentation is an unstable option of the compiler.
         fuzz.env("RUSTC_BOOTSTRAP", "1")
             .args(["run", target])
             .arg(&corpus)
@@ -34,7 +34,7 @@ pub(crate) fn run(at: &At<'_>) -> Result {
     Ok(Outcome::Found(format!("{} targets, 0 crashes", targets.len())))
 }
 
-/// The names of all targets.
+/// Returns the names of all targets.
 fn targets() -> anyhow::Result<Vec<String>> {
     let directory = shell::root().join("fuzz/fuzz_targets");
     let entries = fs::read_dir(&directory).with_context(|| format!("cannot read {}", directory.display()))?;

@@ -9,11 +9,11 @@ use aio_tools::shell;
 /// A check, with a short and a long bound.
 pub(crate) struct Check {
     pub(crate) name: &'static str,
-    /// How far the short run goes.
+    /// The bounds of the short run.
     pub(crate) quick: &'static str,
-    /// How far the long one goes.
+    /// The bounds of the long run.
     pub(crate) long: &'static str,
-    /// What takes longer hangs.
+    /// The time after which a run counts as hung.
     pub(crate) minutes: u64,
     pub(crate) long_minutes: u64,
     /// Programs that must be installed.
@@ -22,13 +22,13 @@ pub(crate) struct Check {
 }
 
 impl Check {
-    /// The time after which it hangs.
+    /// Returns the time after which the check counts as hung.
     pub(crate) fn limit(&self, long: bool) -> Duration {
         let minutes = if long { self.long_minutes } else { self.minutes };
         Duration::from_secs(minutes * 60)
     }
 
-    /// What it needs and is not there.
+    /// Returns a required program that is not installed.
     pub(crate) fn missing(&self) -> Option<&'static str> {
         self.needs
             .iter()
@@ -37,7 +37,7 @@ impl Check {
     }
 }
 
-/// A check that needs no program.
+/// Returns a check that needs no program.
 const fn check(
     name: &'static str,
     [quick, long]: [&'static str; 2],

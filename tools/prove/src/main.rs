@@ -1,7 +1,8 @@
 //! `cargo xtask prove` runs the long checks, to short or long bounds, and ends with one table.
 //!
-//! `list` is the table of checks, `at` runs the programs of a check, `memory` lets a long run continue an earlier one. The run
-//! fails if a check fails; a check fails if it does not find a fault that it plants. A missing tool is a row of the table.
+//! `list` is the table of checks, `at` runs the programs of a check, `memory` makes a long run continue an
+//! earlier one. The run fails if a check fails. A check also fails if it does not find a fault that it
+//! plants. A missing tool is a row of the table.
 
 mod at;
 mod blockd;
@@ -29,26 +30,26 @@ use list::{CHECKS, Check};
 use memory::Memory;
 use table::{Row, Verdict};
 
-/// Long checks: models, machines, faults, sanitizers, soak, mutants, coverage
+/// Run the long checks: models, machines, faults, sanitizers, soak, mutants, coverage
 ///
-/// About twenty minutes on two cores; with --long some hours, without the checks that an earlier run has done for this commit.
-/// The output of each check is in the target directory, below `prove`.
+/// Takes about twenty minutes on two cores, with --long some hours; --long leaves out checks that an earlier
+/// run has done for this commit. The output of each check is in the target directory, below `prove`.
 #[derive(Debug, Parser)]
 #[command(name = "cargo xtask prove", bin_name = "cargo xtask prove", version)]
 struct Args {
-    /// The long bounds; goes on where an earlier run of the same commit was
+    /// Use the long bounds, and continue an earlier run of the same commit
     #[arg(long)]
     long: bool,
-    /// Does everything again
+    /// Repeat all checks
     #[arg(long)]
     again: bool,
-    /// Only these checks
+    /// Run only these checks
     #[arg(long, value_name = "CHECK,CHECK,...", value_delimiter = ',')]
     only: Vec<String>,
-    /// Writes the table to this file
+    /// Write the table to this file
     #[arg(long, value_name = "FILE")]
     json: Option<PathBuf>,
-    /// Runs one check to its short bound, as a step of `cargo xtask check`: prints its result, and no table
+    /// Run one check to its short bound, as a step of `cargo xtask check`: prints its result, and no table
     #[arg(long, value_name = "CHECK", hide = true, conflicts_with_all = ["long", "again", "only", "json"])]
     step: Option<String>,
 }
@@ -129,7 +130,7 @@ fn step(name: &str) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Runs a check; an error is an interruption, or that nothing can be run at all.
+/// Runs a check. An error is an interruption, or means that nothing can be run at all.
 fn one(check: &Check, long: bool, interrupt: &Interrupt) -> anyhow::Result<Row> {
     let began = Instant::now();
     let at = At::new(check.name, long, check.limit(long), interrupt)?;

@@ -16,7 +16,8 @@ struct Contents {
     rows: Vec<Row>,
 }
 
-/// A file in the target directory. It is about one commit; with a work tree that differs from its commit nothing is kept.
+/// A file in the target directory, for one commit. If the work tree differs from its commit, nothing is
+/// stored.
 #[derive(Debug)]
 pub(crate) struct Memory {
     file: PathBuf,
@@ -33,7 +34,7 @@ impl Memory {
         }
         let keeps = long && commit.is_some();
         let commit = commit.unwrap_or_default();
-        // A file that cannot be read was never written.
+        // A file that cannot be read counts as missing.
         let kept = fs::read_to_string(&file)
             .ok()
             .and_then(|text| serde_json::from_str::<Contents>(&text).ok());
@@ -50,7 +51,7 @@ impl Memory {
         })
     }
 
-    /// What was found before. What failed or was skipped is tried again.
+    /// Returns the stored result of a check that succeeded. Failed and skipped checks run again.
     pub(crate) fn recall(&self, check: &str) -> Option<Row> {
         let mut rows = self.contents.rows.iter();
         rows.find(|row| row.check == check && row.verdict == Verdict::Good)
@@ -64,7 +65,7 @@ impl Memory {
         self.contents.rows.retain(|other| other.check != row.check);
         self.contents.rows.push(row.clone());
         let text = serde_json::to_string_pretty(&self.contents)?;
-        // Whole or not at all: the run may be ended at any moment.
+        // Replaces the file atomically, because the run can be ended at any moment.
         let new = self.file.with_extension("new");
         fs::write(&new, text + "\n")
             .and_then(|()| fs::rename(&new, &self.file))
@@ -72,7 +73,7 @@ impl Memory {
     }
 }
 
-/// Returns the commit, if the work tree is clean.
+/// Returns the commit if the work tree is clean.
 pub(crate) fn commit() -> Option<String> {
     let git = |args: &[&str]| {
         let output = Command::new("git")

@@ -1,4 +1,5 @@
-//! Mutation tests by cargo-mutants: the changed lines, as many as fit into some minutes, or whole crates.
+//! Mutation tests by cargo-mutants: of the changed lines, as many as fit into some minutes, or of whole
+//! crates.
 
 use std::fs;
 use std::path::Path;
@@ -10,7 +11,7 @@ use anyhow::{Context as _, bail, ensure};
 use crate::at::{At, Outcome, Result};
 use aio_tools::shell::{self, LIBRARIES};
 
-/// Of how many mutants in a hundred the tests of the same crate must notice.
+/// The least percentage of mutants that the tests of the same crate must detect.
 const CRATES: [(&str, f64); 14] = [
     ("aio-timers", 90.0),
     ("aio-handlers", 90.0),
@@ -27,9 +28,10 @@ const CRATES: [(&str, f64); 14] = [
     ("aio-executor", 85.0),
     ("aio-metrics", 85.0),
 ];
-/// The same, of changed lines, wherever they are. Of a few, one may be missed: it may be a change that changes nothing.
+/// The least percentage for changed lines of any crate. One of a few may be missed, because a mutation may
+/// leave the behaviour unchanged.
 const OF_CHANGES: f64 = 90.0;
-/// How long changed lines are tried.
+/// The time for the mutants of changed lines.
 const TIME: Duration = Duration::from_secs(5 * 60);
 
 pub(crate) fn run(at: &At<'_>) -> Result {
@@ -71,34 +73,34 @@ fn of_changes(at: &At<'_>, directory: &Path) -> Result {
             "{said}; the others were not tried within {} s",
             TIME.as_secs()
         ))),
-        // Some were missed, some made the tests hang: that is judged above.
+        // Some mutants were missed, or made the tests hang; the score counts these.
         Some(Some(0 | 2 | 3)) => Ok(Outcome::Found(said)),
         Some(_) => bail!("cargo-mutants failed"),
     }
 }
 
-/// What tries the mutants of some crates, each with the tests of its own crate. It ends badly if a single one was missed; how
-/// many may be missed is decided here.
+/// Returns a command that tests the mutants of some crates, each with the tests of its own crate. The command
+/// fails if a single mutant was missed; the caller applies the limit.
 fn mutate(directory: &Path, libraries: &[&str]) -> Command {
     let mut cargo = shell::cargo();
     cargo
         .args(["mutants", "--no-times", "--no-shuffle", "--colors=never"])
-        // Each test in a process of its own: some close descriptors that the loop uses.
+        // Each test in a process of its own, because some close descriptors that the loop uses.
         .args(["--test-tool=nextest", "--timeout=60", "--jobs=1", "--output"])
         .arg(directory)
-        // No examples in documents: to link each of them takes longer than all tests.
+        // Without documentation examples, because linking each of them takes longer than all tests.
         .args(["--cargo-test-arg=--lib", "--cargo-test-arg=--tests"])
         .args(libraries.iter().flat_map(|library| ["--package", library]))
         .env("NEXTEST_PROFILE", "mutants")
         .env("CARGO_PROFILE_DEV_DEBUG", "0")
         .env("CARGO_PROFILE_TEST_DEBUG", "0")
-        // Whatever this was started with, a mutant is built in a directory of its own.
+        // A mutant is built in a directory of its own, also if this program was started with another one.
         .env_remove("CARGO_TARGET_DIR");
     cargo
 }
 
-/// What tries the mutants of the lines that have changed; it writes to a directory, which must be there, and from which what
-/// an earlier run has written is removed. Nothing if there is nothing to compare with.
+/// Returns a command that tests the mutants of the changed lines. It writes to `directory`, which must exist;
+/// the output of an earlier run is removed. Returns `None` if there is nothing to compare with.
 fn mutate_changes(directory: &Path) -> anyhow::Result<Option<Command>> {
     let earlier = directory.join("mutants.out");
     if earlier.exists() {
@@ -112,7 +114,7 @@ fn mutate_changes(directory: &Path) -> anyhow::Result<Option<Command>> {
     Ok(Some(cargo))
 }
 
-/// What the last commit that others have, or else the last commit, does not have.
+/// Returns the difference to the last published commit, or else to the commit before the last one.
 fn changes() -> anyhow::Result<Option<Vec<u8>>> {
     for earlier in ["origin/main", "HEAD~1"] {
         let mut git = Command::new("git");
@@ -126,7 +128,7 @@ fn changes() -> anyhow::Result<Option<Vec<u8>>> {
     Ok(None)
 }
 
-/// What became of the mutants that could be built.
+/// The counts of the mutants that could be built.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Score {
     missed: u32,
@@ -146,7 +148,7 @@ impl Score {
         }
     }
 
-    /// Fails if the tests notice too few changes of changed lines.
+    /// Fails if the tests detect too few mutants of changed lines.
     fn judge_changes(self, directory: &Path) -> anyhow::Result<String> {
         ensure!(
             self.missed <= 1 || self.percent() >= OF_CHANGES,

@@ -1,5 +1,5 @@
-//! The compiler's sanitizers, which stable Rust ships behind unstable flags: each in its own target directory, and each shown to find
-//! a fault.
+//! The compiler's sanitizers, which stable Rust ships behind unstable flags. Each has its own target
+//! directory, and each must find a planted fault.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -15,14 +15,14 @@ const TRIPLE: &str = "x86_64-unknown-linux-gnu";
 const SUPPRESSIONS: &str = "proofs/stress/suppressions.txt";
 const MAY_SUPPRESS: usize = 3;
 
-/// What a sanitizer says where the system does not let it work: the leak check may not trace, or memory lies where its own
-/// should.
+/// The messages of a sanitizer that the system prevents from working: the leak check may not trace, or memory
+/// is at an address that the sanitizer needs.
 const HINDERED: [&str; 2] = [
     "LeakSanitizer has encountered a fatal error",
     "unexpected memory mapping",
 ];
 
-/// Tests that start cargo, need descriptor numbers to themselves, leak on purpose, or look at the stack.
+/// Tests that start cargo, require exact descriptor numbers, leak on purpose, or inspect the stack.
 const NOT_ADDRESS: [&str; 12] = [
     "b6_every_fault_is_found_by_its_promise",
     "b3_many_descriptors",
@@ -62,7 +62,7 @@ const REALTIME: Sanitizer = Sanitizer {
 };
 
 impl Sanitizer {
-    /// Whether the toolchain has it.
+    /// Returns `true` if the toolchain has it.
     fn is_there(&self) -> bool {
         let sysroot = Command::new("rustc").args(["--print", "sysroot"]).output();
         let Ok(sysroot) = sysroot else { return false };
@@ -86,7 +86,8 @@ impl Sanitizer {
         Ok(shell::target_dir()?.join(self.library))
     }
 
-    /// Cargo with the flags of the sanitizer. The target is given explicitly, so build scripts are not instrumented.
+    /// Returns a cargo with the flags of the sanitizer. The target is given explicitly, so build scripts are
+    /// not instrumented.
     fn cargo(&self, does: &str, target_dir: &Path) -> Command {
         let mut cargo = shell::cargo();
         cargo
@@ -104,7 +105,7 @@ impl Sanitizer {
         cargo
     }
 
-    /// Builds a program of the stress package; where it is.
+    /// Builds a program of the stress package, and returns its path.
     fn build(&self, at: &At<'_>, program: &str) -> anyhow::Result<PathBuf> {
         let directory = self.target_dir()?;
         let mut cargo = self.cargo("build", &directory);
@@ -113,13 +114,14 @@ impl Sanitizer {
     }
 }
 
-/// Returns why a sanitizer cannot work here, from the output of a program with a planted fault.
+/// Returns the reason why a sanitizer cannot work here, from the output of a program with a planted fault.
 fn hindrance(said: &str) -> Option<Outcome> {
     let why = HINDERED.iter().find(|words| said.contains(**words))?;
     Some(Outcome::skipped(format!("the system does not allow it: {why}")))
 }
 
-/// AddressSanitizer and the leak check: the tests of the libraries, and threads against every door.
+/// Runs AddressSanitizer and the leak check on the tests of the libraries, and on threads that use every
+/// wake-up path.
 pub(crate) fn address(at: &At<'_>) -> Result {
     if !ADDRESS.is_there() {
         return Ok(ADDRESS.skipped());
@@ -152,7 +154,7 @@ pub(crate) fn address(at: &At<'_>) -> Result {
     )))
 }
 
-/// ThreadSanitizer: threads against every door.
+/// Runs ThreadSanitizer on threads that use every wake-up path.
 pub(crate) fn thread(at: &At<'_>) -> Result {
     if !THREAD.is_there() {
         return Ok(THREAD.skipped());
@@ -182,7 +184,7 @@ pub(crate) fn thread(at: &At<'_>) -> Result {
     )))
 }
 
-/// The lines of a list of suppressions that are neither empty nor remarks.
+/// Returns the number of lines of a list of suppressions that are neither empty nor comments.
 fn suppressions(text: &str) -> usize {
     let lines = text.lines().map(str::trim);
     lines
@@ -190,7 +192,7 @@ fn suppressions(text: &str) -> usize {
         .count()
 }
 
-/// RealtimeSanitizer: whole iterations allocate, free and lock nothing.
+/// Runs RealtimeSanitizer: whole iterations allocate, free and lock nothing.
 pub(crate) fn realtime(at: &At<'_>) -> Result {
     if !REALTIME.is_there() {
         return Ok(REALTIME.skipped());
@@ -204,7 +206,7 @@ pub(crate) fn realtime(at: &At<'_>) -> Result {
     )))
 }
 
-/// The long mixed run, without a sanitizer: its own gauges must find the planted faults.
+/// Runs the long mixed run, without a sanitizer. Its own gauges must find the planted faults.
 pub(crate) fn soak(at: &At<'_>) -> Result {
     let mut cargo = shell::cargo();
     at.build(cargo.args(["build", "--release", "--locked", "--package", "aio-soak"]))?;

@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use aio_tools::report::{self, Machine};
 
-/// How a check ended.
+/// The end of a check.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub(crate) enum Verdict {
@@ -41,7 +41,7 @@ impl fmt::Display for Row {
     }
 }
 
-/// The table as TESTING.md quotes it.
+/// Returns the table as TESTING.md quotes it.
 pub(crate) fn markdown(rows: &[Row], long: bool) -> String {
     let mut lines = vec![
         format!(
@@ -55,7 +55,7 @@ pub(crate) fn markdown(rows: &[Row], long: bool) -> String {
         "|---|---|---|---|".to_owned(),
     ];
     for row in rows {
-        // One line, also of a longer text.
+        // A longer text is put on one line, too.
         let said = row.said().replace('\n', " ").replace('|', "/");
         lines.push(format!(
             "| {} | {} | {said} | {:.0} |",

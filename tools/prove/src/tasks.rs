@@ -5,7 +5,7 @@ use anyhow::ensure;
 
 use crate::at::{At, Outcome, Result};
 
-/// Tasks that move between random contexts, and how often they did.
+/// Runs tasks that move between random contexts. The result is the number of moves.
 pub(crate) fn hopping(at: &At<'_>) -> Result {
     let test = || {
         let mut cargo = shell::cargo();
@@ -15,7 +15,7 @@ pub(crate) fn hopping(at: &At<'_>) -> Result {
         cargo
     };
     let said = at.built_tests(test, &["case_14", "--nocapture"])?;
-    // Tests print side by side: the number need not begin its line.
+    // Tests print concurrently, so the number need not begin its line.
     let words: Vec<&str> = said.split_whitespace().collect();
     let hops = words.windows(2).filter(|pair| pair[1] == "hops");
     let hops: Vec<u64> = hops.filter_map(|pair| pair[0].parse().ok()).collect();

@@ -1,4 +1,4 @@
-//! Valgrind's memcheck, with descriptors: over test programs of two libraries, and over blockd while it serves.
+//! Valgrind's memcheck, with descriptors: on test programs of two libraries, and on blockd while it serves.
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
@@ -13,18 +13,19 @@ use aio_tools::shell;
 const VALGRIND: [&str; 6] = [
     "-q",
     "--leak-check=full",
-    // The test harness leaves a "possibly lost" one.
+    // The test harness leaves a block that is "possibly lost".
     "--errors-for-leak-kinds=definite",
     "--show-leak-kinds=definite",
     "--error-exitcode=9",
     "--track-fds=yes",
 ];
-/// Whose test programs are run, and with which features. Those of the others wait for time.
+/// The libraries whose test programs are run, and their features. The test programs of other libraries wait
+/// for time.
 const LIBRARIES: [(&str, &[&str]); 2] = [("aio-notify", &["--features", AUXV]), ("aio-handlers", &[])];
-/// A direct system call shows a page that valgrind has hidden.
+/// Without this feature a direct system call would return a page that valgrind has hidden.
 const AUXV: &str = "rustix/use-libc-auxv";
 
-/// Where blockd gives descriptors to its handlers of signals, as memcheck names the place.
+/// The function in which blockd gives descriptors to its signal handlers, as memcheck prints it.
 const SIGNALS: &str = ": blockd::run (main.rs";
 
 pub(crate) fn memcheck(at: &At<'_>) -> Result {
@@ -66,7 +67,7 @@ pub(crate) fn memcheck(at: &At<'_>) -> Result {
     )))
 }
 
-/// Builds the unit tests of a library; where they are.
+/// Builds the unit tests of a library, and returns their path.
 fn test_program(at: &At<'_>, library: &str, features: &[&str]) -> anyhow::Result<PathBuf> {
     let mut cargo = shell::cargo();
     cargo.args(["test", "--locked", "--no-run", "--lib", "--package", library]);
@@ -79,9 +80,9 @@ fn test_program(at: &At<'_>, library: &str, features: &[&str]) -> anyhow::Result
     Ok(shell::root().join(path))
 }
 
-/// Reads and writes through a blockd that is watched; how many requests there were.
+/// Reads and writes through a blockd under valgrind. Returns the number of requests.
 fn blockd(at: &At<'_>, program: &Path) -> anyhow::Result<u64> {
-    // A program that starts the watched one, so that it is started, driven and stopped as in the demo.
+    // This program starts blockd under valgrind, so that the demo can start, drive and stop it as usual.
     let (wrapper, log) = (at.path("blockd-under-valgrind"), at.path("memcheck-blockd.log"));
     let script = format!(
         "#!/bin/sh\nexec valgrind {} --log-file='{}' '{}' \"$@\"\n",
@@ -125,13 +126,13 @@ fn blockd(at: &At<'_>, program: &Path) -> anyhow::Result<u64> {
     Ok(requests)
 }
 
-/// The number of requests in the line that the demo's client ends with.
+/// Returns the number of requests in the last line of the demo's client.
 fn requests(said: &str) -> Option<u64> {
     last_line(said).split_once(" requests")?.0.parse().ok()
 }
 
-/// Descriptors that were open in the end, without the ones that were inherited, and without those that a handler of signals
-/// keeps for as long as the process lives.
+/// Returns the number of descriptors that were open at the end, without inherited ones, and without those
+/// that a signal handler keeps for the life of the process.
 fn left_open(said: &str) -> usize {
     let entries = said.split("== Open ").skip(1);
     entries

@@ -1,16 +1,16 @@
-//! Arrows between names, as ARCHITECTURE.md has them, and where they lead.
+//! Arrows between names, as in ARCHITECTURE.md, and the names that can be reached by them.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use anyhow::{Context as _, ensure};
 
-/// By crate: what it depends on.
+/// The dependencies of each crate.
 pub(super) type Arrows = BTreeMap<String, BTreeSet<String>>;
 
 /// The language tag of the block.
 const TAG: &str = "```arrows";
 
-/// Reads lines like `a -> b c`; `a ->` has none. Names in parentheses are crates from outside.
+/// Parses lines like `a -> b c`; `a ->` has no arrow. Names in parentheses are crates from outside.
 pub(super) fn parse(text: &str) -> anyhow::Result<Arrows> {
     let block = text
         .split(TAG)
@@ -34,7 +34,7 @@ pub(super) fn parse_lines(block: &str) -> anyhow::Result<Arrows> {
     Ok(arrows)
 }
 
-/// A crate that can be reached from itself.
+/// Returns a crate that can be reached from itself.
 pub(super) fn circle(arrows: &Arrows) -> Option<String> {
     let mut starts = arrows.keys();
     starts
@@ -42,7 +42,7 @@ pub(super) fn circle(arrows: &Arrows) -> Option<String> {
         .cloned()
 }
 
-/// What the arrows lead to from `start`, over any number of steps.
+/// Returns the names that can be reached from `start` in any number of steps.
 pub(super) fn reachable<'a, T: Ord>(arrows: &'a BTreeMap<T, BTreeSet<T>>, start: &'a T) -> BTreeSet<&'a T> {
     let (mut seen, mut next) = (BTreeSet::new(), vec![start]);
     while let Some(name) = next.pop() {

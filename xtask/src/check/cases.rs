@@ -1,5 +1,5 @@
-//! The hundred hostile cases: TESTING.md has a row for each, and each row names files that have a test of that number, or
-//! the reason why there is none.
+//! The hundred hostile cases. TESTING.md has a row for each, and each row names files that have a test of
+//! that number, or the reason why there is none.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -42,7 +42,8 @@ pub(super) fn check() -> anyhow::Result<String> {
     ))
 }
 
-/// The rows that begin with a number and name a test in their third column; other tables have none.
+/// Returns the rows that begin with a number and name a test in their third column. Other tables have no such
+/// rows.
 fn rows(testing: &str) -> Vec<Row<'_>> {
     let section = testing
         .split("\n## The hundred hostile cases")
@@ -66,7 +67,7 @@ fn is_excused(test: &str) -> bool {
     test.starts_with(NO_TEST)
 }
 
-/// The names in backticks.
+/// Returns the names in backticks.
 fn files(test: &str) -> impl Iterator<Item = &str> {
     test.split('`').skip(1).step_by(2)
 }
@@ -79,18 +80,18 @@ fn path(name: &str) -> String {
     }
 }
 
-/// Whether a file has a test of that number: a function, or the name that a macro makes one of.
+/// Returns `true` if a file has a test of that number: a function, or a line from which a macro makes one.
 fn has_case(text: &str, number: u32) -> bool {
     cases_in(text).any(|found| found == number)
 }
 
-/// The numbers of the tests in a file.
+/// Returns the numbers of the tests in a file.
 fn cases_in(text: &str) -> impl Iterator<Item = u32> {
     text.lines().filter_map(|line| {
         let line = line.trim_start();
         let name = match line.strip_prefix("fn case_") {
             Some(name) => name,
-            // As in `models!`; a line of `everywhere!` has its function elsewhere in the file.
+            // A line as in `models!`. A line of `everywhere!` has its function elsewhere in the file.
             None => line.strip_prefix("case_").filter(|name| name.contains("=>"))?,
         };
         name.split('_').next()?.parse().ok()
@@ -136,7 +137,7 @@ fn faults(rows: &[Row<'_>], read: impl Fn(&str) -> Option<String>) -> Vec<String
     faults
 }
 
-/// Tests that have a number whose row does not name their file.
+/// Returns the tests with a number whose row does not name their file.
 fn strangers(file: &Path, text: &str, rows: &[Row<'_>]) -> Vec<String> {
     let rows: BTreeMap<u32, &Row<'_>> = rows.iter().map(|row| (row.number, row)).collect();
     let is_named = |number: &u32| {
@@ -160,7 +161,7 @@ mod tests {
 
     const TEXT: &str = "    fn case_07_is_a_test() {}\n// fn case_08_is_none\nmodels! {\n    case_100_model => one;\n    case_09_listed\n}";
 
-    /// A table that is right, but for one change.
+    /// Returns a correct table with one change.
     fn table(change: impl Fn(u32) -> Option<&'static str>) -> String {
         let mut text = "\n## Before\n| 1 | another table | `x.rs` |\n## The hundred hostile cases\n\n| # | case | test |\n|---|---|---|\n".to_owned();
         for number in 1..=CASES {

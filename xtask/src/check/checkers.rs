@@ -1,5 +1,6 @@
-//! The model checkers, each with the faults that it must find: loom tries every order of a few steps, up to a number of
-//! preemptions; shuttle tries random orders of whole contexts, and such with few preemptions.
+//! The model checkers, each with the faults that it must find. loom tries every order of a few steps, up to a
+//! number of preemptions. shuttle tries random orders of whole contexts, including orders with few
+//! preemptions.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -12,11 +13,11 @@ use super::tidy;
 use crate::interrupt::Interrupt;
 use crate::shell;
 
-/// The workspace of its own that builds the libraries for the checkers.
+/// The separate workspace that builds the libraries for the checkers.
 pub(super) const WORKSPACE: &str = "proofs/modelled";
-/// Within their usual bounds, models that take longer do not end.
+/// The time limit with the usual bounds. Models that take longer count as hung.
 const LIMIT: Duration = Duration::from_secs(20 * 60);
-/// The limit with bounds beyond the usual ones.
+/// The time limit with bounds beyond the usual ones.
 const LONG_LIMIT: Duration = Duration::from_secs(12 * 3600);
 /// Environment variables that would override the flags given here, or change the explored orders.
 const INTERFERES: [&str; 14] = [
@@ -36,7 +37,8 @@ const INTERFERES: [&str; 14] = [
     "SHUTTLE_RANDOM_SEED",
 ];
 
-/// A checker: the feature that builds for it, its tests, and their default bounds, which the environment can raise.
+/// A checker: its name, the feature that builds for it, its tests, and their default bounds. The environment
+/// can raise the bounds.
 struct Checker {
     name: &'static str,
     tests: &'static [&'static [&'static str]],
@@ -75,7 +77,7 @@ pub(super) fn shuttle() -> anyhow::Result<String> {
 }
 
 impl Checker {
-    /// Runs its tests; the bounds that were in force, how many models there were, and how many faults.
+    /// Runs the tests. Returns the bounds in force, the number of models, and the number of faults.
     fn run<const N: usize>(&self) -> anyhow::Result<([String; N], usize, usize)> {
         let interrupt = Interrupt::catch()?;
         let asked = self.bounds.iter().map(|(name, _)| std::env::var(name).ok());
@@ -133,14 +135,14 @@ impl Checker {
     }
 }
 
-/// An empty value is none: it would make loom panic.
+/// An empty value counts as none, because it would make loom panic.
 fn bound(usual: &str, asked: Option<String>) -> String {
     asked
         .filter(|asked| !asked.is_empty())
         .unwrap_or_else(|| usual.to_owned())
 }
 
-/// The faults beside the code of the libraries that no list of models and scenarios names.
+/// Returns the faults beside the code of the libraries that no list of models and scenarios names.
 fn untried() -> anyhow::Result<Vec<String>> {
     let (mut beside_code, mut tried) = (BTreeSet::new(), BTreeSet::new());
     for file in tidy::tracked()? {
@@ -161,7 +163,7 @@ fn untried() -> anyhow::Result<Vec<String>> {
     Ok(beside_code.difference(&tried).cloned().collect())
 }
 
-/// The names in `faulty!(Name, ..)`, comments left out.
+/// Returns the names in `faulty!(Name, ..)` outside comments.
 fn faults(text: &str) -> Vec<String> {
     let code = text
         .lines()
@@ -176,7 +178,7 @@ fn faults(text: &str) -> Vec<String> {
     code.split("faulty!(").skip(1).filter_map(name).collect()
 }
 
-/// The names in the lines `test: Name in models;` of a list of faults.
+/// Returns the names in the lines `test: Name in models;` of a list of faults.
 fn planted(text: &str) -> impl Iterator<Item = String> {
     text.lines().filter_map(|line| {
         let (_, fault) = line.split_once("_planted_")?.1.split_once(": ")?;
@@ -184,7 +186,7 @@ fn planted(text: &str) -> impl Iterator<Item = String> {
     })
 }
 
-/// How many models, and how many faults, a list of tests has.
+/// Returns the numbers of models and of faults in a list of tests.
 fn count(list: &str) -> (usize, usize) {
     let (faults, models) = list
         .lines()

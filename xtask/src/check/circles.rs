@@ -1,10 +1,12 @@
 //! Reports circles of files: files of one crate that use each other, directly or through others.
 //!
-//! A file uses another if its code names something that is defined there. A re-export is no use: a path that leads through one leads
-//! to the definition. The code of tests does not count. What only the compiler knows, such as the file of a method, is not seen.
+//! A file uses another if its code names something that is defined there. A re-export is no use: a path
+//! through a re-export leads to the definition. The code of tests does not count. Uses that only the compiler
+//! can resolve, such as the file of a method, are not found.
 //!
-//! The tools that were tried do less, or more slowly: cargo-cycles 0.2 reads `use` lines only, tests included, and knows no exceptions;
-//! cargo-modules 0.27 analyses one target a run with rust-analyzer, and is built from 280 crates.
+//! Existing tools do less, or are slower: cargo-cycles 0.2 reads `use` lines only, tests included, and
+//! supports no exceptions; cargo-modules 0.27 analyses one target a run with rust-analyzer, and is built from
+//! 280 crates.
 
 mod resolve;
 mod source;
@@ -20,7 +22,7 @@ use super::arrows::reachable;
 use super::tidy;
 use crate::{glib, shell};
 
-/// Files of a package that may form a circle, and why.
+/// A package, files of it that may form a circle, and the reason.
 type Allowed = (&'static str, &'static [&'static str], &'static str);
 /// The circle that the language of callbacks makes unavoidable.
 const ALLOWED: &[Allowed] = &[(
@@ -29,12 +31,12 @@ const ALLOWED: &[Allowed] = &[(
     "a callback gets the context and its timer; the context makes registrations and timers, which hold handlers and callbacks",
 )];
 
-/// A package whose circles are being opened: how many files are in them, and how they open.
+/// A package whose circles are being opened, the number of files in them, and the way to open them.
 type Opening = (&'static str, usize, &'static str);
-/// The numbers may only fall. A package leaves the list with its last circle.
+/// These numbers may only fall. A package leaves the list with its last circle.
 const OPENING: &[Opening] = &[];
 
-/// A set of files that use each other, and what is printed about it.
+/// A set of files that use each other, and the text to print about it.
 struct Circle {
     files: BTreeSet<String>,
     text: String,
@@ -68,7 +70,7 @@ pub(super) fn check() -> anyhow::Result<String> {
     ))
 }
 
-/// What is wrong with the circles of a package.
+/// Returns the faults of a package's circles.
 fn faults(package: &str, circles: &[Circle], allowed: &[Allowed], opening: &[Opening]) -> Vec<String> {
     let is_allowed = |circle: &Circle| {
         let mut sets = allowed.iter().filter(|allowed| allowed.0 == package);
@@ -97,7 +99,8 @@ fn faults(package: &str, circles: &[Circle], allowed: &[Allowed], opening: &[Ope
     texts.collect()
 }
 
-/// The packages of the workspace and of that of `aio-glib`, and the roots of their libraries and programs.
+/// Returns the packages of the workspace and of that of `aio-glib`, and the roots of their libraries and
+/// programs.
 fn roots() -> anyhow::Result<Vec<(String, PathBuf)>> {
     let glib = format!("{}/Cargo.toml", glib::WORKSPACE);
     let mut roots = roots_in(&shell::metadata(&["--no-deps"])?)?;
@@ -128,7 +131,7 @@ fn roots_in(metadata: &serde_json::Value) -> anyhow::Result<Vec<(String, PathBuf
     Ok(roots)
 }
 
-/// Sets of files that can be reached from each other.
+/// Returns the sets of files that can be reached from each other.
 fn circles(uses: &Uses) -> Vec<BTreeSet<PathBuf>> {
     let arrows = uses.iter().map(|(file, used)| {
         let used = used.keys().filter(|used| uses.contains_key(*used));
@@ -154,7 +157,7 @@ fn circles(uses: &Uses) -> Vec<BTreeSet<PathBuf>> {
     circles.into_iter().collect()
 }
 
-/// A file as it stands in messages: without the directory of the sources, and without `.rs`.
+/// Returns the name of a file for messages: without the directory of the sources, and without `.rs`.
 fn short(file: &Path, directory: &Path) -> String {
     let file = file.strip_prefix(directory).unwrap_or(file);
     file.with_extension("").display().to_string()

@@ -1,6 +1,8 @@
-//! Compares the arrows of ARCHITECTURE.md with the manifests, both ways, and holds each core crate below its ceiling.
+//! Compares the arrows of ARCHITECTURE.md with the manifests, both ways, and checks the ceiling of each core
+//! crate.
 //!
-//! Dependencies for tests do not count. What a core crate uses from outside is written down, too, and nothing else is allowed.
+//! Dependencies for tests do not count. The crates from outside that a core crate uses are listed, too, and
+//! no others are allowed.
 
 mod ceilings;
 
@@ -46,7 +48,7 @@ pub(super) fn check() -> anyhow::Result<String> {
 
 fn built() -> anyhow::Result<Arrows> {
     let mut arrows = built_in(&[])?;
-    // A workspace of its own. Its manifest can be read without GLib.
+    // This workspace is separate. Its manifest can be read without GLib.
     let manifest = format!("{}/Cargo.toml", glib::WORKSPACE);
     arrows.extend(built_in(&["--manifest-path", &manifest])?);
     Ok(arrows)
@@ -69,7 +71,8 @@ fn built_in(workspace: &[&str]) -> anyhow::Result<Arrows> {
     Ok(arrows.collect())
 }
 
-/// Returns the arrows that are in one and not in the other. A crate whose line says `...` is at the top and may use anything.
+/// Returns the arrows that are in only one of both. A crate with `...` in its line is at the top and may use
+/// anything.
 fn differences(written: &Arrows, built: &Arrows) -> Vec<String> {
     let mut faults = Vec::new();
     for name in written.keys().filter(|name| !built.contains_key(*name)) {

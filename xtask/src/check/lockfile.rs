@@ -1,8 +1,8 @@
 //! Lock files: those of users and those of the other workspaces here.
 //!
-//! The lock file of a user names neither the model checkers nor anything else that only tests need.
-//! A lock file also has the dependencies that a `cfg` excludes. So the manifests of the libraries may not name the checkers at all;
-//! `proofs/modelled` has manifests of its own.
+//! The lock file of a user contains neither the model checkers nor any other crate that only tests need. A
+//! lock file also has the dependencies that a `cfg` excludes. So the manifests of the libraries must not name
+//! the checkers at all; `proofs/modelled` has manifests of its own.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -12,9 +12,9 @@ use anyhow::{Context as _, bail};
 
 use crate::shell::{self, LIBRARIES};
 
-/// What only tests need.
+/// Crates that only tests need.
 const ONLY_FOR_TESTS: [&str; 3] = ["fastrand", "loom", "shuttle"];
-/// How many packages a user of one library alone gets at the most, the user's own among them.
+/// The greatest number of packages in the lock file of a user of one library, including the user's own.
 const MOST: [(&str, usize); 2] = [("aio-timers", 2), ("aio-notify", 12)];
 
 pub(super) fn check() -> anyhow::Result<String> {
@@ -35,8 +35,8 @@ pub(super) fn check() -> anyhow::Result<String> {
     ))
 }
 
-/// The lock files of the other workspaces that do not fit the manifests any more: a change of a library's dependencies does not update
-/// them.
+/// Returns the lock files of the other workspaces that no longer fit the manifests. A change of a library's
+/// dependencies does not update them.
 fn stale() -> anyhow::Result<Vec<String>> {
     let mut faults = Vec::new();
     for lock in shell::tracked(&["*/Cargo.lock"])? {
@@ -52,14 +52,14 @@ fn stale() -> anyhow::Result<Vec<String>> {
                 lock.display(),
                 manifest.display()
             )),
-            // Such as no network for what only that workspace needs.
+            // For example, there is no network for a crate that only that workspace needs.
             Err(why) => println!("skipped: {}: {why:#}", lock.display()),
         }
     }
     Ok(faults)
 }
 
-/// The packages in the lock file of a crate outside the workspace that depends on this library.
+/// Returns the packages in the lock file of a crate outside the workspace that depends on this library.
 fn locked(library: &str) -> anyhow::Result<BTreeSet<String>> {
     let user = tempfile::tempdir()?;
     let manifest = format!(
@@ -69,7 +69,7 @@ fn locked(library: &str) -> anyhow::Result<BTreeSet<String>> {
     fs::write(user.path().join("Cargo.toml"), manifest)?;
     fs::create_dir(user.path().join("src"))?;
     fs::write(user.path().join("src/lib.rs"), "")?;
-    // The versions of the workspace, so that the registry is not needed.
+    // The lock file of the workspace provides the versions, so that the registry is not needed.
     let lock = user.path().join("Cargo.lock");
     fs::copy(shell::root().join("Cargo.lock"), &lock)?;
     generate(user.path(), library)?;

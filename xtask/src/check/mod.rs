@@ -1,4 +1,5 @@
-//! `cargo xtask check` runs every check that is not a test. All steps run, also after one has failed; the summary names them.
+//! `cargo xtask check` runs every check that is not a test. All steps run, even after one has failed; the
+//! summary names the failed ones.
 
 mod arrows;
 mod cases;
@@ -28,19 +29,20 @@ use clap::{Arg, ArgAction, ArgMatches};
 struct Step {
     name: &'static str,
     when: When,
-    /// Typical seconds on two cores: warm for [`When::Fast`], with nothing built before for the others.
+    /// Typical seconds on two cores: with a warm build for [`When::Fast`], with nothing built before for the
+    /// others.
     seconds: u32,
     run: fn() -> anyhow::Result<String>,
 }
 
-/// Which steps a command runs.
+/// The commands that run a step.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum When {
-    /// With `--fast` too.
+    /// With `--fast`, and without options.
     Fast,
     /// Without options.
     Usual,
-    /// Only if `--only` names it, as `cargo xtask prove` does.
+    /// Only if `--only` names it, as in `cargo xtask prove`.
     Named,
 }
 
@@ -193,12 +195,12 @@ fn summarise(results: &[(&str, anyhow::Result<String>, Duration)]) -> anyhow::Re
     Ok(())
 }
 
-/// The workspace of its own that shows how to write a backend from outside.
+/// The separate workspace that shows how to write a backend from outside.
 const OUTSIDE: &str = "examples/third-party-backend";
 
 fn fmt() -> anyhow::Result<String> {
     shell::run(shell::cargo().args(["fmt", "--all", "--check"])).context("cargo fmt --all mends it")?;
-    // With --all it would check the libraries again, because they are its dependencies.
+    // With --all it would check the libraries again, because they are dependencies of these workspaces.
     for workspace in [OUTSIDE, checkers::WORKSPACE, glib::WORKSPACE] {
         shell::run(shell::cargo_in(workspace).args(["fmt", "--check"]))
             .with_context(|| format!("cargo fmt, in {workspace}, mends it"))?;
@@ -236,7 +238,7 @@ fn docs() -> anyhow::Result<String> {
         "--document-private-items",
         "--locked",
     ];
-    // The encoded form would win over the plain one.
+    // The encoded form would override the plain one.
     shell::run(
         shell::cargo()
             .args(all)
@@ -246,7 +248,7 @@ fn docs() -> anyhow::Result<String> {
     Ok(String::new())
 }
 
-/// Lints and documentation of `aio-glib`.
+/// Checks lints and documentation of `aio-glib`.
 fn glib_steps() -> anyhow::Result<String> {
     if let Some(lacks) = glib::lacks() {
         return Ok(skipped::skipped(lacks));

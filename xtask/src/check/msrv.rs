@@ -1,5 +1,5 @@
-//! The minimum supported Rust version: every crate states it, every dependency builds with it, and this step builds with it if rustup
-//! has it.
+//! The minimum supported Rust version: every crate states it, every dependency builds with it, and this step
+//! builds with it if rustup has it.
 
 use std::process::Command;
 
@@ -62,7 +62,7 @@ pub(super) fn check() -> anyhow::Result<String> {
     Ok(format!("built with {toolchain}"))
 }
 
-/// Reads `1.91` and `1.91.1`, also with a word after a dash.
+/// Parses `1.91` and `1.91.1`, also with a word after a dash.
 fn version(text: &str) -> Option<Version> {
     let mut numbers = text.split('-').next()?.split('.').map(str::parse);
     let mut next = || numbers.next().unwrap_or(Ok(0)).ok();
@@ -73,7 +73,7 @@ fn text([major, minor, patch]: Version) -> String {
     format!("{major}.{minor}.{patch}")
 }
 
-/// The packages that state a later version than `promised`.
+/// Returns the packages that state a later version than `promised`.
 fn beyond<'a>(promised: Version, stated: impl Iterator<Item = (&'a str, Option<Version>)>) -> Vec<String> {
     stated
         .filter_map(|(name, version)| Some((name, version?)))
@@ -82,13 +82,13 @@ fn beyond<'a>(promised: Version, stated: impl Iterator<Item = (&'a str, Option<V
         .collect()
 }
 
-/// The toolchain of that version that rustup has.
+/// Returns rustup's toolchain of that version.
 fn installed(version: Version) -> Option<String> {
     let listed = Command::new("rustup").args(["toolchain", "list"]).output().ok()?;
     find(&String::from_utf8_lossy(&listed.stdout), version)
 }
 
-/// Finds `1.91` as `1.91-x86_64...` or `1.91.1-x86_64...`, and not as `1.910`.
+/// Finds `1.91` as `1.91-x86_64...` or `1.91.1-x86_64...`, but not as `1.910`.
 fn find(listed: &str, [major, minor, _]: Version) -> Option<String> {
     let short = format!("{major}.{minor}");
     let names = listed.lines().filter_map(|line| line.split_whitespace().next());

@@ -1,4 +1,4 @@
-//! The promela models: each must hold, and must fail with each of the bugs that its first comment lists.
+//! The promela models. Each must hold, and must fail with each of the bugs that its first comment lists.
 
 use std::path::Path;
 use std::process::{Command, Stdio};
@@ -9,7 +9,7 @@ use anyhow::{Context as _, bail, ensure};
 use crate::interrupt::Interrupt;
 use crate::shell;
 
-/// A model that is searched for longer has become another one.
+/// The time limit of a search. A model that takes longer has grown.
 const LIMIT: Duration = Duration::from_secs(10 * 60);
 
 pub(super) fn check() -> anyhow::Result<String> {
@@ -42,7 +42,7 @@ pub(super) fn check() -> anyhow::Result<String> {
     ))
 }
 
-/// The bugs that a model's comments name.
+/// Returns the bugs that a model's comments name.
 fn bugs(text: &str) -> impl Iterator<Item = &str> {
     text.lines()
         .filter_map(|line| line.trim_start_matches([' ', '*']).strip_prefix("bug: "))

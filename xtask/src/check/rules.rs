@@ -1,5 +1,5 @@
-//! Compares the tests with `docs/rules.md`: every rule that the page calls kept has a test, and every id in a test's name or in a
-//! comment is on the page.
+//! Compares the tests with `docs/rules.md`. Every rule that the page calls kept has a test, and every id in a
+//! test's name or in a comment is on the page.
 //!
 //! `fn r6_replacing_keeps_the_hooks_balanced` proves R6, `fn a5_t1_both` proves A5 and T1.
 
@@ -13,11 +13,11 @@ use anyhow::{Context as _, bail};
 use super::tidy;
 use crate::shell;
 
-/// Where the rules stand.
+/// The page of the rules.
 const PAGE: &str = "docs/rules.md";
 /// The section of the page with ids that are no rules.
 const OTHERS: &str = "## Other ids in test names";
-/// The names in these tests are examples.
+/// The tests of this step. The ids in them are examples.
 const OWN_TESTS: &str = "xtask/src/check";
 /// First parts of function names that look like an id: types and percentiles.
 const WORDS: [&str; 12] = [
@@ -29,7 +29,7 @@ const WORDS: [&str; 12] = [
 struct Id(char, u32);
 
 impl Id {
-    /// Reads `R6`; `None` for anything else.
+    /// Parses an id such as `R6`. Returns `None` for any other text.
     fn parse(text: &str) -> Option<Self> {
         let letter = text.chars().next().filter(char::is_ascii_uppercase)?;
         let digits = &text[1..];
@@ -57,7 +57,7 @@ enum Status {
 struct Rule {
     line: usize,
     status: Status,
-    /// A paragraph names the missing parts.
+    /// Set if a paragraph names the missing parts.
     names_missing: bool,
 }
 
@@ -65,7 +65,7 @@ struct Rule {
 #[derive(Debug, Default)]
 struct Page {
     rules: BTreeMap<Id, Rule>,
-    /// By letter, the highest number of ids that are no rules.
+    /// For each letter, the highest number of ids that are no rules.
     others: BTreeMap<char, u32>,
     faults: Vec<String>,
 }
@@ -75,7 +75,7 @@ struct Page {
 struct Use {
     id: Id,
     place: String,
-    /// In a test's name, which proves something; otherwise a citation.
+    /// `true` in a test's name, which proves a rule; `false` for a citation.
     is_test: bool,
 }
 
@@ -136,7 +136,7 @@ impl Page {
         page
     }
 
-    /// Reads `R6: title` with ` (in part)` or ` (not yet)` at its end.
+    /// Parses `R6: title` with ` (in part)` or ` (not yet)` at its end.
     fn heading(&mut self, heading: &str, line: usize) -> Option<Id> {
         let id = heading.split_once(": ").and_then(|(id, _)| Id::parse(id));
         let Some(id) = id else {
@@ -206,7 +206,7 @@ impl Page {
     }
 }
 
-/// Reads `| C | 34 | ...`: the ids C1 to C34.
+/// Parses `| C | 34 | ...` as the ids C1 to C34.
 fn other(row: &str) -> Option<(char, u32)> {
     let mut cells = row.strip_prefix('|')?.split('|').map(str::trim);
     let mut letter = cells.next()?.chars();
@@ -216,7 +216,7 @@ fn other(row: &str) -> Option<(char, u32)> {
     Some((letter, cells.next()?.parse().ok()?))
 }
 
-/// The lines of a file that are tests, with their numbers.
+/// Returns the lines of a file that are tests, with their numbers.
 fn test_lines<'a>(file: &Path, text: &'a str) -> impl Iterator<Item = (usize, &'a str)> {
     let mut inside = tidy::is_test(file);
     (1..).zip(text.lines()).filter(move |(_, line)| {
@@ -225,7 +225,8 @@ fn test_lines<'a>(file: &Path, text: &'a str) -> impl Iterator<Item = (usize, &'
     })
 }
 
-/// The ids in the names of tests: of functions, and of those that a macro makes of lines like `n1_name => ...`.
+/// Returns the ids in the names of tests: of functions, and of the lines like `n1_name => ...` from which a
+/// macro makes functions.
 fn tests(file: &Path, text: &str) -> Vec<Use> {
     let mut uses = Vec::new();
     for (number, line) in test_lines(file, text) {
@@ -247,7 +248,7 @@ fn tests(file: &Path, text: &str) -> Vec<Use> {
     uses
 }
 
-/// The ids that a name begins with, also after the number of a case: `case_16_a9_nested`.
+/// Returns the ids at the beginning of a name, also after the number of a case: `case_16_a9_nested`.
 fn ids_in(name: &str) -> Vec<Id> {
     let mut parts = name.split('_').peekable();
     if parts.next_if_eq(&"case").is_some() {
@@ -260,7 +261,7 @@ fn ids_in(name: &str) -> Vec<Id> {
         .collect()
 }
 
-/// The ids in texts like `rule D5`, `rules R2, R3`, `rules H2-H4 and H8`.
+/// Returns the ids in texts like `rule D5`, `rules R2, R3`, `rules H2-H4 and H8`.
 fn citations(file: &Path, text: &str) -> Vec<Use> {
     let mut uses = Vec::new();
     for (number, line) in (1..).zip(text.lines()) {
@@ -292,7 +293,7 @@ mod tests {
     const GOOD: &str = "## R: Registry\n\n### R1: One\n\nText.\n\n### R2: Two (in part)\n\nText.\n\n*Not yet:* more.\n\n\
                         ### R3: Three (not yet)\n\n## Other ids in test names\n\n| letter | up to | what |\n|---|---|---|\n| C | 34 | cases |\n";
 
-    /// What the step reports about a page and a file of tests.
+    /// Returns the faults that the step reports about a page and a file of tests.
     fn faults(page: &str, file: &str, text: &str) -> Vec<String> {
         let file = Path::new(file);
         let mut uses = super::tests(file, text);

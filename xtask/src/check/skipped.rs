@@ -1,6 +1,6 @@
-//! Steps that lack something.
+//! Steps that lack a requirement.
 
-/// Prints that a step is skipped. Returns what the summary says.
+/// Prints that a step is skipped. Returns the text for the summary.
 pub(super) fn skipped(lacking: &str) -> String {
     let why = format!("skipped: {lacking}");
     println!("{why}");

@@ -1,4 +1,5 @@
-//! Checks for long files, unfinished code, unsafe beyond its budget, and paths of a particular machine.
+//! Checks for long files, unfinished code, unsafe blocks beyond the budget, and paths of a particular
+//! machine.
 
 use std::path::{Path, PathBuf};
 
@@ -6,9 +7,9 @@ use anyhow::{Context as _, bail};
 
 use crate::shell;
 
-/// Lines of a source file, tests not counted.
+/// The greatest number of lines of a source file, without its tests.
 const LONGEST: usize = 500;
-/// Unsafe blocks in the libraries, tests not counted.
+/// The greatest number of unsafe blocks in the libraries, without tests.
 const UNSAFE_BUDGET: usize = 21;
 /// Libraries that forbid unsafe code.
 const SAFE: [&str; 12] = [
@@ -25,7 +26,7 @@ const SAFE: [&str; 12] = [
     "aio-executor",
     "aio-metrics",
 ];
-/// Libraries that may have some.
+/// Libraries that may have unsafe code.
 const UNSAFE: [&str; 4] = ["aio-backend-ppoll", "aio-backend-uring", "aio-glib", "aio-notify"];
 
 pub(super) fn check() -> anyhow::Result<String> {
@@ -68,7 +69,7 @@ pub(super) fn check() -> anyhow::Result<String> {
     ))
 }
 
-/// The files that belong to the project.
+/// Returns the files that belong to the project.
 pub(super) fn tracked() -> anyhow::Result<Vec<PathBuf>> {
     shell::tracked(&[])
 }
@@ -86,7 +87,7 @@ fn is_library_code(file: &Path) -> bool {
     in_library && !is_test(file)
 }
 
-/// The crates that others are to use: all but programs.
+/// Returns the crates for users, which are all crates except programs.
 pub(super) fn libraries() -> anyhow::Result<Vec<String>> {
     let metadata = shell::metadata(&["--no-deps"])?;
     let packages = metadata["packages"]
@@ -107,14 +108,15 @@ pub(super) fn libraries() -> anyhow::Result<Vec<String>> {
         .collect())
 }
 
-/// The project is text; what else a tool has left behind is not to be committed.
+/// Returns a fault if a file is not text. The project is text; other files are the output of tools and must
+/// not be committed.
 fn left_behind(name: &str, bytes: &[u8]) -> Option<String> {
     let is_text = !bytes.contains(&0) && std::str::from_utf8(bytes).is_ok();
     (!is_text && !name.starts_with("fuzz/seeds/"))
         .then(|| format!("{name} is not text; remove it, or make it when it is needed"))
 }
 
-/// A new library has to be put on one of the two lists.
+/// Returns the libraries that are on neither list. A new library must be added to one of the two.
 fn unknown_libraries(libraries: &[String]) -> Vec<String> {
     let listed = |name: &str| SAFE.iter().chain(&UNSAFE).any(|known| *known == name);
     libraries
@@ -128,7 +130,7 @@ fn unknown_libraries(libraries: &[String]) -> Vec<String> {
         .collect()
 }
 
-/// A file without its unit tests, which stand at its end.
+/// Returns a file without its unit tests, which are at its end.
 fn code(text: &str) -> &str {
     text.split_once("#[cfg(test)]\nmod tests")
         .map_or(text, |(code, _)| code)
@@ -148,7 +150,7 @@ fn unsafe_blocks(text: &str) -> usize {
         .sum()
 }
 
-/// Words that have no business in the project, written in pieces so that this file does not contain them.
+/// Returns the forbidden words in a file. They are written in pieces so that this file does not contain them.
 fn strange_words(name: &str, text: &str) -> Vec<String> {
     let words = [
         ["todo", "!("],

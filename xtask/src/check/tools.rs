@@ -1,5 +1,5 @@
-//! Steps that run a tool which is not part of Rust. If the tool cannot be had, for lack of a network, the step prints a line and is
-//! skipped.
+//! Steps that run a tool which is not part of Rust. If the tool is not available, because there is no
+//! network, the step prints a line and is skipped.
 
 use aio_tools::tool::Tool;
 
@@ -22,7 +22,7 @@ const DENY: Tool = Tool {
     package: "cargo-deny@0.20.2",
 };
 
-/// Runs it with these arguments.
+/// Runs the tool with these arguments.
 fn run(tool: Tool, args: &[&str]) -> anyhow::Result<String> {
     match tool.command()? {
         Ok(mut command) => shell::run(command.args(args)).map(|()| String::new()),
@@ -30,7 +30,7 @@ fn run(tool: Tool, args: &[&str]) -> anyhow::Result<String> {
     }
 }
 
-/// Spelling.
+/// Checks the spelling.
 pub(super) fn typos() -> anyhow::Result<String> {
     run(TYPOS, &[])
 }
@@ -40,7 +40,7 @@ pub(super) fn machete() -> anyhow::Result<String> {
     run(MACHETE, &["."])
 }
 
-/// Every set of features builds by itself.
+/// Builds every set of features separately.
 pub(super) fn hack() -> anyhow::Result<String> {
     let mut args = vec!["check", "--quiet", "--feature-powerset", "--locked"];
     args.extend(LIBRARIES.iter().flat_map(|library| ["--package", library]));
@@ -58,7 +58,8 @@ fn check_on_libc() -> anyhow::Result<()> {
     shell::run(cargo.env("RUSTFLAGS", "--cfg=rustix_use_libc"))
 }
 
-/// Licences, bans and sources of everything that is built. It needs no network once that has been fetched.
+/// Checks licences, bans and sources of everything that is built. It needs no network after the first
+/// download.
 pub(super) fn deny() -> anyhow::Result<String> {
     let check = |manifest| {
         run(

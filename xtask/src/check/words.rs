@@ -1,11 +1,14 @@
-//! Reports retired words, and names the replacement. The field has words for the concepts of this project; readers would have to
-//! learn a second vocabulary first.
+//! Reports retired words, and names the replacement. The field has words for the concepts of this project. A
+//! second vocabulary would be an obstacle to readers.
 //!
-//! [`WORDS`] decides for each retired word how it matches, because most of them are ordinary English in another sense:
-//! - *words* match anywhere, in prose and as parts of identifiers: `glance` also finds `glance_on` and `PreGlance`.
-//! - *names* match whole identifiers in code only: outside comments and strings, and in backticks in comments and Markdown.
+//! [`WORDS`] defines for each retired word how it matches, because most of them are ordinary English in
+//! another sense:
+//! - *words* match anywhere, in prose and as parts of identifiers: `glance` also finds `glance_on` and
+//!   `PreGlance`.
+//! - *names* match whole identifiers in code only: outside comments and strings, and in backticks in comments
+//!   and Markdown.
 //!
-//! [`BASELINE`] lists the uses that are left. Their number may only fall.
+//! [`BASELINE`] lists the remaining uses. Their number may only fall.
 
 mod list;
 mod text;
@@ -22,20 +25,20 @@ use self::text::Token;
 use super::tidy;
 use crate::shell;
 
-/// How many uses of each word are left.
+/// The file with the number of remaining uses of each word.
 const BASELINE: &str = "xtask/src/check/words.baseline";
 /// If this variable is set, the step lowers the baseline itself.
 const BLESS: &str = "AIO_BLESS";
-/// The step, for messages.
+/// The command of the step, for messages.
 const COMMAND: &str = "cargo xtask check --only words";
 /// The beginning of a new baseline.
 const HEAD: &str = "# Uses of retired words that are left; `cargo xtask check --only words` reads this file. The goal is an empty list.\n\
                     # After some are gone, AIO_BLESS=1 cargo xtask check --only words lowers the numbers. They never rise.\n";
 /// Files that may contain the words: the list itself, and the history.
 const EXEMPT: [&str; 2] = ["xtask/src/check/words", "CHANGELOG.md"];
-/// Where a word is the fixed name of a row or an option that scripts rely on.
+/// Places where a word is the fixed name of a row or an option that scripts rely on.
 const FIXED: [(&str, &str); 2] = [("bench/", "cooled"), ("BENCHMARKS.md", "cooled")];
-/// So many uses of one word are listed.
+/// The greatest number of listed uses of one word.
 const LISTED: usize = 20;
 
 /// A use of a retired word.
@@ -45,7 +48,7 @@ struct Use {
     instead: &'static str,
     file: String,
     line: usize,
-    /// As it stands there.
+    /// The text of the use.
     text: String,
 }
 
@@ -87,7 +90,7 @@ fn is_covered(file: &str) -> bool {
     is_text && !EXEMPT.iter().any(|exempt| file.starts_with(exempt))
 }
 
-/// Reads lines like `glance: 3`.
+/// Parses lines like `glance: 3`.
 fn parse(text: &str) -> anyhow::Result<BTreeMap<&str, usize>> {
     let lines = (1..)
         .zip(text.lines())
@@ -118,7 +121,8 @@ fn counts(uses: &[Use]) -> BTreeMap<&'static str, usize> {
     counts
 }
 
-/// Words with more uses than the baseline allows. Places are listed if they are in `changed`, or if that is empty.
+/// Returns the words with more uses than the baseline allows. Lists the places that are in `changed`, or all
+/// places if that is empty.
 fn risen(baseline: &BTreeMap<&str, usize>, uses: &[Use], changed: &BTreeSet<(String, usize)>) -> Vec<String> {
     let mut faults = Vec::new();
     for (word, count) in counts(uses) {
@@ -146,7 +150,7 @@ fn risen(baseline: &BTreeMap<&str, usize>, uses: &[Use], changed: &BTreeSet<(Str
     faults
 }
 
-/// The lines that were added since the baseline was last committed. Without git there are none.
+/// Returns the lines that were added since the last commit of the baseline; none without git.
 fn changed() -> BTreeSet<(String, usize)> {
     let git = |args: &[&str]| {
         let output = Command::new("git")
@@ -171,7 +175,7 @@ fn changed() -> BTreeSet<(String, usize)> {
     added(&diff.unwrap_or_default())
 }
 
-/// Reads the added lines from a diff without context.
+/// Parses the added lines in a diff without context.
 fn added(diff: &str) -> BTreeSet<(String, usize)> {
     let (mut added, mut file) = (BTreeSet::new(), "");
     for line in diff.lines() {
@@ -190,7 +194,7 @@ fn added(diff: &str) -> BTreeSet<(String, usize)> {
     added
 }
 
-/// Words with fewer uses than the baseline says.
+/// Returns the words with fewer uses than the baseline states.
 fn fallen(baseline: &BTreeMap<&str, usize>, uses: &[Use]) -> Vec<String> {
     let counts = counts(uses);
     let fewer = baseline.iter().filter_map(|(word, &allowed)| {
@@ -202,7 +206,7 @@ fn fallen(baseline: &BTreeMap<&str, usize>, uses: &[Use]) -> Vec<String> {
     fewer.collect()
 }
 
-/// The baseline with the numbers that are left; none rises.
+/// Returns the baseline with the remaining numbers; none rises.
 fn lowered(baseline: &BTreeMap<&str, usize>, counts: &BTreeMap<&'static str, usize>) -> String {
     let mut text = HEAD.to_owned();
     for (word, allowed) in baseline {
@@ -277,7 +281,7 @@ fn is_fixed(file: &str, found: &str) -> bool {
         .any(|(under, word)| file.starts_with(under) && found == *word)
 }
 
-/// The phrase, as it stands at the beginning of the tokens.
+/// Returns the phrase if it is at the beginning of the tokens, as it is written there.
 fn phrase_at(phrase: &Phrase, tokens: &[Token]) -> Option<String> {
     let tokens = tokens.get(..phrase.len())?;
     let matches = phrase
@@ -289,7 +293,8 @@ fn phrase_at(phrase: &Phrase, tokens: &[Token]) -> Option<String> {
     matches.then(|| words.collect::<Vec<_>>().join(" "))
 }
 
-/// Whether a name fits `look`, `look_*` or `*_look`. A name of more than four words is a sentence, as those of tests are.
+/// Returns `true` if a name fits `look`, `look_*` or `*_look`. A name of more than four words is a sentence,
+/// like the names of tests.
 fn is_like(name: &str, pattern: &str) -> bool {
     const SENTENCE: usize = 3;
     if let Some(beginning) = pattern.strip_suffix('*') {

@@ -45,7 +45,7 @@ pub(super) fn make() -> anyhow::Result<Box<dyn Loop>> {
 
 impl Loop for Glib {
     fn watch(&mut self, fd: RawFd, bell: *mut c_void) -> Watch {
-        // SAFETY: the context is there, and `bell` outlives the source.
+        // SAFETY: the context exists, and `bell` outlives the source.
         unsafe {
             let source = (self.source)(fd, IN);
             (self.set_callback)(source, on_readable, bell, std::ptr::null());
@@ -55,7 +55,7 @@ impl Loop for Glib {
     }
 
     fn unwatch(&mut self, watch: Watch) {
-        // SAFETY: it was made by `watch`, and is not used again.
+        // SAFETY: the source was made by `watch`, and is not used again.
         unsafe {
             (self.destroy)(watch);
             (self.unref)(watch);
@@ -63,7 +63,7 @@ impl Loop for Glib {
     }
 
     fn iterate(&mut self, block: bool) {
-        // SAFETY: the context is there.
+        // SAFETY: the context exists.
         unsafe {
             (self.iterate)(self.context, c_int::from(block));
         }

@@ -10,12 +10,12 @@ use super::library::{Loop, Timers, Watch, expired, load, served};
 use crate::case::{Run, timed};
 
 const READ: c_int = 1;
-/// Set by `ev_io_init` for a descriptor that the loop does not know yet.
+/// The flag that `ev_io_init` sets for a descriptor that is new to the loop.
 const IS_NEW: c_int = 0x80;
 const NOWAIT: c_int = 1;
 const ONCE: c_int = 2;
 
-/// `ev_io`, with the watcher's common part as `ev.h` has it by default.
+/// `ev_io`, with the common part of a watcher in the default form of `ev.h`.
 #[repr(C)]
 struct Io {
     active: c_int,
@@ -28,7 +28,7 @@ struct Io {
     events: c_int,
 }
 
-/// `ev_timer`, the same way.
+/// `ev_timer`, in the same form.
 #[repr(C)]
 struct Timer {
     active: c_int,
@@ -55,7 +55,7 @@ extern "C" fn on_timer(_: *mut c_void, _: *mut Timer, _: c_int) {
 }
 
 extern "C" fn on_readable(_: *mut c_void, watcher: *mut Io, _: c_int) {
-    // SAFETY: libev calls with the watcher that was started.
+    // SAFETY: libev passes the watcher that was started.
     served(unsafe { (*watcher).data });
 }
 
@@ -101,14 +101,14 @@ impl Loop for Libev {
     }
 
     fn unwatch(&mut self, watch: Watch) {
-        // SAFETY: it was made by `watch`.
+        // SAFETY: the watcher was made by `watch`.
         unsafe {
             (self.stop)(self.it, watch.cast());
         }
     }
 
     fn iterate(&mut self, block: bool) {
-        // SAFETY: the loop is there.
+        // SAFETY: the loop exists.
         unsafe {
             (self.run)(self.it, if block { ONCE } else { NOWAIT });
         }
@@ -131,14 +131,14 @@ impl Timers for Libev {
 
     fn arm(&mut self, timer: Watch, micros_from_now: u64) {
         let timer: *mut Timer = timer.cast();
-        // SAFETY: it was made by `make`.
+        // SAFETY: the timer was made by `make`.
         unsafe {
             (*timer).repeat = micros_from_now as f64 / 1e6;
             if micros_from_now == 0 {
                 (*timer).at = -1.0;
                 (self.start_timer)(self.it, timer);
             } else {
-                // Starts one that is not active, and moves one that is.
+                // Starts an inactive timer, and moves an active one.
                 (self.again)(self.it, timer);
             }
         }
@@ -152,7 +152,8 @@ impl Timers for Libev {
     }
 
     fn free(&mut self, timer: Watch) {
-        // SAFETY: as above; it is not active, so that the loop does not know it, and it is not used again.
+        // SAFETY: as above; the timer is not active, so the loop has no pointer to it, and it is not used
+        // again.
         unsafe {
             drop(Box::from_raw(timer.cast::<Timer>()));
         }
@@ -171,12 +172,12 @@ struct Async {
 }
 
 extern "C" fn on_async(_: *mut c_void, watcher: *mut Async, _: c_int) {
-    // SAFETY: libev calls with the watcher that was started; its data is the counter below, which is never freed.
+    // SAFETY: libev passes the watcher that was started; its data is the counter below, which is never freed.
     let count = unsafe { &*(*watcher).data.cast::<Cell<u64>>() };
     count.set(count.get() + 1);
 }
 
-/// Watchers that any thread may have called, a batch at a time.
+/// Watchers whose callbacks any thread can request, a batch at a time.
 pub(super) fn deferred(batch: u64) -> anyhow::Result<Run> {
     type Call = Symbol<'static, unsafe extern "C" fn(*mut c_void, *mut Async)>;
     let library = load(&["libev.so.4"])?;
@@ -216,7 +217,7 @@ pub(super) fn deferred(batch: u64) -> anyhow::Result<Run> {
     Ok(Box::new(move |times| {
         let before = count.get();
         let took = timed(times, || {
-            // SAFETY: loop and watchers are there.
+            // SAFETY: the loop and the watchers exist.
             unsafe {
                 watchers.iter().for_each(|watcher| send(it, *watcher));
                 run(it, NOWAIT);

@@ -59,7 +59,7 @@ pub(super) fn make() -> anyhow::Result<Box<dyn Loop>> {
 
 impl Loop for Libevent {
     fn watch(&mut self, fd: RawFd, bell: *mut c_void) -> Watch {
-        // SAFETY: the base is there, and `bell` outlives the event.
+        // SAFETY: the base exists, and `bell` outlives the event.
         unsafe {
             let event = (self.new)(self.base, fd, READ | PERSIST, on_readable, bell);
             (self.add)(event, std::ptr::null());
@@ -68,7 +68,7 @@ impl Loop for Libevent {
     }
 
     fn unwatch(&mut self, watch: Watch) {
-        // SAFETY: it was made by `watch`, and is not used again.
+        // SAFETY: the event was made by `watch`, and is not used again.
         unsafe {
             (self.del)(watch);
             (self.free)(watch);
@@ -76,7 +76,7 @@ impl Loop for Libevent {
     }
 
     fn iterate(&mut self, block: bool) {
-        // SAFETY: the base is there.
+        // SAFETY: the base exists.
         unsafe {
             (self.run)(self.base, if block { ONCE } else { NONBLOCK });
         }
@@ -85,7 +85,7 @@ impl Loop for Libevent {
 
 impl Timers for Libevent {
     fn make(&mut self) -> Watch {
-        // SAFETY: the base is there; a timer is an event without a descriptor.
+        // SAFETY: the base exists; a timer is an event without a descriptor.
         unsafe { (self.new)(self.base, -1, 0, on_timer, std::ptr::null_mut()) }
     }
 
@@ -94,7 +94,7 @@ impl Timers for Libevent {
             seconds: (micros_from_now / 1_000_000) as c_long,
             micros: (micros_from_now % 1_000_000) as c_long,
         };
-        // SAFETY: it was made by `make`.
+        // SAFETY: the timer was made by `make`.
         unsafe {
             (self.add)(timer, &raw const after);
         }

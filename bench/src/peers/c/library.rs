@@ -1,4 +1,4 @@
-//! What a library is to the measurements: a loop, and perhaps timers.
+//! The interface of a library for the measurements: a loop, and perhaps timers.
 
 use std::cell::Cell;
 use std::ffi::c_void;
@@ -10,7 +10,7 @@ use libloading::Library;
 
 use crate::load::drain;
 
-/// A loop of one of these libraries. A drop frees all that it allocated.
+/// A loop of one of these libraries. Dropping it frees all that it allocated.
 pub(super) trait Loop {
     /// Calls [`served`] with `bell` when `fd` is readable.
     fn watch(&mut self, fd: RawFd, bell: *mut c_void) -> Watch;
@@ -18,24 +18,25 @@ pub(super) trait Loop {
     fn iterate(&mut self, block: bool);
 }
 
-/// What a library calls a watcher, an event, a handle, a source.
+/// A pointer to the library's watcher, event, handle or source.
 pub(super) type Watch = *mut c_void;
 
-/// What a callback is given.
+/// The argument of a callback.
 pub(super) struct Bell {
     pub(super) fd: Rc<OwnedFd>,
     pub(super) count: Rc<Cell<u64>>,
 }
 
-/// What every callback does.
+/// The work of every callback.
 pub(super) fn served(bell: *mut c_void) {
-    // SAFETY: it is the `Bell` that was given to `watch`, which `Belfry` keeps until the loop is gone.
+    // SAFETY: the pointer is the `Bell` that was passed to `watch`, which `Belfry` keeps until the loop is
+    // dropped.
     let bell = unsafe { &*bell.cast::<Bell>() };
     drain(&bell.fd);
     bell.count.set(bell.count.get() + 1);
 }
 
-/// Loads the first of these libraries that is there.
+/// Loads the first of these libraries that is installed.
 pub(super) fn load(names: &[&str]) -> anyhow::Result<&'static Library> {
     let library = names.iter().find_map(|name| {
         // SAFETY: these libraries do nothing when they are loaded.
@@ -46,14 +47,14 @@ pub(super) fn load(names: &[&str]) -> anyhow::Result<&'static Library> {
     Ok(Box::leak(Box::new(library)))
 }
 
-/// Timers as these libraries have them.
+/// Timers in the form of these libraries.
 pub(super) trait Timers: Loop {
-    /// One that calls [`expired`].
+    /// Makes a timer that calls [`expired`].
     fn make(&mut self) -> Watch;
-    /// Arms one, or moves it. In zero microseconds it is due at once.
+    /// Arms a timer, or moves it. With zero microseconds it is due at once.
     fn arm(&mut self, timer: Watch, micros_from_now: u64);
     fn cancel(&mut self, timer: Watch);
-    /// Frees one that is not armed, which is not used again.
+    /// Frees a timer that is not armed. It must not be used again.
     fn free(&mut self, timer: Watch);
 }
 
@@ -61,7 +62,7 @@ thread_local! {
     pub(super) static EXPIRED: Cell<u64> = const { Cell::new(0) };
 }
 
-/// What the callback of a timer does.
+/// The work of a timer's callback.
 pub(super) fn expired() {
     EXPIRED.set(EXPIRED.get() + 1);
 }

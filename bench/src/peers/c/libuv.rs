@@ -30,7 +30,8 @@ extern "C" fn on_readable(handle: Watch, _: c_int, _: c_int) {
     served(unsafe { *handle.cast::<*mut c_void>() });
 }
 
-/// Memory for something whose size only the library knows. Never freed: the loop keeps pointers to it.
+/// Allocates memory for an object whose size only the library can compute. It is never freed, because the
+/// loop keeps pointers to it.
 fn room(size: usize) -> *mut c_void {
     vec![0u128; size.div_ceil(16)].leak().as_mut_ptr().cast()
 }
@@ -70,14 +71,14 @@ impl Loop for Libuv {
     }
 
     fn unwatch(&mut self, watch: Watch) {
-        // SAFETY: it was made by `watch`.
+        // SAFETY: the handle was made by `watch`.
         unsafe {
             (self.stop)(watch);
         }
     }
 
     fn iterate(&mut self, block: bool) {
-        // SAFETY: the loop is there.
+        // SAFETY: the loop exists.
         unsafe {
             (self.run)(self.it, if block { ONCE } else { NOWAIT });
         }

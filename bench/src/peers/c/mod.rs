@@ -1,6 +1,8 @@
-//! Event loops written in C, by their shared libraries, where the system has them: libev, libevent, libuv, GLib.
+//! Event loops written in C, through their shared libraries, where the system has them: libev, libevent,
+//! libuv, GLib.
 //!
-//! They are loaded when they are measured, so the build needs none of them. Their callbacks do the same work as ours.
+//! They are loaded when they are measured, so the build needs none of them. Their callbacks do the same work
+//! as ours.
 
 mod glib;
 mod libev;
@@ -18,8 +20,8 @@ use crate::load::{doorbell, doorbells, ring, spread};
 
 type Make = fn() -> anyhow::Result<Box<dyn Loop>>;
 
-/// Those that are measured, with what each can do: all tell the kernel at once of what is registered, but libev and libuv,
-/// which do so in the next iteration, so that registering alone cannot be compared.
+/// The measured libraries, each with `true` if registering alone can be compared. libev and libuv register
+/// with the kernel only in the next iteration, the others at once.
 const PEERS: [(&str, Make, bool); 4] = [
     ("libev", libev::make, false),
     ("libevent", libevent::make, true),
@@ -29,7 +31,7 @@ const PEERS: [(&str, Make, bool); 4] = [
 
 /// A loop, its doorbells, and the state of its callbacks.
 struct Belfry {
-    // First: it must let go of the others.
+    // The first field, because it must be dropped before the others.
     it: Box<dyn Loop>,
     bells: Vec<Rc<OwnedFd>>,
     _state: Box<[Bell]>,
@@ -128,7 +130,7 @@ pub(super) fn register(case: Case, n: u64) -> Case {
     })
 }
 
-/// Callbacks that any thread may request.
+/// Callbacks that any thread can request.
 pub(super) fn deferred(case: Case, batch: u64) -> Case {
     case.by("libev", move || libev::deferred(batch))
 }
@@ -140,7 +142,7 @@ pub(super) fn timers(case: Case, workload: &'static str, n: u64) -> Case {
         })
 }
 
-/// Frees its timers: there may be a million.
+/// A loop and its timers. Dropping it frees the timers: there can be a million.
 struct Stock<T: Timers> {
     it: T,
     standing: Vec<Watch>,
@@ -156,7 +158,7 @@ impl<T: Timers> Drop for Stock<T> {
     }
 }
 
-/// Times only the named part of a cycle, as for ours.
+/// Measures only the named part of a cycle, as for ours.
 fn timer_cycle(workload: &'static str, n: u64, mut it: impl Timers + 'static) -> Run {
     const STEP: usize = 64;
     let mut random = crate::load::random();

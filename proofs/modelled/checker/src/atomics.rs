@@ -1,12 +1,13 @@
 //! Loom's atomics, with loads that it does not overlook.
 //!
-//! Of each atomic loom remembers the thread that used it last, and tries whatever else could have come before. A thread that loads
-//! an atomic before it writes to it was the last one itself, and what other threads have loaded is not tried again: of
-//! `load; compare_exchange` here and `load` there it knows one order only (tokio-rs/loom, issues 166 and 392). So a load also
-//! notifies a condition variable on which no thread waits: that orders no memory, and is tried in all orders.
+//! For each atomic loom stores the thread that used it last, and tries all other operations that could have
+//! come before. If a thread loads an atomic and then writes to it, it was the last one itself, so loom does
+//! not try the loads of other threads again: of `load; compare_exchange` here and `load` there it tries one
+//! order only (tokio-rs/loom, issues 166 and 392). So a load also notifies a condition variable on which no
+//! thread waits: that orders no memory, and is tried in all orders.
 //!
-//! While a failed model is torn down, loom's atomics would panic once more. What the libraries call in a `Drop` then returns a value
-//! for which nothing is freed: what a failed model holds is left.
+//! While a failed model is torn down, loom's atomics would panic once more. The operations that the libraries
+//! call in a `Drop` then return a value for which nothing is freed, so the memory of a failed model leaks.
 
 use std::ops::Deref;
 use std::ptr;
@@ -26,13 +27,13 @@ macro_rules! atomics {
         }
 
         impl$(<$of>)? $name$(<$of>)? {
-            /// Makes one.
+            /// Makes an atomic.
             #[track_caller]
             pub fn new(value: $value) -> Self {
                 Self { value: atomic::$name::new(value), loads: Condvar::new() }
             }
 
-            /// Loads it, in all orders.
+            /// Loads the value, in all orders.
             #[track_caller]
             pub fn load(&self, order: Ordering) -> $value {
                 if is_torn_down() {
@@ -42,7 +43,7 @@ macro_rules! atomics {
                 self.value.load(order)
             }
 
-            /// Swaps it.
+            /// Swaps the value.
             #[track_caller]
             pub fn swap(&self, value: $value, order: Ordering) -> $value {
                 if is_torn_down() {
@@ -71,7 +72,7 @@ atomics! {
 }
 
 impl AtomicU64 {
-    /// Subtracts.
+    /// Subtracts from the value.
     #[track_caller]
     pub fn fetch_sub(&self, value: u64, order: Ordering) -> u64 {
         if is_torn_down() {
@@ -80,7 +81,7 @@ impl AtomicU64 {
         self.value.fetch_sub(value, order)
     }
 
-    /// Exchanges it, or fails though it need not.
+    /// Exchanges the value; may fail spuriously.
     ///
     /// # Errors
     /// The value that it has instead.

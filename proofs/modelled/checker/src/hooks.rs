@@ -1,5 +1,5 @@
-//! Hooks in the eventfds that a thread of a model writes and drains: they stop it before a write, count the writes, and
-//! touch memory at each step, so that the checker sees what comes after what.
+//! Hooks in the eventfds that a thread of a model writes and drains. They stop the thread before a write,
+//! count the writes, and touch memory at each step, so that the checker checks the order of the steps.
 
 use std::cell::{Cell, RefCell};
 use std::sync::Arc;
@@ -9,12 +9,13 @@ use loom::{lazy_static, thread_local};
 
 use crate::monitor::Monitor;
 
-/// Memory whose accesses the checker compares: two that are in no order, and of which one changes it, are a failure.
+/// Memory whose accesses the checker compares. Two unordered accesses, one of which is a change, are a
+/// failure.
 #[derive(Debug, Default)]
 pub struct Trace(UnsafeCell<()>);
 
 impl Trace {
-    /// Reads it.
+    /// Reads the memory.
     pub fn read(&self) {
         self.0.with(|_| ());
     }
@@ -47,20 +48,20 @@ lazy_static! {
     static ref GATE: Arc<Monitor<Gate>> = Arc::new(Monitor::new(Gate::default()));
 }
 
-/// Where threads stop.
+/// The point where threads stop.
 #[derive(Debug, Default)]
 struct Gate {
     is_open: bool,
-    /// A thread has come here.
+    /// A thread has reached it.
     is_reached: bool,
 }
 
-/// Has this thread touch `trace` at each such step.
+/// Makes this thread touch `trace` at each such step.
 pub fn trace(step: Step, trace: &Arc<Trace>) {
     TRACES.with(|traces| traces.borrow_mut().push((step, trace.clone())));
 }
 
-/// Has this thread stop before its next write, until [`go_on`] is called.
+/// Makes this thread stop before its next write, until [`go_on`] is called.
 pub fn stop_before_write() {
     STOPS.with(|stops| stops.set(true));
 }
@@ -70,22 +71,22 @@ pub fn wait_until_stopped() {
     GATE.wait(|gate| gate.is_reached);
 }
 
-/// Lets stopped threads go on, and those that would stop from now on.
+/// Releases stopped threads, and threads that would stop from now on.
 pub fn go_on() {
     GATE.change(|gate| gate.is_open = true);
 }
 
-/// Has this thread call [`go_on`] right after its next drain.
+/// Makes this thread call [`go_on`] right after its next drain.
 pub fn go_on_after_drain() {
     OPENS.with(|opens| opens.set(true));
 }
 
-/// How much this thread has drained from eventfds.
+/// Returns the sum that this thread has drained from eventfds.
 pub fn drained_by_this_thread() -> u64 {
     DRAINED.with(Cell::get)
 }
 
-/// How often this thread has written an eventfd.
+/// Returns the number of this thread's writes to eventfds.
 pub fn writes_of_this_thread() -> u32 {
     WRITES.with(Cell::get)
 }

@@ -1,6 +1,8 @@
-//! Eventfds for the model checkers, which cannot see into the kernel: counters with numbers, and a wait for any of them.
+//! Eventfds for the model checkers, to which the kernel is invisible: counters with numbers, and a wait for
+//! any of them.
 //!
-//! Each run of a model has a [`Kernel`] of its own. It knows no time: a loop that waits for time lets it pass by itself.
+//! Each run of a model has a [`Kernel`] of its own. It has no time: a loop that waits for time advances its
+//! clock itself.
 
 use std::collections::BTreeMap;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
@@ -26,32 +28,32 @@ pub struct Kernel(Monitor<Counts>);
 type Counts = BTreeMap<RawFd, u64>;
 
 impl Kernel {
-    /// The kernel of this run.
+    /// Returns the kernel of this run.
     #[must_use]
     pub fn of_this_run() -> Arc<Self> {
         KERNEL.clone()
     }
 
-    /// Calls `is_ready` with the counts of all open eventfds, and again after each change until it returns true; once only, unless
-    /// this may `block`. Each call is one step.
+    /// Calls `is_ready` with the counts of all open eventfds, and again after each change until it returns
+    /// `true`. Unless `block` is set, calls it only once. Each call is one step.
     pub fn wait(&self, block: bool, mut is_ready: impl FnMut(&BTreeMap<RawFd, u64>) -> bool) {
         self.0.wait(|counts| is_ready(counts) || !block);
     }
 
-    /// Sleeps until this eventfd counts something, as a loop's backend would.
+    /// Sleeps until this eventfd has a count, as a loop's backend would.
     pub fn block(&self, fd: impl AsFd) {
         let number = fd.as_fd().as_raw_fd();
         self.wait(true, |counts| counts[&number] > 0);
     }
 
-    /// How many eventfds are open.
+    /// Returns the number of open eventfds.
     #[must_use]
     pub fn open_files(&self) -> usize {
         self.0.with(|counts| counts.len())
     }
 }
 
-/// An eventfd of the kernel of this run. Its number is that of a true one, which is not used.
+/// An eventfd of the kernel of this run. Its number is that of a real one, which is not used.
 #[derive(Debug)]
 pub struct Eventfd {
     kernel: Arc<Kernel>,
@@ -59,7 +61,7 @@ pub struct Eventfd {
 }
 
 impl Eventfd {
-    /// An eventfd that counts nothing.
+    /// Makes an eventfd with the count zero.
     ///
     /// # Errors
     /// If there are no descriptors left.
@@ -73,7 +75,7 @@ impl Eventfd {
     /// Adds to the counter.
     ///
     /// # Errors
-    /// `AGAIN` if it is too full for that.
+    /// `AGAIN` if the counter would overflow.
     pub fn write(&self, count: u64) -> Result<()> {
         #[cfg(feature = "loom")]
         hooks::before_write();
@@ -88,7 +90,7 @@ impl Eventfd {
         written
     }
 
-    /// Takes the counter.
+    /// Returns the counter and resets it to zero.
     ///
     /// # Errors
     /// `AGAIN` if it is zero.

@@ -1,14 +1,17 @@
-//! What the libraries have under a model checker instead of the standard library and the kernel, and the faults that models plant.
+//! The replacement of the standard library and the kernel under a model checker, and the faults that models
+//! plant.
 //!
-//! Built for the checkers (`cfg(aio_modelled)`, which the build script of this workspace sets), each library uses this crate in
-//! the place of its module `sync`, which is the standard library. Everything that product code takes from `sync` is here:
-//! atomics, locks, threads, an eventfd, [`faulty!`].
+//! Built for the checkers (`cfg(aio_modelled)`, which the build script of this workspace sets), each library
+//! uses this crate in place of its module `sync`, which is the standard library. This crate has everything
+//! that product code takes from `sync`: atomics, locks, threads, an eventfd, [`faulty!`].
 //!
-//! [loom](https://docs.rs/loom) tries every order, weak memory included, of a few steps; [shuttle](https://docs.rs/shuttle) tries
-//! random orders of many, one step after the other. A feature chooses one.
+//! [loom](https://docs.rs/loom) tries every order, including weak memory, of a few steps.
+//! [shuttle](https://docs.rs/shuttle) tries random orders of many steps, one after the other. A feature
+//! chooses one.
 //!
-//! Not modelled is what no thread waits for and nothing follows from: figures, flags of the home thread alone, the number of a
-//! context. A checker would try all their orders for nothing; the libraries take these from the standard library in any case.
+//! Values that no thread waits for and that affect nothing are not modelled: figures, flags of the home
+//! thread alone, the number of a context. A checker would try all their orders in vain. The libraries always
+//! take these from the standard library.
 #![forbid(unsafe_code)]
 
 #[cfg(not(any(feature = "loom", feature = "shuttle")))]
@@ -40,7 +43,7 @@ pub use shuttle::{
     thread_local,
 };
 
-/// As the checker's own, which does not know initial values that are constant.
+/// Like the checker's own macro, which does not support constant initial values.
 #[cfg(feature = "loom")]
 #[macro_export]
 macro_rules! thread_local {
@@ -51,7 +54,7 @@ macro_rules! thread_local {
     };
 }
 
-/// The code, or the mistake beside it if that is planted.
+/// Expands to the code, or to the mistake beside it if that is planted.
 ///
 /// - `faulty!(NAME, right, wrong)`: one of both.
 /// - `faulty!(NAME, right)`: the mistake leaves it out.
@@ -89,9 +92,9 @@ macro_rules! faulty {
 
 /// Stores a flag that the home thread lowers by a swap.
 ///
-/// For loom this is a read-modify-write. Loom does not see that a swap which has read the value before a store leaves no room for
-/// that store but after it, and would let the lowered flag be read after the fences of both sides: an alarm that no machine can
-/// give.
+/// For loom this is a read-modify-write. If a swap has read the value before a store, that store must come
+/// after the swap. Loom does not enforce this: it would let the lowered flag be read after the fences of both
+/// sides, a false alarm that no machine can produce.
 pub fn raise(flag: &AtomicBool, order: Ordering) {
     #[cfg(not(feature = "loom"))]
     flag.store(true, order);
@@ -99,10 +102,11 @@ pub fn raise(flag: &AtomicBool, order: Ordering) {
     flag.swap(true, order);
 }
 
-/// Stores a number that other threads change only by an exchange with what they have read.
+/// Stores a number that other threads change only by an exchange with the value that they have read.
 ///
-/// For loom this is a read-modify-write, as in [`raise`]: loom does not see that such an exchange comes right after what was
-/// read, and so before this store, and would let its result be read after it.
+/// For loom this is a read-modify-write, as in [`raise`]. Such an exchange comes right after the value that
+/// it read, and so before this store. Loom does not enforce this: it would let the exchange's result be read
+/// after this store.
 pub fn overwrite(number: &AtomicU64, value: u64, order: Ordering) {
     #[cfg(not(feature = "loom"))]
     number.store(value, order);
@@ -110,16 +114,16 @@ pub fn overwrite(number: &AtomicU64, value: u64, order: Ordering) {
     number.swap(value, order);
 }
 
-/// The number of a core that no other thread is on: the threads of a model run side by side.
+/// Returns the number of a core that no other thread is on, because the threads of a model run side by side.
 pub fn core_here() -> usize {
     static NEXT: std::sync::atomic::AtomicUsize = std::sync::atomic::AtomicUsize::new(0);
     NEXT.fetch_add(1, Ordering::Relaxed)
 }
 
-/// Reads a pointer for an exchange that fails unless it still is the newest one.
+/// Reads a pointer for an exchange that fails unless the pointer still is the newest one.
 ///
-/// For loom this is an exchange that always fails, and reads the newest one. Loom need not try what an older one leads to: the
-/// exchange that follows fails, and returns the newest.
+/// For loom this is an exchange that always fails, and reads the newest pointer. Loom need not try the
+/// consequences of an older one, because the following exchange fails, and returns the newest.
 pub fn read_for_exchange<T>(pointer: &AtomicPtr<T>) -> *mut T {
     #[cfg(not(feature = "loom"))]
     return pointer.load(Ordering::Relaxed);
@@ -132,12 +136,13 @@ pub fn read_for_exchange<T>(pointer: &AtomicPtr<T>) -> *mut T {
     }
 }
 
-/// Whether a thread has ended: the checkers do not know, which counts as no.
+/// Returns `false`: the checkers cannot report whether a thread has ended.
 pub fn has_ended<T>(_: &thread::JoinHandle<T>) -> bool {
     false
 }
 
-/// Whether a model is being torn down after a failure. Loom's atomics cannot be used any more then.
+/// Returns `true` while a model is being torn down after a failure. Loom's atomics cannot be used any more
+/// then.
 fn is_torn_down() -> bool {
     cfg!(feature = "loom") && std::thread::panicking()
 }

@@ -1,8 +1,9 @@
-//! [`Monitor`]: what all threads of a model may read and change, one at a time, and a wait for a change of it.
+//! [`Monitor`]: a value that all threads of a model may read and change, one at a time, and a wait for a
+//! change of it.
 //!
-//! Shuttle has it from a mutex and a condition variable. Loom tries all orders of the steps of these, of which there are several
-//! where one is meant; so under loom one read-modify-write is the step, and the rest goes unseen by the checker: all its threads
-//! are one thread of the system, and change places in steps only.
+//! For shuttle it is a mutex and a condition variable. Each use of these has several steps, and loom would
+//! try all orders of them. So for loom one read-modify-write is the step, and the rest is invisible to the
+//! checker: all its threads are one thread of the system, and switch in steps only.
 
 #[cfg(not(feature = "loom"))]
 pub(crate) use of_a_lock::Monitor;
@@ -20,7 +21,7 @@ mod of_one_step {
     /// See the [module](self).
     #[derive(Debug)]
     pub(crate) struct Monitor<T> {
-        /// How many there were: ordered as the uses of a lock.
+        /// The number of steps. They are ordered like the uses of a lock.
         steps: AtomicU32,
         kept: Mutex<Kept<T>>,
     }
@@ -42,21 +43,21 @@ mod of_one_step {
             }
         }
 
-        /// Uses it, and wakes no thread.
+        /// Uses the value, and wakes no thread.
         pub(crate) fn with<R>(&self, f: impl FnOnce(&mut T) -> R) -> R {
             f(&mut self.step().value)
         }
 
-        /// Changes it, and wakes the threads that wait.
+        /// Changes the value, and wakes the threads that wait.
         pub(crate) fn change<R>(&self, change: impl FnOnce(&mut T) -> R) -> R {
             let mut kept = self.step();
             let result = change(&mut kept.value);
-            // Each of them sleeps: there is no step between joining them and going to sleep.
+            // Each of these threads sleeps: there is no step between joining the list and going to sleep.
             mem::take(&mut kept.waiting).iter().for_each(Thread::unpark);
             result
         }
 
-        /// Checks the value now and after every change, until `is_ready` returns true.
+        /// Checks the value now and after every change, until `is_ready` returns `true`.
         pub(crate) fn wait(&self, mut is_ready: impl FnMut(&T) -> bool) {
             loop {
                 let mut kept = self.step();
@@ -97,19 +98,19 @@ mod of_a_lock {
             }
         }
 
-        /// Uses it, and wakes no thread.
+        /// Uses the value, and wakes no thread.
         pub(crate) fn with<R>(&self, f: impl FnOnce(&mut T) -> R) -> R {
             f(&mut self.lock())
         }
 
-        /// Changes it, and wakes the threads that wait.
+        /// Changes the value, and wakes the threads that wait.
         pub(crate) fn change<R>(&self, change: impl FnOnce(&mut T) -> R) -> R {
             let result = change(&mut self.lock());
             self.changed.notify_all();
             result
         }
 
-        /// Checks the value now and after every change, until `is_ready` returns true.
+        /// Checks the value now and after every change, until `is_ready` returns `true`.
         pub(crate) fn wait(&self, mut is_ready: impl FnMut(&T) -> bool) {
             let mut value = self.lock();
             while !is_ready(&value) {

@@ -1,7 +1,7 @@
-//! Faults that are planted on purpose, to see that the models find them: see [`faulty!`](crate::faulty).
+//! Faults that are planted on purpose, to check that the models find them: see [`faulty!`](crate::faulty).
 //!
-//! A process has one fault at the most, from its beginning to its end: a variable of its environment names it. A model that
-//! fails may take its process with it, and so each fault has a process of its own.
+//! A process has at most one fault, from its beginning to its end; an environment variable names it. A model
+//! that fails may end its process, so each fault has a process of its own.
 
 use std::process::Command;
 use std::sync::OnceLock;
@@ -14,19 +14,19 @@ fn planted() -> Option<&'static str> {
     PLANTED.get_or_init(|| std::env::var(FAULT).ok()).as_deref()
 }
 
-/// Whether this fault is planted in this process.
+/// Returns `true` if this fault is planted in this process.
 pub fn is_planted(fault: &str) -> bool {
     planted() == Some(fault)
 }
 
-/// Whether there is one.
+/// Returns `true` if any fault is planted.
 #[must_use]
 pub fn is_any_planted() -> bool {
     planted().is_some()
 }
 
-/// Runs the models with a fault; one of them at least must fail. `test` is the path of the test that calls this, which is run
-/// again as a child for each model.
+/// Runs the models with a fault. At least one of them must fail. `test` is the path of the test that calls
+/// this; it is run again as a child for each model.
 ///
 /// # Panics
 /// If no model fails.

@@ -1,4 +1,4 @@
-//! [`Fake`]: a backend whose waits the checker sees.
+//! [`Fake`]: a backend whose waits are visible to the checker.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -12,8 +12,8 @@ use aio_context::{Backend, Builder, Context, Interest, ManualClock, Readiness, R
 
 use crate::Ticking;
 
-/// A backend that waits for eventfds of the checkers' kernel. Where it may wait for ever it blocks, and never spins; where it
-/// may wait for some time, the time passes at once.
+/// A backend that waits for eventfds of the checkers' kernel. A wait without a limit blocks, and never spins.
+/// A wait with a limit lets that time pass at once.
 pub struct Fake {
     kernel: Arc<Kernel>,
     clock: Arc<Ticking>,
@@ -23,7 +23,7 @@ pub struct Fake {
 }
 
 impl Fake {
-    /// A backend without descriptors that lets time pass on `clock`.
+    /// Returns a backend without descriptors that lets time pass on `clock`.
     #[must_use]
     pub fn new(clock: Arc<Ticking>) -> Self {
         Self {
@@ -34,7 +34,7 @@ impl Fake {
         }
     }
 
-    /// A context on such a backend, whose own clock stands still until the loop lets time pass.
+    /// Returns a context on such a backend. Its own clock stands still until the loop lets time pass.
     ///
     /// # Panics
     /// If there are no descriptors left.
@@ -44,7 +44,8 @@ impl Fake {
         Self::build(builder, Arc::default())
     }
 
-    /// A context on such a backend, whose own clock goes on whenever it is read: a search for work takes its time.
+    /// Returns a context on such a backend. Its own clock advances with each reading, so a search for work
+    /// takes time.
     ///
     /// # Panics
     /// If there are no descriptors left.

@@ -5,13 +5,13 @@ use std::time::Duration;
 
 use aio_context::{Clock, Moment};
 
-/// A clock that advances by a microsecond with each reading, so that a search of limited time ends. Where a loop would sleep until
-/// some time, the [`Fake`](crate::Fake) backend advances the clock.
+/// A clock that advances by a microsecond with each reading, so that a search of limited time ends. In place
+/// of a sleep until a deadline, the [`Fake`](crate::Fake) backend advances the clock.
 #[derive(Debug, Default)]
 pub struct Ticking(AtomicU64);
 
 impl Ticking {
-    /// Moves on.
+    /// Advances the clock.
     pub fn advance(&self, duration: Duration) {
         self.0.fetch_add(duration.as_nanos() as u64, Ordering::Relaxed);
     }

@@ -1,8 +1,8 @@
 //! Shared code of the tests that run whole contexts under model checkers.
 //!
-//! The tests are in `tests/schedules` (shuttle, random orders of many threads) and `tests/models` (loom, every order of two).
-//! A feature chooses the checker. What runs is the real loop, on a `Fake` backend that blocks where the checker sees it. Nothing
-//! here knows real time.
+//! The tests are in `tests/schedules` (shuttle, random orders of many threads) and `tests/models` (loom,
+//! every order of two). A feature chooses the checker. The tests run the real loop, on a `Fake` backend that
+//! blocks where the checker can detect it. Nothing here depends on real time.
 #![forbid(unsafe_code)]
 
 mod backend;

@@ -1,24 +1,25 @@
-//! Running a scenario in many orders, and one of them again.
+//! Runs a scenario in many orders, and repeats one of them.
 
 use aio_checker::kernel::Kernel;
 use aio_checker::planting;
 use shuttle::scheduler::{PctScheduler, RandomScheduler, ReplayScheduler, Scheduler};
 use shuttle::{Config, MaxSteps, Runner};
 
-/// The default numbers of orders: random ones, and those with few preemptions.
+/// The default numbers of orders: random ones, and orders with few preemptions.
 const ORDERS: [(&str, usize); 2] = [("AIO_RANDOM", 20_000), ("AIO_PCT", 20_000)];
-/// How many preemptions the latter have, and one.
+/// The number of preemptions of the latter, plus one.
 const DEPTH: usize = 3;
-/// A run of more steps is a loop that goes round and round.
+/// The number of steps above which a run counts as an endless loop.
 const LONGEST: usize = 20_000;
 const STACK: usize = 256 * 1024;
 
-/// Runs a scenario in many orders of its steps. Nothing that it opened may be open after any of them.
+/// Runs a scenario in many orders of its steps. Everything that it opened must be closed after each of them.
 ///
-/// What fails prints its order, which `AIO_SCHEDULE` repeats; `AIO_SEED` repeats all of them. True if there were many.
+/// A failure prints its order, which `AIO_SCHEDULE` repeats; `AIO_SEED` repeats all of them. Returns `true`
+/// if there were many.
 ///
 /// # Panics
-/// If the scenario fails, sleeps for ever, or goes round and round.
+/// If the scenario fails, sleeps for ever, or loops without end.
 pub fn check(scenario: fn()) -> bool {
     let whole = move || {
         scenario();
@@ -30,7 +31,7 @@ pub fn check(scenario: fn()) -> bool {
     }
     let seed = number("AIO_SEED").unwrap_or_else(|| fastrand::u64(..));
     println!("AIO_SEED={seed}; one order alone: AIO_SCHEDULE='the failing schedule'");
-    // A fault that is planted ends the search when it is found.
+    // A planted fault ends the search when it is found.
     let factor = if planting::is_any_planted() { 20 } else { 1 };
     let [random, pct] =
         ORDERS.map(|(name, usual)| factor * number(name).map_or(usual, |number| number as usize));

@@ -1,4 +1,4 @@
-//! Who is called in an iteration of the reference: bottom halves, handlers, timers.
+//! The callbacks in an iteration of the reference: bottom halves, handlers, timers.
 
 use aio_context::{Interest, Readiness};
 
@@ -61,13 +61,14 @@ impl Model {
         Ok(fired)
     }
 
-    /// Serves the registrations with events, in the order of the real context. If it `may_go_on`, there was perhaps no check and no
-    /// progress, and another iteration follows.
+    /// Serves the registrations with events, in the order of the real context. If it `may_go_on`, there was
+    /// perhaps no check and no progress, and another iteration follows.
     pub(super) fn dispatch(&mut self, mut found: Vec<Found>, may_go_on: bool) -> Flow<bool> {
         let mut served = Vec::new();
         let polled_late = if may_go_on { self.with_work() } else { Vec::new() };
         loop {
-            // A registration that could not be called at some moment need not be called later: it may have been next then.
+            // A registration that was not callable at some moment need not be called later, because its turn
+            // may have been then.
             for one in &mut found {
                 one.was_uncallable |= !self.is_callable(one);
             }
@@ -93,9 +94,10 @@ impl Model {
         }
     }
 
-    /// An iteration that ended polling without a check, and made no progress because the handler of its hit was gone, is followed by one
-    /// that checks. The log shows both as one. Returns the registration that is called next, if the check of the second one can have
-    /// found it.
+    /// Finds a registration that a second iteration has served. If an iteration ended polling without a
+    /// check, and made no progress because the handler of its hit was gone, another iteration follows that
+    /// checks. The log shows both as one. Returns the registration that is called next, if the check of the
+    /// second iteration can have found it.
     fn find_late(&mut self, served: &[Found]) -> Option<Found> {
         let Some(Callback::Of(label, Side::Readable | Side::Writable | Side::Priority)) =
             self.next_call_now()
@@ -116,14 +118,15 @@ impl Model {
         is_new.then_some(Found::new(one.id, false, false, left))
     }
 
-    /// The registrations that a poll would find work for now.
+    /// Returns the registrations for which a poll would find work now.
     fn with_work(&self) -> Vec<u64> {
         let places = (0..self.registrations.len()).filter(|place| self.may_hit(*place));
         places.map(|place| self.registrations[place].id).collect()
     }
 
-    /// As [`find_late`](Self::find_late): an iteration that a notification has ended before a hit is followed by one that polls again, and finds
-    /// what bottom halves of the first one have left. `polled` are the registrations with work then.
+    /// Like [`find_late`](Self::find_late): if a notification ends an iteration before a hit, another
+    /// iteration follows that polls again, and finds the work that bottom halves of the first one have left.
+    /// `polled` are the registrations with work at that time.
     fn find_late_hit(&mut self, served: &[Found], polled: &[u64]) -> Option<Found> {
         let Some(Callback::Of(label, Side::PollReady)) = self.next_call_now() else {
             return None;
@@ -140,7 +143,7 @@ impl Model {
         Some(Found::new(one.id, true, false, left))
     }
 
-    /// The next callback, if no time has passed before it: else another iteration has made it.
+    /// Returns the next callback if no time has passed before it. Otherwise another iteration has made it.
     fn next_call_now(&self) -> Option<Callback> {
         self.next().filter(|next| next.at == self.now)?;
         self.next_call()
@@ -150,7 +153,7 @@ impl Model {
         self.registrations.iter().position(|one| one.id == id)
     }
 
-    /// The registration, if its handler may be called.
+    /// Returns the registration if its handler may be called.
     fn listening(&self, found: &Found) -> Option<&Registration> {
         let one = &self.registrations[self.place(found.id)?];
         (!self.is_paused(one.group)).then_some(one)
@@ -169,7 +172,7 @@ impl Model {
         })
     }
 
-    /// Whether its next callback may be this one.
+    /// Returns `true` if its next callback may be this one.
     fn may_be(&self, found: &Found, callback: Callback) -> bool {
         let Some(one) = self.listening(found).filter(|_| self.is_callable(found)) else {
             return false;
@@ -194,7 +197,7 @@ impl Model {
         label == one.label && is_side
     }
 
-    /// The callback that it must get next, if it must get one.
+    /// Returns the callback that it must get next, if there is one.
     fn must_be(&self, found: &Found) -> Option<Side> {
         let one = self.listening(found)?;
         if found.is_hit {
@@ -237,7 +240,7 @@ impl Model {
         let (label, fd) = (one.label, one.fd);
         let (id, handler, unkicked) = (one.id, one.handler, self.devices[fd.place()].unkicked);
         if one.polled && !one.begun {
-            // It had its `poll_end`: work that it leaves is not polled for, unless it panics.
+            // It had its `poll_end`, so work that it leaves is not polled for, unless it panics.
             self.devices[fd.place()].unkicked = false;
         }
         let usual = self.usual(fd, side);
@@ -248,7 +251,7 @@ impl Model {
         called
     }
 
-    /// A handler that panicked when it was served has perhaps left work without a kick.
+    /// Marks a handler that panicked when it was served for a recheck: it may have left work without a kick.
     fn recheck_after_panic(&mut self, id: u64, handler: u64, unkicked: bool) {
         let Some(place) = self.place(id) else { return };
         let one = &mut self.registrations[place];
@@ -257,7 +260,8 @@ impl Model {
         device.unkicked |= unkicked && one.handler == handler && device.work > 0;
     }
 
-    /// Rule D3, with the second check of rule R9. The first callback is the delivery of an only event (rule R14).
+    /// Serves the events of a registration: rule D3, with the second check of rule R9. The first callback is
+    /// the delivery of an only event (rule R14).
     fn serve_event(&mut self, place: usize) -> Flow {
         let one = &mut self.registrations[place];
         let (id, handler, label, interest) = (one.id, one.handler, one.label, one.interest);
@@ -285,7 +289,8 @@ impl Model {
         Ok(())
     }
 
-    /// The next check finds events again that were not delivered. Uncertain events stay as an outer iteration has left them.
+    /// Drops the events that were not delivered, because the next check finds them again. Uncertain events
+    /// stay as an outer iteration has left them.
     fn forget(&mut self, found: &[Found]) {
         for one in found {
             let Some(place) = self.place(one.id) else { continue };

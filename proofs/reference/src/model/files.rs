@@ -8,21 +8,21 @@ use crate::op::{COUNT, Fd, Kind};
 #[derive(Clone, Copy, Debug)]
 struct File {
     kind: Kind,
-    /// How many bytes can be read; for an outlet, whether it is full.
+    /// The number of bytes that can be read; for an outlet, 1 if it is full.
     bytes: u32,
     closed: bool,
-    /// How many numbers are open for it.
+    /// The number of its open numbers.
     numbers: u32,
 }
 
-/// A descriptor that has been made: its file, and whether its number is open.
+/// A descriptor that has been made: its file, and the state of its number.
 #[derive(Clone, Copy, Debug)]
 struct Number {
     file: usize,
     open: bool,
 }
 
-/// All files, and which descriptor is which.
+/// All files, and the file of each descriptor.
 #[derive(Debug, Default)]
 pub(crate) struct Files {
     files: Vec<File>,
@@ -57,7 +57,7 @@ impl Files {
         (&mut self.files[number.file], number.open)
     }
 
-    /// Makes a number that is closed mean a new file.
+    /// Makes a closed number that of a new file.
     pub(crate) fn open(&mut self, fd: Fd) {
         if !self.number(fd).open {
             self.make(fd);
@@ -68,7 +68,7 @@ impl Files {
         self.numbers[fd.place()].is_none_or(|number| number.open)
     }
 
-    /// Whether something else still shares the file of a number that was closed.
+    /// Returns `true` if another number still shares the file of a closed number.
     pub(crate) fn is_shared(&self, fd: Fd) -> bool {
         self.numbers[fd.place()].is_some_and(|number| self.files[number.file].numbers > 0)
     }
@@ -123,7 +123,7 @@ impl Files {
         self.files[number.file].numbers += 1;
     }
 
-    /// What the file is ready for, whether its number is open or not.
+    /// Returns the readiness of the file, whether its number is open or not.
     pub(crate) fn readiness(&mut self, fd: Fd) -> Readiness {
         let (file, _) = self.file(fd);
         let file = *file;

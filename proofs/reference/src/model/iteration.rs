@@ -7,20 +7,21 @@ use crate::log::{Entry, What};
 use crate::op::{Callback, Name, Side};
 use crate::setup::Waiter;
 
-/// An idle bottom half lets the loop sleep, but no longer than this (rule H8).
+/// The longest sleep of a loop with an idle bottom half (rule H8).
 const NAP: u64 = 10 * MILLI;
-/// A poll ends after so many iterations in a row in which no time passes.
+/// The number of consecutive iterations without a change of time after which a poll ends.
 const MOST_STUCK: u32 = 100;
-/// In so many iterations a ready descriptor may be passed over, because polling found something else (rule D8).
+/// The most iterations in which a ready descriptor may be passed over, because polling found other work (rule
+/// D8).
 const MOST_PASSED_OVER: u32 = 80;
 
-/// A registration with events, and whether it has to be called.
+/// A registration with events, and whether its callback is certain.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Found {
     pub(super) id: u64,
     pub(super) is_hit: bool,
     pub(super) is_sure: bool,
-    /// It could not be called at some moment, perhaps when it was next.
+    /// It was not callable at some moment, perhaps when its turn came.
     pub(super) was_uncallable: bool,
     /// The events that an outer iteration has left for it.
     pub(super) left: Pending,
@@ -43,7 +44,7 @@ struct Outcome {
     id: u64,
     paused: bool,
     hit: Hit,
-    /// What its file is ready for at the end.
+    /// The readiness of its file at the end.
     now: Readiness,
     sure: Readiness,
     perhaps: Readiness,
@@ -56,7 +57,7 @@ struct Seen {
     ready: Readiness,
     /// There was work, and it may have been polled.
     work: bool,
-    /// There was work from the start without a kick.
+    /// The handler that had work without a kick from the start.
     unkicked: Option<u64>,
 }
 
@@ -64,10 +65,10 @@ struct Seen {
 struct Search {
     started: u64,
     timeout: u64,
-    /// How long it may poll.
+    /// The longest time that it may poll.
     spin: u64,
     seen: Vec<Seen>,
-    /// A check found a closed number, and was the last one.
+    /// A check found a closed number. It was the last check.
     broke: bool,
     /// A handler changed something in its `poll`, and then returned `true`.
     interfered: bool,
@@ -79,7 +80,8 @@ struct Search {
 }
 
 impl Model {
-    /// `None`: do not wait. A poll that may wait goes on until there is progress, its time is over, or a notification.
+    /// Runs a poll; with `None` it does not wait. A poll that may wait continues until there is progress, its
+    /// time is over, or a notification arrives.
     pub(super) fn iterate(&mut self, at_most: Option<u64>) -> Flow<bool> {
         let end = at_most.map_or(self.now, |limit| self.now + limit);
         let foreign = self.waiter == Waiter::Foreign;
@@ -102,7 +104,7 @@ impl Model {
             };
             let is_called = !foreign && self.calls != calls;
             if is_called && progress && self.notified {
-                // The loop makes one more iteration if the progress was that one's, and only then.
+                // The loop has made one more iteration if, and only if, that one made the progress.
                 (self.notified, self.maybe_notified) = (false, true);
             }
             if is_called && !progress && self.notified && at_most.is_some() {
@@ -135,7 +137,7 @@ impl Model {
         Ok(progress)
     }
 
-    /// Rule T1.
+    /// Returns the timeout by rule T1.
     fn timeout(&self, limit: u64) -> u64 {
         if !self.line.is_empty() || (self.urgent && !self.inbox.is_empty()) {
             return 0;
@@ -153,7 +155,7 @@ impl Model {
         }
     }
 
-    /// Returns the registrations with events, and whether one was invalidated, which is progress.
+    /// Returns the registrations with events, and `true` if one was invalidated, which is progress.
     fn search_and_wait(&mut self, at_most: Option<u64>) -> Flow<(Vec<Found>, bool)> {
         let timeout = at_most.map_or(0, |limit| self.timeout(limit));
         let mut search = Search {
@@ -183,7 +185,7 @@ impl Model {
         Ok((self.end_search(&search), search.broke))
     }
 
-    /// Records which registrations are ready, and which have work that a poll would find.
+    /// Records the registrations that are ready, and those with work that a poll would find.
     fn observe(&mut self, search: &mut Search) {
         for place in 0..self.registrations.len() {
             let (ready, work) = (self.ready(place), self.may_hit(place));
@@ -214,10 +216,11 @@ impl Model {
             return Ok(false);
         };
         let end = search.started + search.timeout;
-        // The poll may go on with another iteration, in which the rest belongs.
+        // The poll may continue with another iteration. The entry then belongs to that.
         let is_next_iteration = match side {
             Side::Begin => entry.at != search.started,
-            // A notification ends a search in poll mode, without delay. The next one has a timeout of its own.
+            // A notification ends a search in poll mode, without delay. The next search has a timeout of its
+            // own.
             Side::End if self.notified && !search.ended && entry.at > self.now => true,
             _ => entry.at > search.started + search.spin,
         };
@@ -265,14 +268,14 @@ impl Model {
                     self.interrupt_check();
                 }
                 answer?;
-                // The hit counts even if the handler was paused or removed meanwhile.
+                // The hit counts even if the handler was paused or removed in the meantime.
                 search.answered |= self.devices[fd.place()].work > 0;
             }
         }
         Ok(true)
     }
 
-    /// Calls a handler's `poll_end`; one last poll is pending.
+    /// Calls a handler's `poll_end`. After it one last poll is pending.
     fn end(&mut self, place: usize, search: &mut Search) -> Flow {
         let one = &mut self.registrations[place];
         let callback = Callback::Of(one.label, Side::End);
@@ -283,15 +286,15 @@ impl Model {
         self.called(callback, &[])
     }
 
-    /// A handler panicked in its `poll_end`. If the loop is about to sleep, all others still get theirs; if only this handler was
-    /// demoted, none do.
+    /// Handles a panic of a handler in its `poll_end`. If the loop is about to sleep, all others still get
+    /// their `poll_end`. If only this handler was demoted, no other one does.
     fn end_others(&mut self, search: &mut Search) {
         let mut others = 0;
         while let Some(Callback::Of(label, Side::End)) = self.next_call() {
             let Some(place) = self.find_callable(label, Side::End) else {
                 break;
             };
-            // The first panic goes on.
+            // The first panic is propagated.
             let _ = self.end(place, search);
             others += 1;
         }
@@ -303,7 +306,8 @@ impl Model {
         }
     }
 
-    /// A handler panicked when it was invalidated: the others that the check has found closed are invalidated all the same.
+    /// Handles a panic of a handler that was invalidated: the others with closed numbers in this check are
+    /// invalidated all the same.
     fn invalidate_others(&mut self) {
         while let Some(Entry { what, .. }) = self.next() {
             let (What::Called(Callback::Of(label, Side::Invalidated)) | What::EndedGone(label)) = what else {
@@ -312,7 +316,7 @@ impl Model {
             let Some(place) = self.find_callable(label, Side::Invalidated) else {
                 return;
             };
-            // The first panic goes on.
+            // The first panic is propagated.
             let _ = self.invalidate(place);
         }
     }
@@ -372,7 +376,7 @@ impl Model {
         let now = self.ready(place);
         let one = &self.registrations[place];
         let is_overdue = one.passed_over > MOST_PASSED_OVER;
-        // The event of an interest in one event is collected once, with what the file was ready for then.
+        // The event of an interest in one event is collected once, with the readiness at that time.
         let collected = if one.is_once() {
             one.pending.perhaps
         } else {
@@ -409,7 +413,8 @@ impl Model {
         let left = one.pending;
         let mut push = |is_hit, is_sure| found.push(Found::new(outcome.id, is_hit, is_sure, left));
         if outcome.paused && !outcome.perhaps.is_empty() {
-            // A loop that sleeps beside a ready file has masked it. What was ready before may have been drained before it was collected.
+            // If the loop sleeps beside a ready file, it has masked its handler. Earlier readiness may have been
+            // drained before it was collected.
             if !outcome.sure.is_empty() || slept && !outcome.now.is_empty() {
                 one.masked = Masked::Yes;
                 one.pending.perhaps = Readiness::empty();
@@ -436,7 +441,8 @@ impl Model {
             return Hit::No;
         }
         let from_the_start = seen.unkicked == Some(one.handler) && !search.interfered;
-        // A demoted handler may bring work to others after they were polled; a hit ends the search before they are polled again.
+        // A demoted handler may bring work to others after they were polled. A hit ends the search before
+        // they are polled again.
         let others = || search.seen.iter().any(|other| other.id != seen.id && other.work);
         let is_overtaken = search.acted && others();
         let undisturbed = !search.broke && !search.interfered && !is_overtaken && self.must_be_polled(one);
@@ -449,7 +455,8 @@ impl Model {
         }
     }
 
-    /// Advances the time as the rules demand, or, where they leave it open, as the real context did. Returns whether the loop slept.
+    /// Advances the time as the rules demand or, if they leave it open, as the real context did. Returns
+    /// `true` if the loop slept.
     fn pass(&mut self, search: &Search, is_sure: bool, is_possible: bool) -> bool {
         let observed = self.next().map_or(self.now, |entry| entry.at);
         let end = search.started + search.timeout;
@@ -460,7 +467,7 @@ impl Model {
             (false, _) => end,
         };
         let slept = search.timeout > search.spin && !is_sure && self.now == end;
-        // A paused one is polled after the pause.
+        // A paused handler is polled after the pause.
         let waits_in_vain = |one: &Registration| one.begun && !self.is_paused(one.group);
         if slept && self.registrations.iter().any(waits_in_vain) {
             self.record(What::Illegal("A5: asleep without a `poll_end`"));

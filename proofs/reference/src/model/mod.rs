@@ -3,13 +3,15 @@
 //! It reads the log of the real context, and follows it where the rules leave a choice:
 //!
 //! - the order of the handlers in one iteration, which the backend decides;
-//! - how long a policy polls before it waits, and so whether a poll or a kick finds work in memory;
-//! - when the loop detects a number that was closed without a removal, if the system does not report it at once.
+//! - the time that a policy polls before it waits, and so whether a poll or a kick finds work in memory;
+//! - the time when the loop detects a number that was closed without a removal, if the system does not report
+//!   it at once.
 //!
-//! Each followed step must be allowed, and each callback that is left out needs a reason. The model computes everything else by
-//! itself, to the nanosecond.
+//! Each followed step must be allowed, and each missing callback needs a reason. The model computes
+//! everything else by itself, to the nanosecond.
 //!
-//! This file runs operations, `iteration` is one iteration, `visible` is what it can find, and `dispatch` calls the handlers in it.
+//! This file runs operations, `iteration` is one iteration, `visible` computes the readiness and the work
+//! that it can find, and `dispatch` calls the handlers in it.
 
 mod dispatch;
 mod files;
@@ -27,29 +29,29 @@ use crate::op::{COUNT, Callback, Fd, Kind, Name, Op, Side};
 use crate::setup::Waiter;
 use crate::{DEEPEST, MOST_ITERATIONS, MOST_POLLS, MOST_SCRIPTS};
 
-/// A callback panicked.
+/// The error of a callback that panicked.
 pub(crate) struct Panic;
 
 pub(crate) type Flow<T = ()> = Result<T, Panic>;
 
-/// The clock when a sequence begins, in nanoseconds.
+/// The time when a sequence begins, in nanoseconds.
 const START: u64 = 1_000_000_000;
 const MILLI: u64 = 1_000_000;
 
-/// Whether a handler is masked because it had an event while it was paused. The mask ends with the pause.
+/// The mask of a handler that had an event while it was paused. The mask ends with the pause.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Masked {
     No,
-    /// If descriptors were checked.
+    /// Masked if descriptors were checked.
     Perhaps,
     Yes,
 }
 
-/// Whether `poll` returned `true`, and `poll_ready` has not been called for it.
+/// The state of a hit: `poll` returned `true`, and `poll_ready` has not been called for it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Hit {
     No,
-    /// If it was polled.
+    /// A hit if the handler was polled.
     Perhaps,
     Yes,
 }
@@ -58,7 +60,7 @@ enum Hit {
 #[derive(Clone, Copy, Debug)]
 struct Pending {
     hit: Hit,
-    /// Its certain readiness, and its possible readiness.
+    /// The certain readiness, and the possible readiness.
     sure: Readiness,
     perhaps: Readiness,
 }
@@ -76,33 +78,34 @@ struct Registration {
     id: u64,
     fd: Fd,
     label: Name,
-    /// Another one after each replacement.
+    /// The number of the handler. It changes with each replacement.
     handler: u64,
     polled: bool,
     interest: Interest,
     group: Name,
     pending: Pending,
     masked: Masked,
-    /// It got `poll_begin`, and has not had its `poll_end`.
+    /// The handler had its `poll_begin`, and not yet its `poll_end`.
     begun: bool,
     /// A last poll may be pending.
     owed: bool,
-    /// How many callbacks of a polled handler are on the stack.
+    /// The number of callbacks of a polled handler on the stack.
     busy: u32,
     /// The number of iterations in which it was ready and not called, because descriptors were perhaps not checked.
     passed_over: u32,
-    /// Its only event was delivered, and it was not armed again (rule R14).
+    /// The only event was delivered, and the registration was not armed again (rule R14).
     is_asleep: bool,
 }
 
 impl Registration {
-    /// Drops the collected events; a hit is polled for once more.
+    /// Drops the collected events. A hit is polled for once more.
     fn drop_pending(&mut self) {
         self.owed |= self.pending.hit != Hit::No;
         self.pending = Pending::NOTHING;
     }
 
-    /// As [`drop_pending`](Self::drop_pending); but the event of an interest in one event may be kept: it is not reported again.
+    /// Like [`drop_pending`](Self::drop_pending), but may keep the event of an interest in one event, which
+    /// is not reported again.
     fn drop_repeatable(&mut self) {
         let perhaps = self.pending.perhaps;
         self.drop_pending();
@@ -115,12 +118,12 @@ impl Registration {
         self.interest.contains(Interest::ONESHOT)
     }
 
-    /// Whether it waits for its only event.
+    /// Returns `true` if the registration waits for its only event.
     fn awaits_only_event(&self) -> bool {
         self.is_once() && !self.is_asleep
     }
 
-    /// Whether its only event may have been collected: the backend reports nothing more.
+    /// Returns `true` if its only event may have been collected. The backend then reports nothing more.
     fn may_be_spent(&self) -> bool {
         self.is_asleep || self.is_once() && !self.pending.perhaps.is_empty()
     }
@@ -130,9 +133,9 @@ impl Registration {
 #[derive(Clone, Copy, Debug, Default)]
 struct Device {
     work: u32,
-    /// Its handler had `poll_begin`, so it need not kick.
+    /// The handler had its `poll_begin`, so the peer need not kick.
     is_polled: bool,
-    /// There is work for which it has not kicked.
+    /// There is work for which the peer has not kicked.
     unkicked: bool,
 }
 
@@ -149,7 +152,7 @@ struct Half {
 struct Timer {
     /// The deadline, and a number that grows with each arming.
     armed: Option<(u64, u64)>,
-    /// Taken out of the armed ones by a run that has not come to it.
+    /// The deadline of a timer that a run has removed from the armed ones and not reached yet.
     due: Option<u64>,
 }
 
@@ -157,12 +160,12 @@ struct Timer {
 pub(crate) struct Model {
     waiter: Waiter,
     log: Vec<Entry>,
-    /// What the real context did.
+    /// The log of the real context.
     observed: Vec<Entry>,
     now: u64,
     depth: u32,
     polls: u32,
-    /// How many scripts have been run for this step.
+    /// The number of scripts that have been run for this step.
     scripts_run: u32,
     counter: u64,
     scripts: Scripts,
@@ -174,28 +177,29 @@ pub(crate) struct Model {
     guards: Vec<Name>,
     crowd: bool,
     halves: Vec<Half>,
-    /// Posted, and not taken by an iteration.
+    /// Bottom halves that are posted, and not taken by an iteration.
     inbox: Vec<usize>,
-    /// One of them was scheduled, not idle.
+    /// One of the posted bottom halves was scheduled as urgent, not as idle.
     urgent: bool,
-    /// Taken, and still to be run.
+    /// Bottom halves that are taken, and still to be run.
     line: VecDeque<usize>,
     timers: Vec<(Name, Timer)>,
     due: VecDeque<(Name, u64)>,
-    /// The next wait does not wait.
+    /// The next wait returns at once.
     notified: bool,
-    /// As `notified`, but an iteration without waiting, which the log does not show, may have accepted it.
+    /// Like `notified`, but an iteration without waiting, which the log does not show, may have accepted it.
     maybe_notified: bool,
-    /// The number of requests that a poll return, and that number when a poll last returned without progress.
+    /// The number of requests to return from a poll, and that number when a poll last returned without
+    /// progress.
     calls: u64,
     calls_seen: u64,
     /// The number of nested polls that made progress.
     nested_progress: u64,
-    /// The length of the wait is decided: a change that shortens it has to notify.
+    /// The length of the wait is decided, so a change that shortens it must notify.
     deciding: bool,
     /// The last search may have ended without a check.
     is_unchecked: bool,
-    /// The longest time to poll: as it was set, and as it is since the last iteration began.
+    /// The longest polling time: the set one, and the one in force since the last iteration began.
     polling: u64,
     most_polling: u64,
     /// Handlers may have had their `poll_begin`.
@@ -255,7 +259,7 @@ impl Model {
         &self.log
     }
 
-    /// A panic went through all iterations: their events are found again.
+    /// Ends all iterations after a panic. The next iteration finds their events again.
     fn unwind(&mut self) {
         self.depth = 0;
         self.deciding = false;

@@ -8,7 +8,7 @@ use crate::log::{Verb, What};
 use crate::op::{Callback, Fd, Name, Op, Side};
 
 impl Model {
-    /// The place of a descriptor's registration.
+    /// Returns the place of a descriptor's registration.
     pub(super) fn registration(&self, fd: Fd) -> Option<usize> {
         self.registrations.iter().position(|one| one.fd == fd)
     }
@@ -24,7 +24,7 @@ impl Model {
         self.notified |= self.deciding;
     }
 
-    /// Returns whether the real context refuses the next operation.
+    /// Returns `true` if the real context refuses the next operation.
     fn is_refused(&mut self, verb: Verb, fd: Fd) -> bool {
         let refusal = What::Refused(verb, fd);
         let refused = self.next().is_some_and(|entry| entry.what == refusal);
@@ -118,7 +118,7 @@ impl Model {
         self.finish_removal(&one)
     }
 
-    /// The loop invalidates a registration (rule R4).
+    /// Invalidates a registration, as the loop does (rule R4).
     pub(super) fn invalidate(&mut self, place: usize) -> Flow {
         let one = self.registrations.remove(place);
         self.finish_removal(&one)?;
@@ -129,8 +129,8 @@ impl Model {
         let Some(place) = self.registration(fd) else {
             return Ok(());
         };
-        // An open number is never refused, and without an interest no backend asks the system: a refusal that comes next belongs to
-        // another operation.
+        // An open number is never refused. Without an interest no backend calls the system, so a refusal that
+        // comes next belongs to another operation.
         let wanted = interest.unwrap_or(self.registrations[place].interest);
         if !self.files.is_open(fd) && wanted != Interest::NONE && self.is_refused(Verb::Replace, fd) {
             return if self.is_invalidated_too(place) {
@@ -145,7 +145,7 @@ impl Model {
         (one.label, one.handler, one.polled) = (by, handler, polled);
         one.interest = interest.unwrap_or(one.interest);
         one.drop_pending();
-        // The new handler does not run: it may be called while the former one does (rule R3).
+        // The new handler does not run, so it may be called while the former one runs (rule R3).
         (one.passed_over, one.is_asleep, one.busy) = (0, false, 0);
         self.changed();
         if begun {
@@ -158,13 +158,14 @@ impl Model {
         Ok(())
     }
 
-    /// Returns whether a refused replacement invalidates the former handler, too: not if it has no interest.
+    /// Returns `true` if a refused replacement also invalidates the former handler. A handler without an
+    /// interest is not invalidated.
     fn is_invalidated_too(&self, place: usize) -> bool {
         let one = &self.registrations[place];
         match one.masked {
             _ if one.interest == Interest::NONE => false,
             Masked::No if !one.may_be_spent() => true,
-            // A number that was closed before the pause has no event that would have masked it.
+            // If the number was closed before the pause, it had no event that would have masked it.
             _ => self.next().is_some_and(|entry| match entry.what {
                 What::EndedGone(label) => label == one.label,
                 What::Called(callback) => callback == Callback::Of(one.label, Side::Invalidated),
@@ -189,7 +190,7 @@ impl Model {
             (one.interest, one.is_asleep) = (interest, false);
             one.pending.perhaps &= interest.mask();
             if was_once || one.is_once() {
-                // It is armed anew, and reported anew.
+                // It is armed again, and its events are reported again.
                 (one.pending.sure, one.pending.perhaps) = (Readiness::empty(), Readiness::empty());
             }
         }
@@ -221,8 +222,8 @@ impl Model {
         Ok(())
     }
 
-    /// Calls `poll_end` of all members of a group that had their `poll_begin`, in any order, also if one of them panics. The first
-    /// panic goes on.
+    /// Calls `poll_end` of all members of a group that had their `poll_begin`, in any order, even if one of
+    /// them panics. The first panic is propagated.
     fn end_polling_of(&mut self, group: Name) -> Flow {
         let mut ended = Ok(());
         loop {
@@ -246,7 +247,7 @@ impl Model {
         }
     }
 
-    /// Takes back one pause.
+    /// Ends one pause.
     pub(super) fn resume(&mut self, group: Name) -> Flow {
         let pauses = self.pauses.iter_mut().find(|(known, _)| *known == group);
         let Some((_, count)) = pauses else { return Ok(()) };
@@ -262,7 +263,8 @@ impl Model {
             }
             one.masked = Masked::No;
         }
-        // A number that was closed meanwhile cannot be watched again. All such handlers are invalidated, also if one of them panics.
+        // A number that was closed during the pause cannot be watched again. All such handlers are
+        // invalidated, even if one of them panics.
         let mut result = Ok(());
         while let Some(Callback::Of(label, Side::Invalidated)) = self.next_call() {
             let is_it = |one: &Registration| one.label == label && unmasked.contains(&one.id);
@@ -331,7 +333,7 @@ impl Model {
         self.urgent |= matches!(op, Op::Schedule(_));
         if std::mem::replace(&mut half.queued, true) {
             if matches!(op, Op::Delete(_)) {
-                // It is freed when it reaches the front, which need not be soon.
+                // It is freed when it reaches the front, which may take long.
                 return;
             }
         } else {

@@ -1,4 +1,4 @@
-//! What a check or a poll can find at the moment.
+//! The readiness and the work that a check or a poll can find at the moment.
 
 use aio_context::{Interest, Readiness};
 
@@ -16,7 +16,7 @@ impl Model {
         self.files.readiness(fd) & mask
     }
 
-    /// Returns whether it may be polled now (rules A9, B5).
+    /// Returns `true` if the handler may be polled now (rules A9, B5).
     pub(super) fn may_be_polled(&self, one: &Registration) -> bool {
         one.polled && one.busy == 0 && !self.is_paused(one.group) && self.waiter != Waiter::Foreign
     }
@@ -24,18 +24,19 @@ impl Model {
     pub(super) fn may_hit(&self, place: usize) -> bool {
         let one = &self.registrations[place];
         let device = self.devices[one.fd.place()];
-        // A hit that an outer iteration has taken is polled for once more.
+        // After an outer iteration has taken a hit, the handler is polled once more.
         let owed = one.owed || device.unkicked || one.pending.hit != Hit::No;
         let is_polling = self.most_polling > 0 || self.poll_mode || owed;
         device.work > 0 && is_polling && self.may_be_polled(one)
     }
 
-    /// Returns whether it has work without a kick: then every iteration polls it (rule A5).
+    /// Returns `true` if the handler has work without a kick. Then every iteration polls it (rule A5).
     pub(super) fn must_be_polled(&self, one: &Registration) -> bool {
         self.may_be_polled(one) && self.devices[one.fd.place()].unkicked
     }
 
-    /// A check was interrupted: paused handlers are perhaps masked, and only events of others perhaps collected.
+    /// Handles the interruption of a check: paused handlers are perhaps masked, and only events of others
+    /// perhaps collected.
     pub(super) fn interrupt_check(&mut self) {
         for place in 0..self.registrations.len() {
             let (ready, is_paused) = (self.ready(place), self.is_paused(self.registrations[place].group));

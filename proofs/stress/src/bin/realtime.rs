@@ -1,8 +1,9 @@
 //! Whole iterations under RealtimeSanitizer: from the first check to the last timer, an iteration neither allocates, frees,
 //! locks nor waits in the C library.
 //!
-//! `cargo xtask prove --only rtsan` builds it with `--cfg rtsan`, which turns the attribute on that the sanitizer needs.
-//! The system calls of a wait are made without the C library, so the sanitizer does not report them.
+//! `cargo xtask prove --only rtsan` builds it with `--cfg rtsan`, which enables the attribute that the
+//! sanitizer needs. The system calls of a wait are made without the C library, so the sanitizer does not
+//! report them.
 #![cfg_attr(rtsan, feature(sanitize))]
 
 use std::cell::Cell;
@@ -21,9 +22,9 @@ use aio_context::{
 use clap::Parser;
 use rustix::event::{EventfdFlags, eventfd};
 
-/// Events of each kind in one iteration.
+/// The number of events of each kind in one iteration.
 const EVENTS: usize = 64;
-/// Iterations in which buffers may grow.
+/// The number of iterations in which buffers may grow.
 const WARM_UP: usize = 20;
 
 /// A descriptor whose handler counts.
@@ -52,7 +53,7 @@ impl AsFd for Bell {
 
 impl Handler for Bell {
     fn readable(&self, _: &Context) {
-        // Nothing to read: served already, by polling.
+        // If there is nothing to read, polling has served it already.
         let _ = rustix::io::read(&self.fd, &mut [0u8; 8]);
         self.serve();
     }
@@ -68,7 +69,7 @@ impl Pollable for Bell {
     }
 }
 
-/// One of everything, sixty-four times.
+/// A context with sixty-four objects of each kind.
 struct Load {
     cx: Context,
     served: Rc<Cell<usize>>,
@@ -117,7 +118,7 @@ impl Load {
         Ok(())
     }
 
-    /// What no allocation and no lock may be part of.
+    /// Runs an iteration, which must not allocate or lock.
     #[cfg_attr(rtsan, sanitize(realtime = "nonblocking"))]
     #[inline(never)]
     fn iterate(&self, wait: Wait) -> io::Result<bool> {
@@ -138,7 +139,7 @@ fn run(rounds: usize, allocates: bool) -> io::Result<usize> {
             load.cx.set_poll_params(PollParams::up_to(polling));
             for round in 0..WARM_UP {
                 load.prepare()?;
-                // As `iterate`, outside of the sanitized code.
+                // The same as `iterate`, outside the sanitized code.
                 load.halves.iter().for_each(BottomHalf::schedule);
                 load.timers
                     .iter()
@@ -171,13 +172,13 @@ fn run(rounds: usize, allocates: bool) -> io::Result<usize> {
     Ok(iterations)
 }
 
-/// Whole iterations that must not allocate, lock or wait
+/// Run whole iterations that must not allocate, lock or wait
 #[derive(Debug, Parser)]
 struct Args {
-    /// Iterations of each backend, with polling and without
+    /// Number of iterations of each backend, with polling and without
     #[arg(long, value_name = "N", default_value_t = 200)]
     rounds: usize,
-    /// Each callback allocates, which the sanitizer must find
+    /// Make each callback allocate, which the sanitizer must find
     #[arg(long)]
     plant: bool,
 }

@@ -8,14 +8,14 @@ use hdrhistogram::Histogram;
 
 use super::{Client, Contents, Measured, POISON, Waits};
 
-/// What a run does.
+/// The kind of requests of a run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Job {
     pub(crate) writes: bool,
-    /// One block after the other, instead of random ones.
+    /// `true` for consecutive blocks, `false` for random ones.
     pub(crate) in_order: bool,
     pub(crate) depth: usize,
-    /// Bytes of a block.
+    /// The bytes of a block.
     pub(crate) block: usize,
 }
 
@@ -28,7 +28,7 @@ pub(crate) struct Blocks {
 }
 
 impl Blocks {
-    /// All blocks of an image have the version zero.
+    /// Returns the blocks of image `image`, all with version zero.
     pub(crate) fn new(image: u64, block: usize) -> Self {
         Self {
             versions: vec![0; image as usize / block],
@@ -37,7 +37,7 @@ impl Blocks {
         }
     }
 
-    /// The contents of a new image.
+    /// Returns the contents of a new image.
     pub(crate) fn image(&self) -> Vec<u8> {
         let words = |block| self.words(block).into_iter().flat_map(u64::to_ne_bytes);
         (0..self.versions.len()).flat_map(words).collect()
@@ -49,7 +49,7 @@ impl Blocks {
         (0..self.block / 8).map(word).collect()
     }
 
-    /// The next block for a slot. No two slots have the same at a time.
+    /// Returns the next block for a slot. At any time all slots have different blocks.
     fn pick(&mut self, slot: usize, job: Job, random: &mut fastrand::Rng) -> usize {
         let count = self.versions.len() / job.depth;
         let place = if job.in_order {
@@ -63,12 +63,13 @@ impl Blocks {
 }
 
 impl Client {
-    /// Connects, for requests of one block each.
+    /// Connects a client whose requests are of one block each.
     pub(crate) fn connect_for_blocks(socket: &Path, waits: Waits, job: Job) -> anyhow::Result<Self> {
         Self::connect_with(socket, Contents::PATTERN, waits, (job.depth, job.block))
     }
 
-    /// Keeps `depth` requests under way for so long. Fails if a read is wrong, or a request is refused or takes for ever.
+    /// Keeps `depth` requests under way for `time`. Fails if a read is wrong, or if a request is refused or
+    /// does not complete.
     pub(crate) fn run_blocks(
         &mut self,
         blocks: &mut Blocks,
@@ -112,7 +113,8 @@ impl Client {
         })
     }
 
-    /// Writes blocks one at a time until `is_over`, and flushes after each. Returns how many.
+    /// Writes blocks one at a time, each followed by a flush, until `is_over` returns `true`. Returns the number
+    /// of writes.
     pub(crate) fn write_and_flush(
         &mut self,
         blocks: &mut Blocks,
@@ -167,7 +169,7 @@ impl Client {
             self.place(slot).copy_from(&blocks.words(block));
             self.queue_write(at, blocks.block, slot)?;
         } else {
-            // A word that is not overwritten is found.
+            // Poison, so that a word that the read leaves unwritten is detected.
             self.place(slot).copy_from(&vec![POISON; blocks.block / 8]);
             self.queue_read(at, slot)?;
         }

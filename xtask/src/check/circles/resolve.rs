@@ -5,21 +5,21 @@ use std::path::{Path, PathBuf};
 
 use super::source::{Crate, Import, Module};
 
-/// By file: the files that it uses, and the lines where it does.
+/// For each file: the files that it uses, and the lines of these uses.
 pub(super) type Uses = BTreeMap<PathBuf, BTreeMap<PathBuf, BTreeSet<usize>>>;
 
-/// How many imports a name may lead through. A name that leads in a circle of globs is not found.
+/// The greatest number of imports from a name to its definition. A name in a circle of globs is not found.
 const LONGEST: usize = 16;
 
-/// What a path leads to.
+/// The target of a path.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Found {
     Module(usize),
-    /// Something that is defined in a module.
+    /// An item that is defined in this module.
     Item(usize),
 }
 
-/// Which file of a crate uses which.
+/// Returns the uses between the files of a crate.
 pub(super) fn uses(of: &Crate) -> Uses {
     let mut uses = Uses::new();
     for (own, module) in of.modules.iter().enumerate() {
@@ -38,7 +38,8 @@ pub(super) fn uses(of: &Crate) -> Uses {
                 add(&of.modules[used].file, path.line);
             }
         }
-        // What a re-export leads to is used by those that name it. The name of a module alone uses nothing of it.
+        // The target of a re-export is used by the files that name it. The name of a module alone uses
+        // nothing of it.
         for import in module.imports.iter().filter(|import| !import.is_shared) {
             match of.path(own, &import.from.segments, LONGEST) {
                 Some(Found::Item(used)) => add(&of.modules[used].file, import.from.line),
@@ -55,7 +56,7 @@ pub(super) fn uses(of: &Crate) -> Uses {
 }
 
 impl Crate {
-    /// What a path leads to, seen from a module. `None` if that is outside the crate.
+    /// Returns the target of a path in a module. Returns `None` if it is outside the crate.
     fn path(&self, from: usize, segments: &[String], left: usize) -> Option<Found> {
         let left = left.checked_sub(1)?;
         let (first, rest) = segments.split_first()?;
@@ -66,13 +67,14 @@ impl Crate {
             name => self.lookup(from, name, left)?,
         };
         rest.iter().try_fold(start, |at, name| match at {
-            // A variant or an associated item is where its type is.
+            // A variant or an associated item is in the file of its type.
             Found::Item(_) => Some(at),
             Found::Module(at) if name == "super" => self.modules[at].parent.map(Found::Module),
             Found::Module(at) if name == "self" => Some(Found::Module(at)),
             Found::Module(at) => {
                 let macros = || self.macros.get(name).filter(|_| at == 0).copied();
-                // What a macro defines is not seen; it is where the macro is used.
+                // Items that a macro defines are invisible here. They count as defined where the macro is
+                // used.
                 let unseen = || Found::Item(macros().unwrap_or(at));
                 let outside = self.modules[at].imports.iter().any(|import| import.name == *name);
                 self.lookup(at, name, left).or_else(|| (!outside).then(unseen))
@@ -80,7 +82,7 @@ impl Crate {
         })
     }
 
-    /// A name in a module: a module in it, an item, or what an import stands for.
+    /// Returns the target of a name in a module: a child module, an item, or the target of an import.
     fn lookup(&self, at: usize, name: &str, left: usize) -> Option<Found> {
         let left = left.checked_sub(1)?;
         let module = &self.modules[at];
@@ -106,7 +108,7 @@ impl Crate {
         })
     }
 
-    /// A module, and the modules that its re-exports lead to.
+    /// Returns a module, and the modules of its re-exported items.
     fn behind(&self, at: usize) -> Vec<usize> {
         let module: &Module = &self.modules[at];
         let shared = module.imports.iter().filter(|import| import.is_shared);

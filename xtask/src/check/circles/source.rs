@@ -1,7 +1,8 @@
-//! Reads the modules of a crate: for each one the modules in it, its imports, its items, and the paths that its code names.
+//! Reads the modules of a crate: the children of each module, its imports, its items, and the paths that its
+//! code names.
 //!
-//! Code that is compiled only for tests is left out. The lexer is that of macros, so comments and strings never count, and the
-//! arguments of macros do.
+//! Code that is compiled only for tests is left out. The lexer is that of macros, so comments and strings
+//! never count, and the arguments of macros do.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
@@ -9,7 +10,7 @@ use std::path::{Path, PathBuf};
 use anyhow::Context as _;
 use proc_macro2::{Delimiter, TokenStream, TokenTree};
 
-/// A path, and the line where it stands.
+/// A path, and its line.
 #[derive(Clone, Debug)]
 pub(super) struct Named {
     pub(super) segments: Vec<String>,
@@ -18,10 +19,10 @@ pub(super) struct Named {
 
 #[derive(Debug)]
 pub(super) struct Import {
-    /// The name in this module, `*` for all names.
+    /// The name in this module; `*` for all names.
     pub(super) name: String,
     pub(super) from: Named,
-    /// Other modules can see it: `pub use` and the like.
+    /// `true` if other modules can see it, as with `pub use`.
     pub(super) is_shared: bool,
 }
 
@@ -32,18 +33,18 @@ pub(super) struct Module {
     pub(super) children: BTreeMap<String, usize>,
     pub(super) imports: Vec<Import>,
     pub(super) items: BTreeSet<String>,
-    /// What the code names, without imports. A single identifier is a path, too.
+    /// The paths that the code names, without imports. A single identifier is a path, too.
     pub(super) paths: Vec<Named>,
 }
 
-/// The modules of a crate, the root first, and the macros that it exports with the module of each.
+/// The modules of a crate, the root first, and the macros that it exports, each with its module.
 #[derive(Debug, Default)]
 pub(super) struct Crate {
     pub(super) modules: Vec<Module>,
     pub(super) macros: BTreeMap<String, usize>,
 }
 
-/// How files are read.
+/// The function that reads a file.
 type Load<'a> = &'a dyn Fn(&Path) -> anyhow::Result<String>;
 
 /// Reads a crate from its root, such as `src/lib.rs`.
@@ -65,7 +66,7 @@ struct Reader<'a> {
 }
 
 impl Reader<'_> {
-    /// `directory` is where the files of the modules in it are.
+    /// Reads a file. `directory` contains the files of its child modules.
     fn file(&mut self, file: &Path, directory: &Path, parent: Option<usize>) -> anyhow::Result<usize> {
         let text = (self.load)(file)?;
         let tokens: TokenStream = text
@@ -92,7 +93,7 @@ impl Reader<'_> {
         Ok(own)
     }
 
-    /// Reads a sequence of tokens; `is_outer` if it is all of a module.
+    /// Reads a sequence of tokens. `is_outer` is set if it is a whole module.
     fn tokens(
         &mut self,
         tokens: &[TokenTree],
@@ -149,7 +150,7 @@ impl Reader<'_> {
                 Some("struct" | "enum" | "union" | "trait" | "type" | "const" | "static" | "fn")
                     if is_outer =>
                 {
-                    // The name itself uses nothing. In `const fn` it is still to come.
+                    // The name itself is no use. In `const fn` it follows later.
                     let name = tokens.get(at + 1).and_then(word);
                     let name = name.filter(|name| !matches!(name.as_str(), "fn" | "unsafe" | "mut" | "_"));
                     at += 1 + usize::from(name.is_some());
@@ -173,7 +174,7 @@ impl Reader<'_> {
         self.tokens(&tokens, own, directory, false)
     }
 
-    /// Reads `mod name;` or `mod name { .. }`. Returns how many tokens that is.
+    /// Reads `mod name;` or `mod name { .. }`. Returns the number of its tokens.
     fn submodule(&mut self, tokens: &[TokenTree], own: usize, directory: &Path) -> anyhow::Result<usize> {
         let name = tokens.get(1).and_then(word).context("a module without a name")?;
         let within = directory.join(&name);
@@ -193,11 +194,11 @@ impl Reader<'_> {
         Ok(3)
     }
 
-    /// Reads a path. Returns how many tokens that is.
+    /// Reads a path. Returns the number of its tokens.
     fn path(&mut self, tokens: &[TokenTree], at: usize, own: usize) -> usize {
         let (segments, length) = segments(&tokens[at..]);
         let before = at.checked_sub(1).and_then(|before| mark(&tokens[before]));
-        // A field, a method or a lifetime; `::name` begins with a crate.
+        // Not a field, a method, a lifetime, or the rest of `::name`, which begins with a crate.
         let is_a_path = !matches!(before, Some('.' | '\'' | ':')) || is_a_type_or_value(tokens, at);
         if is_a_path {
             let line = tokens[at].span().start().line;
@@ -207,7 +208,7 @@ impl Reader<'_> {
     }
 }
 
-/// After a single colon, as in `name: Type`; or after two dots, as in `a..b`.
+/// Returns `true` after a single colon, as in `name: Type`, and after two dots, as in `a..b`.
 fn is_a_type_or_value(tokens: &[TokenTree], at: usize) -> bool {
     let nth_before = |distance| at.checked_sub(distance).and_then(|at| mark(&tokens[at]));
     match (nth_before(2), nth_before(1)) {
@@ -217,7 +218,7 @@ fn is_a_type_or_value(tokens: &[TokenTree], at: usize) -> bool {
     }
 }
 
-/// `a::b::c` at the beginning of some tokens, and how many of them that is.
+/// Returns the path `a::b::c` at the beginning of some tokens, and the number of its tokens.
 fn segments(tokens: &[TokenTree]) -> (Vec<String>, usize) {
     let mut segments: Vec<String> = tokens.first().and_then(word).into_iter().collect();
     let mut at = 1;
@@ -231,7 +232,7 @@ fn segments(tokens: &[TokenTree]) -> (Vec<String>, usize) {
     (segments, at)
 }
 
-/// The tree of an import: `a::{b, c as d, e::*}`. Calls `found` with each name and what it stands for.
+/// Reads the tree of an import: `a::{b, c as d, e::*}`. Calls `found` with each name and its target.
 fn imports(tokens: &[TokenTree], prefix: &Named, found: &mut dyn FnMut(String, Named)) {
     for tree in tokens.split(|token| mark(token) == Some(',')) {
         let mut whole = prefix.clone();
@@ -243,7 +244,7 @@ fn imports(tokens: &[TokenTree], prefix: &Named, found: &mut dyn FnMut(String, N
                     renamed = tree.get(at + 1).and_then(word);
                     break;
                 }
-                // `a::{self}` is `a`.
+                // `a::{self}` means `a`.
                 Some("self") if at == 0 && !prefix.segments.is_empty() => {}
                 Some(name) => whole.segments.push(name.to_owned()),
                 None => {}
@@ -262,7 +263,8 @@ fn imports(tokens: &[TokenTree], prefix: &Named, found: &mut dyn FnMut(String, N
     }
 }
 
-/// What is in the brackets of an attribute at the beginning of some tokens, without those of the whole file.
+/// Returns the contents of the brackets of an attribute at the beginning of some tokens. Ignores attributes
+/// of the whole file.
 fn attribute(tokens: &[TokenTree]) -> Option<TokenStream> {
     if mark(tokens.first()?) != Some('#') {
         return None;
@@ -270,7 +272,7 @@ fn attribute(tokens: &[TokenTree]) -> Option<TokenStream> {
     group(tokens.get(1), Delimiter::Bracket)
 }
 
-/// Whether an attribute is `cfg(test)`, or a `cfg(all(..))` with `test` in it.
+/// Returns `true` if an attribute is `cfg(test)`, or a `cfg(all(..))` with `test` in it.
 fn is_for_tests(attribute: impl IntoIterator<Item = TokenTree>) -> bool {
     let tokens: Vec<_> = attribute.into_iter().collect();
     let Some(inner) = group(tokens.get(1), Delimiter::Parenthesis) else {
@@ -289,7 +291,7 @@ fn is_for_tests(attribute: impl IntoIterator<Item = TokenTree>) -> bool {
     }
 }
 
-/// How many tokens an item, a statement or a field is.
+/// Returns the number of tokens of an item, a statement or a field.
 fn item(tokens: &[TokenTree]) -> usize {
     let mut at = 0;
     while attribute(&tokens[at..]).is_some() {

@@ -1,8 +1,8 @@
-//! Crates of a few lines, and which of their files use which.
+//! Crates of a few lines, and the uses between their files.
 
 use super::*;
 
-/// `a -> b` for each use; files as in messages.
+/// Returns a line `a -> b` for each use, with the files as in messages.
 fn arrows(files: &[(&str, &str)]) -> Vec<String> {
     let load = |file: &Path| {
         let text = files.iter().find(|(name, _)| Path::new(name) == file);
@@ -19,7 +19,8 @@ fn arrows(files: &[(&str, &str)]) -> Vec<String> {
     arrows.collect()
 }
 
-/// The uses of `a.rs` in a crate where `b.rs` and `c.rs` have a type each, and `d/` re-exports one of `d/e.rs`.
+/// Returns the uses of `a.rs` in a crate where `b.rs` and `c.rs` have a type each, and `d/` re-exports one of
+/// `d/e.rs`.
 fn uses_of_a(a: &str) -> Vec<String> {
     let arrows = arrows(&[
         (
@@ -89,7 +90,7 @@ fn a_re_export_leads_to_the_definition() {
     assert_eq!(uses_of_a("use crate::d::E;"), ["d/e"]);
     assert_eq!(uses_of_a("use crate::E;"), ["d/e"]);
     assert_eq!(uses_of_a("use super::*; fn f(e: E) {}"), ["b", "d/e"]);
-    // It is a use of its own where the file itself needs what it re-exports.
+    // A re-export is a use only if the file itself needs the item.
     assert_eq!(uses_of_a("pub(crate) use crate::b::free;"), Vec::<String>::new());
     assert_eq!(
         uses_of_a("pub(crate) use crate::b::free; fn f() { free() }"),
@@ -164,7 +165,7 @@ fn circles_of_any_length_are_found() {
     );
 }
 
-/// The faults of a package with circles of these files.
+/// Returns the faults of a package with circles of these files.
 fn faults_of(package: &str, circles: &[&[&str]]) -> Vec<String> {
     let allowed: [Allowed; 1] = [("own", &["a", "b"], "why")];
     let opening: [Opening; 1] = [("small", 3, "how")];

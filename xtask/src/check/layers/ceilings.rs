@@ -1,9 +1,9 @@
-//! The most that a core crate may ever depend on. The arrows of ARCHITECTURE.md say what it depends on today, and a change that adds a
-//! dependency adds an arrow. An arrow does not raise a ceiling.
+//! The most that a core crate may ever depend on. The arrows of ARCHITECTURE.md state the dependencies of
+//! today, and a change that adds a dependency adds an arrow. An arrow does not raise a ceiling.
 
 use crate::check::arrows::Arrows;
 
-/// What one crate may depend on, whatever ARCHITECTURE.md says.
+/// The dependencies that one crate may have, independent of ARCHITECTURE.md.
 struct Ceiling {
     name: &'static str,
     /// Crates of this workspace.
@@ -24,9 +24,9 @@ const fn ceiling(
     }
 }
 
-/// What a backend may know: the contract, and no other backend.
+/// The ceiling of a backend: the contract, and no other backend.
 const CONTRACT: &[&str] = &["aio-backend"];
-/// What `aio-context` composes.
+/// The parts that `aio-context` composes.
 const PARTS: &[&str] = &[
     "aio-backend",
     "aio-backend-epoll",
@@ -39,7 +39,8 @@ const PARTS: &[&str] = &[
     "aio-pollset",
     "aio-timers",
 ];
-/// What is built on contexts: their public face, and the types of the parts that appear in it.
+/// The ceiling of a crate on top of contexts: their public interface, and the types of the parts that appear
+/// in it.
 const ABOVE: &[&str] = &[
     "aio-backend",
     "aio-context",
@@ -48,9 +49,9 @@ const ABOVE: &[&str] = &[
     "aio-timers",
 ];
 
-/// Some of these crates are still to be written; their ceilings are decided.
+/// Some of these crates do not exist yet; their ceilings are decided.
 const CEILINGS: [Ceiling; 16] = [
-    // All but bitflags are for the conformance kit.
+    // All of these except bitflags are for the conformance kit.
     ceiling(
         "aio-backend",
         &[],
@@ -71,7 +72,7 @@ const CEILINGS: [Ceiling; 16] = [
         PARTS,
         &["loom", "rustix", "shuttle", "smallvec", "tracing"],
     ),
-    // uapi blocks and receives real-time signals, which nix does not know. It is optional.
+    // uapi blocks and receives real-time signals, which nix does not support. It is optional.
     ceiling(
         "aio-sources",
         ABOVE,
@@ -93,7 +94,8 @@ const CEILINGS: [Ceiling; 16] = [
     ceiling("aio-glib", ABOVE, &["glib", "rustix", "tracing"]),
 ];
 
-/// The dependencies that break a ceiling, and the libraries that have none. `built` is what the manifests say.
+/// Returns the dependencies that exceed a ceiling, and the libraries without a ceiling. `built` holds the
+/// dependencies of the manifests.
 pub(super) fn faults(built: &Arrows, libraries: &[String]) -> Vec<String> {
     let named = |name: &str| CEILINGS.iter().find(|ceiling| ceiling.name == name);
     let mut faults = Vec::new();

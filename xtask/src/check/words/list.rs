@@ -1,19 +1,19 @@
-//! The retired words, how each matches, and what to write instead.
+//! The retired words, the way in which each matches, and its replacement.
 
 /// A retired word.
 pub(super) struct Word {
-    /// As the baseline names it.
+    /// The name in the baseline.
     pub(super) name: &'static str,
     pub(super) instead: &'static str,
     /// Sequences of words, matched anywhere. `|` separates the forms of a word.
     pub(super) words: &'static [&'static str],
     /// Identifiers, matched in code. `*` stands for any beginning or end.
     pub(super) names: &'static [&'static str],
-    /// Where the names are looked for; beginnings of paths.
+    /// The places where the names count, as beginnings of paths.
     pub(super) under: &'static [&'static str],
 }
 
-/// The loop, what it is made of, and what proves it.
+/// The directories of the loop, its parts, and its proofs.
 const LOOP: &[&str] = &["aio-", "proofs/"];
 const CONTEXT: &[&str] = &["aio-context/", "proofs/reference/", "proofs/simulation/"];
 const REGISTRY: &[&str] = &["aio-context/", "aio-handlers/", "proofs/reference/"];

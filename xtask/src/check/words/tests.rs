@@ -1,6 +1,6 @@
 use super::*;
 
-/// What the step finds in a file, as `line: text`.
+/// Returns the uses that the step finds in a file, as `line: text`.
 fn found(file: &str, text: &str) -> Vec<String> {
     let mut uses = uses_in(file, text, &Phrases::all());
     uses.sort_by_key(|found| found.line);

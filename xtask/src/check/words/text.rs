@@ -4,7 +4,7 @@
 pub(super) struct Token {
     pub(super) text: String,
     pub(super) line: usize,
-    /// Nothing but spaces, or the marks of a comment, between it and the token before.
+    /// `true` if there are only spaces, or the marks of a comment, between it and the previous token.
     pub(super) follows: bool,
 }
 
@@ -18,7 +18,7 @@ fn is_of_identifier(letter: char) -> bool {
     letter.is_ascii_alphanumeric() || letter == '_'
 }
 
-/// The words of a text. `HotSet` and `hot_set` are two words each.
+/// Returns the words of a text. `HotSet` and `hot_set` are two words each.
 pub(super) fn tokens(text: &str) -> Vec<Token> {
     let mut tokens = Vec::new();
     let (mut follows, mut before) = (false, ' ');
@@ -54,10 +54,10 @@ pub(super) fn tokens(text: &str) -> Vec<Token> {
     tokens
 }
 
-/// What stands before names of the standard library that are retired here, such as `thread::park`.
+/// The prefix of names of the standard library that are retired here, such as `thread::park`.
 const STD: &str = "thread::";
 
-/// The identifiers of a file that are code, without attributes.
+/// Returns the identifiers of a file that are code, without attributes.
 pub(super) fn names<'a>(file: &str, text: &'a str) -> Vec<Name<'a>> {
     let mut lexer = Lexer {
         is_rust: file.ends_with(".rs"),
@@ -87,29 +87,29 @@ pub(super) fn names<'a>(file: &str, text: &'a str) -> Vec<Name<'a>> {
     names
 }
 
-/// What a piece of a file is.
+/// The kind of text at the current position.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum State {
     Code,
-    /// A comment until the end of the line; in Markdown all prose. `true` in backticks.
+    /// A comment until the end of the line; in Markdown all prose. The value is `true` in backticks.
     Prose(bool),
-    /// A comment that ends with `*/`, so many deep.
+    /// A comment that ends with `*/`, and its depth.
     Block(usize),
-    /// A string that ends with a quotation mark and so many `#`; without escapes if it is raw.
+    /// A string that ends with a quotation mark and `hashes` times `#`; without escapes if it is raw.
     Text {
         hashes: usize,
         raw: bool,
     },
 }
 
-/// Tells code from comments, strings and prose, line by line.
+/// Separates code from comments, strings and prose, line by line.
 struct Lexer {
     is_rust: bool,
     state: State,
 }
 
 impl Lexer {
-    /// For each byte of a line, whether it is code.
+    /// Returns for each byte of a line whether it is code.
     fn line(&mut self, line: &str) -> Vec<bool> {
         let bytes = line.as_bytes();
         let mut code = vec![false; bytes.len()];
@@ -129,7 +129,7 @@ impl Lexer {
         code
     }
 
-    /// What the next bytes are, and how many belong to it.
+    /// Returns whether the next bytes are code, and their number.
     fn step(&mut self, rest: &[u8], inside_name: bool) -> (bool, usize) {
         let begins = |text: &str| rest.starts_with(text.as_bytes());
         match self.state {
@@ -186,7 +186,7 @@ impl Lexer {
             };
             return (false, 1);
         }
-        // A character; a lifetime has no second mark.
+        // A character literal. A lifetime has no second quotation mark.
         if begins("'\\") {
             let end = rest.iter().skip(3).position(|byte| *byte == b'\'');
             return (false, end.map_or(2, |end| end + 4));

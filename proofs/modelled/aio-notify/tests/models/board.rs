@@ -1,4 +1,4 @@
-//! The models of the board, and the faults that they must find.
+//! Models of the board, and the faults that they must find.
 
 use std::sync::{Arc, atomic};
 
@@ -8,13 +8,13 @@ use crate::modelling::{block, faults, models, to_the_end};
 use aio_checker::{AtomicU32, Ordering};
 use aio_notify::{Board, EventNotifier};
 
-/// A loop that sleeps on a flag, as an inbox with a notifier would have it, and its board.
+/// A loop that sleeps on a flag, as an inbox with a notifier does, and its board.
 struct Shared {
     board: Board,
     woken: EventNotifier,
-    /// How many rings of source 0 there have been, the next one included. The checker tries no orders of it.
+    /// The number of rings of source 0, the next one included. The checker tries no orders of it.
     rings: atomic::AtomicU32,
-    /// What source 0 has published.
+    /// The number that source 0 has published.
     mail: AtomicU32,
 }
 
@@ -44,7 +44,7 @@ impl Shared {
         }
     }
 
-    /// A loop that sleeps, or polls before it sleeps, until `done`.
+    /// Runs a loop until `done`. It sleeps, or polls before it sleeps.
     fn run(&self, polls: bool, mut each: impl FnMut(usize), done: impl Fn() -> bool) {
         loop {
             if polls {
@@ -79,7 +79,7 @@ fn two_sources(polls: bool) {
     ringers.into_iter().for_each(|ringer| ringer.join().unwrap());
 }
 
-/// One source rings twice: the second ring is not lost, whatever the loop does with the first.
+/// One source rings twice. The second ring is not lost, at any point of the loop's handling of the first.
 fn one_source_twice(polls: bool) {
     let shared = Shared::new();
     let ringer = {
@@ -91,7 +91,7 @@ fn one_source_twice(polls: bool) {
             }
         })
     };
-    // Two rings may be one, and the second one is not served before it.
+    // Two rings may be one; the second is never served before the first.
     let seen = std::cell::Cell::new(0);
     shared.run(
         polls,
@@ -117,7 +117,7 @@ fn one_source_twice_of_a_loop_that_sleeps() {
     one_source_twice(false);
 }
 
-/// What was published before the ring is there when the ring is taken.
+/// Data that is published before a ring is visible when the ring is taken.
 fn publishes() {
     let shared = Shared::new();
     let ringer = {
@@ -136,7 +136,8 @@ fn publishes() {
     assert!(got == 7 || shared.board.take(0));
 }
 
-/// The same of two rings, which may be one: what was published before the last one is there when that is taken.
+/// The same with two rings, which may be one: data published before the last ring is visible when that is
+/// taken.
 fn publishes_twice() {
     let shared = Shared::new();
     let ringer = {

@@ -1,4 +1,5 @@
-//! The models of bursts (rule N6), and the faults that they must find: when a notification of a loop that waits need not write.
+//! Models of bursts (rule N6), and the faults that they must find: when a notification of a waiting loop need
+//! not write.
 
 use std::sync::Arc;
 
@@ -9,7 +10,7 @@ use aio_checker::hooks::{self, Step, Trace};
 use aio_checker::{AtomicU32, Ordering};
 use aio_notify::Notifier;
 
-/// A notifier, and numbers that are published without further ordering: one of each poster.
+/// A notifier, and one number for each poster, published without further ordering.
 struct Shared {
     notifier: Notifier,
     numbers: [AtomicU32; 2],
@@ -32,7 +33,7 @@ impl Shared {
         self.numbers[poster].load(Ordering::Relaxed) == number
     }
 
-    /// A thread that posts 1, 2, ... up to `last`, after `prepare`.
+    /// Starts a thread that runs `prepare` and then posts 1, 2, ... up to `last`.
     fn poster(self: &Arc<Self>, poster: usize, last: u32, prepare: fn()) -> thread::JoinHandle<()> {
         let shared = self.clone();
         thread::spawn(move || {
@@ -44,7 +45,7 @@ impl Shared {
 
 fn unprepared() {}
 
-/// A loop that sleeps as often as it likes between the notifications of one poster.
+/// A loop that may sleep between any notifications of one poster.
 fn burst(length: u32) {
     let shared = Shared::new();
     let poster = shared.poster(0, length, unprepared);
@@ -60,7 +61,8 @@ fn burst_of_three() {
     burst(3);
 }
 
-/// Two posters meet a loop that has announced its wait and does not run: each writes once at the most, and a third one not at all.
+/// Two posters notify a loop that has announced its wait and does not run. Each writes at most once, and a
+/// third notification writes nothing.
 fn burst_of_two_posters() {
     let shared = Shared::new();
     assert!(shared.notifier.prepare_to_wait());
@@ -75,7 +77,7 @@ fn burst_of_two_posters() {
     assert!(!shared.notifier.is_notified());
 }
 
-/// The same, and the loop runs as soon as it can.
+/// The same, with a loop that runs as soon as it can.
 fn two_posters_of_a_loop_that_runs() {
     let shared = Shared::new();
     let posters = [0, 1].map(|poster| shared.poster(poster, 1, unprepared));
@@ -83,7 +85,7 @@ fn two_posters_of_a_loop_that_runs() {
     posters.into_iter().for_each(|poster| poster.join().unwrap());
 }
 
-/// A thread that is stopped between announcing a write and writing makes only its own notification late.
+/// A thread that is stopped between announcing a write and writing delays only its own notification.
 fn stopped_before_its_write() {
     let shared = Shared::new();
     let stopped = shared.poster(0, 1, hooks::stop_before_write);
@@ -97,8 +99,8 @@ fn stopped_before_its_write() {
     other.join().unwrap();
 }
 
-/// A notification of a loop that does not run writes nothing once another one of the same thread has returned, whatever another
-/// thread does.
+/// If the loop does not run, a notification writes nothing once another one of the same thread has returned,
+/// independent of other threads.
 fn one_write_for_each_thread() {
     let shared = Shared::new();
     shared.notifier.set_foreign(true);
@@ -111,7 +113,8 @@ fn one_write_for_each_thread() {
     other.join().unwrap();
 }
 
-/// A loop that accepts while the only poster is writing: the poster writes once more only if the loop has drained the first write.
+/// The loop accepts while the only poster is writing. The poster writes once more only if the loop has
+/// drained the first write.
 fn one_write_for_each_drain() {
     let shared = Shared::new();
     shared.notifier.set_foreign(true);
@@ -125,8 +128,8 @@ fn one_write_for_each_drain() {
     assert!(shared.notifier.writes() <= 1 + hooks::drained_by_this_thread());
 }
 
-/// A foreign loop's flag stays up while the loop accepts and checks, as it does in a poll by another source of the foreign loop;
-/// then the foreign loop blocks. The home thread may have notified before.
+/// A foreign loop's flag stays set while the loop accepts and checks, as in a poll by another source of the
+/// foreign loop. Then the foreign loop blocks. The home thread may have notified before.
 fn accepts_while_a_foreign_loop_waits(is_notified: bool) {
     let shared = Shared::new();
     shared.notifier.set_foreign(true);
@@ -153,7 +156,7 @@ fn two_more_for_a_foreign_loop() {
     accepts_while_a_foreign_loop_waits(true);
 }
 
-/// An outer wait stays announced while an inner one begins and ends; then the outer one blocks.
+/// An outer wait stays announced while an inner one begins and ends. Then the outer one blocks.
 fn accepts_inside_a_wait() {
     let shared = Shared::new();
     let poster = shared.poster(0, 2, unprepared);
@@ -170,7 +173,7 @@ fn accepts_inside_a_wait() {
     poster.join().unwrap();
 }
 
-/// A write under a `drained` comes after the drain that it counts.
+/// A write with a number of drains comes after the drain that it counts.
 fn a_write_comes_after_the_drain() {
     let (shared, drains) = (Shared::new(), Arc::new(Trace::default()));
     shared.notifier.set_foreign(true);
@@ -179,7 +182,7 @@ fn a_write_comes_after_the_drain() {
         let (shared, drains) = (shared.clone(), drains.clone());
         thread::spawn(move || {
             hooks::trace(Step::ReadsBeforeWrite, &drains);
-            // Writes only if it finds that the first write was drained.
+            // Writes only if the first write was drained.
             shared.notifier.notify();
         })
     };

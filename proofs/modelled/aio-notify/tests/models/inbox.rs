@@ -1,4 +1,4 @@
-//! The models of what is posted, and the faults that they must find: nodes and messages on their way to a loop.
+//! Models of posting, and the faults that they must find: nodes and messages on their way to a loop.
 
 use std::sync::{Arc, atomic};
 
@@ -9,8 +9,9 @@ use crate::modelling::{Shared, faults, further, message, models, runs, to_the_en
 use aio_checker::{AtomicU32, Ordering};
 use aio_notify::{Dequeued, Item, Node, RunQueue, Urgency};
 
-/// One node that is scheduled again and again: a run follows the last schedule. What it sees of other memory is tried with
-/// no thread that sleeps, below. Here the checker tries no orders of that, nor of the hint of urgency: these are many.
+/// One node that is scheduled repeatedly: a run follows the last schedule. The visibility of other memory is
+/// tested below, without a thread that sleeps. Here the checker tries no orders of that memory, nor of the
+/// hint of urgency, because these are many.
 fn rescheduled() {
     let shared = Shared::<()>::new();
     let node = Node::new(());
@@ -40,7 +41,8 @@ fn rescheduled() {
     assert!(began <= 2, "no more runs than schedules");
 }
 
-/// The same node with no thread that sleeps: the run that follows the last schedule sees what was written before it.
+/// The same node without a thread that sleeps: the run after the last schedule reads the data written before
+/// it.
 fn rescheduled_awake() {
     let shared = Shared::<()>::new();
     let node = Node::new(());
@@ -69,7 +71,8 @@ fn rescheduled_awake() {
     assert!(began <= 2, "no more runs than schedules");
 }
 
-/// What a poster wrote before it posted is there when the node runs, without any other synchronisation.
+/// Data that a poster wrote before it posted is visible when the node runs, without any other
+/// synchronisation.
 fn publishes() {
     let shared = Shared::<UnsafeCell<u32>>::new();
     let poster = {
@@ -91,7 +94,7 @@ fn publishes() {
     assert_eq!(got.get(), 7);
 }
 
-/// Two threads schedule one node at the same time: it is pushed once, and runs once or twice.
+/// Two threads schedule one node at the same time. It is pushed once, and runs once or twice.
 fn scheduled_by_two() {
     let shared = Shared::<()>::new();
     let node = Node::new(());
@@ -111,8 +114,8 @@ fn scheduled_by_two() {
     assert!((1..=2).contains(&ran), "ran {ran} times");
 }
 
-/// The home thread and another one schedule the same node: it is in one list, once, and the last run sees what either wrote before
-/// it scheduled.
+/// The home thread and another one schedule the same node. It is in one list, once, and the last run reads
+/// the data that either wrote before it scheduled.
 fn scheduled_at_home_too() {
     let shared = Shared::<()>::new();
     let (node, written) = (Node::new(()), Arc::new(AtomicU32::new(0)));
@@ -141,7 +144,7 @@ fn scheduled_at_home_too() {
     assert!((1..=3).contains(&ran), "ran {ran} times");
 }
 
-/// A post at home that follows a post by another thread comes after it; and the other way round.
+/// A post at home after a post by another thread comes after it, and the reverse.
 fn in_order_at_home() {
     let shared = Shared::<u32>::new();
     let turn = Arc::new(AtomicU32::new(0));
@@ -165,7 +168,8 @@ fn in_order_at_home() {
     assert!(in_turn || (!has_heard && order == [1, 3, 2]), "{order:?}");
 }
 
-/// Another thread gives up the last handle while the node is scheduled: it never runs after, and comes back once.
+/// Another thread drops the last handle while the node is scheduled. The node never runs afterwards, and is
+/// returned once.
 fn retired_while_scheduled() {
     let shared = Shared::<()>::new();
     let node = Node::new(());
@@ -191,7 +195,8 @@ fn retired_while_scheduled() {
     assert!(ran.get() <= 1);
 }
 
-/// Two threads give up their handles at the same time, after use: the node comes back once, to be dropped after both.
+/// Two threads drop their handles at the same time, after use. The node is returned once, and dropped after
+/// both.
 fn retired_by_two() {
     let shared = Shared::<Used>::new();
     let node = Node::new(Used::default());
@@ -221,7 +226,8 @@ fn retired_by_two() {
     }
 }
 
-/// Two threads drop their handles at the same time, after use, with no inbox at all: the later one drops the payload.
+/// Two threads drop their handles at the same time, after use, without an inbox. The later one drops the
+/// payload.
 fn dropped_by_two() {
     let node = Node::<_, ()>::new(Used::default());
     let owner = {
@@ -233,7 +239,7 @@ fn dropped_by_two() {
     owner.join().unwrap();
 }
 
-/// The last handle is dropped while the loop begins the node: one of the two drops the payload.
+/// The last handle is dropped while the loop begins the node. One of the two drops the payload.
 fn dropped_while_it_begins() {
     let shared = Shared::<Used>::new();
     let node = Node::new(Used::default());
@@ -249,14 +255,14 @@ fn dropped_while_it_begins() {
     owner.join().unwrap();
 }
 
-/// A payload for which the model checks that every use happens before the drop. Dropped once: twice would be two writes at once,
-/// or a use of freed memory.
+/// A payload for which the model checks that every use happens before the drop, and that there is one drop:
+/// two would be concurrent writes, or a use of freed memory.
 #[derive(Default)]
 struct Used(UnsafeCell<u32>);
 
 impl Used {
     fn read(&self) {
-        // SAFETY: the model checks that no thread writes meanwhile.
+        // SAFETY: the model checks that no thread writes at the same time.
         assert_eq!(self.0.with(|value| unsafe { *value }), 0);
     }
 }
@@ -270,7 +276,7 @@ impl Drop for Used {
     }
 }
 
-/// Cancelling races the loop: at most one run, and a schedule after the cancel is not lost.
+/// A cancel races the loop: the node runs at most once, and a schedule after the cancel is not lost.
 fn cancelled() {
     let shared = Shared::<()>::new();
     let node = Node::new(());
@@ -289,7 +295,8 @@ fn cancelled() {
     assert!((1..=2).contains(&ran), "ran {ran} times");
 }
 
-/// A poster races the end of the context: the message is taken, handed out by the close, or refused; nothing leaks.
+/// A poster races the end of the context: the message is taken, returned by the close, or refused. Nothing
+/// leaks.
 fn closed_while_posting() {
     let shared = Shared::<u32>::new();
     let poster = {

@@ -1,4 +1,4 @@
-//! The models of mailboxes, and the faults that they must find: kicks that meet waiters, and messages.
+//! Models of mailboxes, and the faults that they must find: kicks of waiters, and messages.
 
 use std::sync::Arc;
 
@@ -14,7 +14,7 @@ fn mailbox() -> Arc<Numbers> {
     Arc::new(Numbers::new().unwrap())
 }
 
-/// Waits once, as a loop does that has nothing to do.
+/// Waits once, like a loop without work.
 fn wait(mailbox: &Numbers) {
     if mailbox.prepare_to_wait() {
         let _sleep = mailbox.sleep_guard();
@@ -24,7 +24,7 @@ fn wait(mailbox: &Numbers) {
     }
 }
 
-/// Waits until `kickers` threads have changed something, each of which kicks afterwards.
+/// Waits until `kickers` threads have changed something. Each of them kicks after its change.
 fn kicks(kickers: u32) {
     let (mailbox, changes) = (mailbox(), Arc::new(AtomicU32::new(0)));
     let kickers: Vec<_> = (0..kickers)
@@ -52,7 +52,7 @@ fn two_kicks() {
     kicks(2);
 }
 
-/// A waiter inside another one: a kick after the inner one is over wakes the outer one.
+/// A waiter inside another one: a kick after the end of the inner one wakes the outer one.
 fn nested_waiters() {
     let (mailbox, changes) = (mailbox(), Arc::new(AtomicU32::new(0)));
     let kicker = {
@@ -74,14 +74,14 @@ fn nested_waiters() {
     kicker.join().unwrap();
 }
 
-/// A message wakes a loop that sleeps, once it is there.
+/// A message wakes a sleeping loop, after it is in the inbox.
 fn sent() {
     let mailbox = mailbox();
     let sender = {
         let mailbox = mailbox.clone();
         thread::spawn(move || mailbox.send(Box::new(Message::new(7))).is_ok())
     };
-    // It reads the inbox only when it was notified or has slept.
+    // It reads the inbox only after a notification or a sleep.
     let mut queue = RunQueue::new();
     let got = loop {
         wait(&mailbox);
@@ -94,7 +94,7 @@ fn sent() {
     assert!(sender.join().unwrap());
 }
 
-/// An interrupt ends a wait, and can be seen as soon as its notification is accepted.
+/// An interrupt ends a wait, and is visible as soon as its notification is accepted.
 fn interrupted() {
     let mailbox = mailbox();
     let other = {

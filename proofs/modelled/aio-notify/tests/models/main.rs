@@ -1,4 +1,4 @@
-//! Small programs of a loop and its posters, in every order that loom knows, weak memory included.
+//! Small programs of a loop and its posters, in every order that loom supports, including weak memory.
 #![allow(clippy::unwrap_used, reason = "a panic is what a model finds")]
 #![allow(
     clippy::arc_with_non_send_sync,

@@ -1,6 +1,7 @@
-//! What models are made of, and how they are tried: a loop with its inbox, and how far a small model goes.
+//! The parts of models, and the functions that run them: a loop with its inbox, and the bounds of a small
+//! model.
 //!
-//! It has no model of its own, and one fault: a loop that accepts late.
+//! This module has no model of its own, and one fault: a loop that accepts late.
 
 use std::os::fd::AsFd;
 use std::sync::Arc;
@@ -12,13 +13,13 @@ use aio_checker::faulty;
 use aio_checker::kernel::Kernel;
 use aio_notify::{Dequeued, Inbox, Item, Message, Node, Notifier, RunQueue, Urgency};
 
-/// Sleeps until the eventfd behind this is written, as a loop's backend would.
+/// Sleeps until the eventfd `fd` is written, as a loop's backend would.
 pub(crate) fn block(fd: impl AsFd) {
     Kernel::of_this_run().block(fd);
 }
 
-/// A loop: accepts, and calls `serve` until that returns true; blocks in between. It serves only when it was notified or has slept:
-/// a lost wake-up is a deadlock.
+/// Runs a loop: it accepts, calls `serve` until that returns `true`, and blocks in between. It serves only
+/// after a notification or a sleep, so a lost wake-up is a deadlock.
 pub(crate) fn run(notifier: &Notifier, mut serve: impl FnMut() -> bool) {
     let mut is_notified = notifier.accept();
     loop {
@@ -36,7 +37,7 @@ pub(crate) fn run(notifier: &Notifier, mut serve: impl FnMut() -> bool) {
     }
 }
 
-/// What a loop and its posters share.
+/// The state that a loop and its posters share.
 pub(crate) struct Shared<T> {
     pub(crate) notifier: Notifier,
     pub(crate) inbox: Inbox<T>,
@@ -67,7 +68,7 @@ impl<T> Shared<T> {
         }
     }
 
-    /// A loop that takes and runs until `done`.
+    /// Runs a loop that takes and runs items until `done`.
     pub(crate) fn run(&self, mut each: impl FnMut(Dequeued<T>), mut done: impl FnMut() -> bool) {
         run(&self.notifier, || {
             self.take(&mut each);
@@ -84,7 +85,7 @@ impl<T> Shared<T> {
     }
 }
 
-/// The message of what was sent.
+/// Returns the message of a sent item.
 pub(crate) fn message<T>(dequeued: Dequeued<T>) -> T {
     match dequeued.begin() {
         Item::Sent(message) => message.contents,
@@ -92,21 +93,22 @@ pub(crate) fn message<T>(dequeued: Dequeued<T>) -> T {
     }
 }
 
-/// Whether a node is to run.
+/// Returns `true` if a node is to run.
 pub(crate) fn runs<T>(dequeued: Dequeued<T>) -> bool {
     matches!(dequeued.begin(), Item::Normal)
 }
 
-/// With so many preemptions, models are run to their end.
+/// The number of preemptions from which on models run to their end.
 const LONG: usize = 3;
-/// How long a model may take without a bound. The longest has taken three quarters of an hour, beside another.
+/// The time that a model may take without a bound. The longest one took three quarters of an hour, beside
+/// another.
 const LIMIT: Duration = Duration::from_secs(4 * 3600);
 
-/// Tries a model of one other thread further than is asked for: to one preemption more, in the long run to its end, whatever the
-/// number of preemptions.
+/// Runs a model of one other thread with one preemption more than requested; in the long run without a bound
+/// on preemptions.
 ///
 /// # Panics
-/// If there is no end within [`LIMIT`].
+/// If the model does not end within [`LIMIT`].
 pub(crate) fn to_the_end(model: fn()) {
     if let Some(bound) = Builder::new().preemption_bound.filter(|bound| *bound < LONG) {
         return within(Some(bound + 1)).check(model);
@@ -116,7 +118,8 @@ pub(crate) fn to_the_end(model: fn()) {
     assert!(began.elapsed() < LIMIT, "no end within {LIMIT:?}");
 }
 
-/// As [`to_the_end`], for a model that is too large for that: to one preemption more than is asked for, in the long run to three more.
+/// Like [`to_the_end`], for a model that is too large for that: with one preemption more than requested, in
+/// the long run with three more.
 pub(crate) fn further(model: fn()) {
     let bound = Builder::new().preemption_bound;
     within(bound.map(|bound| bound + if bound < LONG { 1 } else { 3 })).check(model);
@@ -134,7 +137,7 @@ macro_rules! models {
 }
 pub(crate) use models;
 
-/// Tests that a fault is found by one of some models at least.
+/// Tests that at least one of some models finds a fault.
 macro_rules! faults {
     ($($name:ident: $fault:ident in $($model:ident)*;)*) => {
         $(#[test] fn $name() {

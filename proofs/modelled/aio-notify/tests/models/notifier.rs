@@ -1,7 +1,7 @@
-//! The models of notifications, and the faults that they must find.
+//! Models of notifications, and the faults that they must find.
 //!
-//! Each model is a small program of a loop and its posters. The checker runs it in every order that it can have, weak
-//! memory included; a lost wake-up shows as a deadlock. Models block, they never spin.
+//! Each model is a small program of a loop and its posters. The checker runs it in every possible order,
+//! including weak memory. A lost wake-up shows as a deadlock. Models block, they never spin.
 
 use std::sync::Arc;
 
@@ -60,7 +60,7 @@ fn two_by_two() {
     posters(2, 2);
 }
 
-/// A wait inside a wait: when the inner one is over, the outer one still hears.
+/// A wait inside a wait: after the end of the inner one, the outer one still receives notifications.
 fn nested() {
     let shared = Shared::<usize>::new();
     let poster = {
@@ -103,7 +103,8 @@ fn foreign() {
     poster.join().unwrap();
 }
 
-/// A loop that is awake when the notification comes pays no ring, and does not sleep through it.
+/// If the loop is awake when the notification arrives, there is no write, and the loop does not sleep through
+/// it.
 fn elided() {
     let shared = Shared::<usize>::new();
     shared.send(1);
@@ -121,7 +122,7 @@ fn elided() {
     assert!(shared.notifier.writes() <= 1);
 }
 
-/// What was written before a notification is there once it is accepted, without an inbox.
+/// Data written before a notification is visible after the notification is accepted, without an inbox.
 fn notified_publishes() {
     let shared = Arc::new((Notifier::new().unwrap(), UnsafeCell::new(0)));
     let poster = {
@@ -139,7 +140,7 @@ fn notified_publishes() {
     poster.join().unwrap();
 }
 
-/// Two notifications of what is a number here, instead of an inbox.
+/// Two notifications, about a number instead of an inbox.
 fn two_notifications() {
     let shared = Arc::new((Notifier::new().unwrap(), AtomicU32::new(0)));
     let poster = {
@@ -156,7 +157,8 @@ fn two_notifications() {
     poster.join().unwrap();
 }
 
-/// What the checker is for: a load comes before a write, or after it, even if the writer has loaded before.
+/// The reason for this checker: a load comes before a write, or after it, even if the writer has loaded
+/// before.
 #[test]
 fn h1_both_orders_of_a_load_and_a_write_are_tried() {
     let seen = Arc::new(std::sync::Mutex::new(std::collections::BTreeSet::new()));

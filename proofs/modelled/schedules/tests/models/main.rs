@@ -1,4 +1,4 @@
-//! A whole context and one thread, in every order that loom knows, weak memory included.
+//! A whole context and one thread, in every order that loom supports, including weak memory.
 #![allow(clippy::unwrap_used, reason = "a model fails by panicking")]
 
 use std::cell::RefCell;
@@ -29,25 +29,25 @@ macro_rules! faults {
     };
 }
 
-// After the macros, which it uses.
+// After the macros that it uses.
 mod tasks;
 
-/// Steps of one run at the most; an iteration of a context has some twenty.
+/// The most steps of one run. An iteration of a context has about twenty.
 const LONGEST: usize = 5_000;
 
-/// From so many preemptions on there is no limit of time.
+/// The number of preemptions from which on there is no time limit.
 const LONG: usize = 3;
 
 fn check(model: fn()) {
     check_to(model, Some);
 }
 
-/// Tries a model of one other thread with one preemption more than the bound; in the long run with three more.
+/// Runs a model of one other thread with one preemption more than the bound; in the long run with three more.
 fn check_further(model: fn()) {
     check_to(model, |bound| Some(bound + if bound < LONG { 1 } else { 3 }));
 }
 
-/// As `check_further`, for a small model; in the long run to its end.
+/// Like `check_further`, for a small model; in the long run to its end.
 fn check_to_the_end(model: fn()) {
     check_to(model, |bound| (bound < LONG).then_some(bound + 1));
 }
@@ -59,7 +59,7 @@ fn check_to(model: fn(), preemptions: impl FnOnce(usize) -> Option<usize>) {
     builder.check(model);
 }
 
-/// A wait for a context that goes returns the answer if its job ran, and an error otherwise.
+/// A wait for a context that is dropped returns the answer if its job ran, and an error otherwise.
 fn waits_for_a_context_that_goes(waiters: usize) {
     let cx = Fake::context();
     let waiters: Vec<_> = (0..waiters)
@@ -105,7 +105,7 @@ fn two_contexts_that_wait_for_each_other() {
     other.unwrap().join().unwrap();
 }
 
-/// Uses the other context once, and serves the other one until no thread needs it any more.
+/// Calls the other context once, and serves this one until no thread needs it any more.
 fn calls(cx: &Context, other: &Remote, left: &AtomicU32) {
     assert_eq!(cx.run_on(other, |_| 7), Ok(7));
     left.fetch_sub(1, Ordering::Relaxed);
@@ -113,7 +113,7 @@ fn calls(cx: &Context, other: &Remote, left: &AtomicU32) {
     cx.wait_while(|| left.load(Ordering::Relaxed) > 0).unwrap();
 }
 
-/// What a handler reads as long as it is registered.
+/// A handler that reads `data` while it is registered.
 struct Port {
     bell: EventNotifier,
     data: Arc<UnsafeCell<u32>>,
@@ -128,7 +128,7 @@ impl AsFd for Port {
 impl Handler for Port {
     fn readable(&self, _: &Context) {
         self.bell.test_and_clear().unwrap();
-        // SAFETY: the model checks that no write comes at the same time.
+        // SAFETY: the model checks that no write happens at the same time.
         self.data.with(|data| assert_eq!(unsafe { *data }, 1));
     }
 }
@@ -168,7 +168,7 @@ fn removal_by_another_thread() {
 }
 
 loom::thread_local! {
-    /// The timers of a model; they live at home.
+    /// The timers of a model. They belong to the home thread.
     static TIMERS: RefCell<Vec<Timer>> = RefCell::new(Vec::new());
 }
 
@@ -176,7 +176,7 @@ fn at(nanos: u64) -> Moment {
     Moment::from_nanos(nanos)
 }
 
-/// A timer on the virtual clock, which stands still at first, and whether it has fired.
+/// Arms a timer on the virtual clock, which stands still at first. Returns the record of its firing.
 fn armed(cx: &Context, deadline: Moment) -> Arc<Recorded> {
     cx.virtual_clock().stop();
     let fired = Arc::new(Recorded::new(false));
@@ -199,7 +199,7 @@ fn serve_until(cx: &Context, fired: &Recorded) {
     TIMERS.with(|timers| timers.borrow_mut().clear());
 }
 
-/// A clock that another thread warps and starts wakes a loop that sleeps until it does.
+/// If another thread warps and starts the clock, a loop that sleeps wakes.
 fn clock_started_by_another_thread() {
     let cx = Fake::context();
     let fired = armed(&cx, at(100));
@@ -212,7 +212,7 @@ fn clock_started_by_another_thread() {
     other.join().unwrap();
 }
 
-/// A timer that is not armed, and is by a job of another thread.
+/// A timer that a job of another thread arms.
 fn timer_armed_by_a_job() {
     let cx = Fake::context();
     let fired = armed(&cx, Moment::NEVER);
@@ -226,7 +226,7 @@ fn timer_armed_by_a_job() {
     other.join().unwrap();
 }
 
-/// A wait for a change by another thread sees the change.
+/// A wait for a change by another thread detects the change.
 fn kicks() {
     let cx = Fake::context();
     let changed = Arc::new(AtomicU32::new(0));

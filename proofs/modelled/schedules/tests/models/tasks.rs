@@ -1,4 +1,4 @@
-//! Tasks: a wake, a cancellation and an end by one thread, while the other one polls, sleeps, or drops the context.
+//! Tasks: one thread wakes, cancels and ends, while the other one polls, sleeps, or drops the context.
 
 use std::future::{pending, poll_fn};
 use std::pin::Pin;
@@ -16,7 +16,7 @@ use loom::thread;
 
 use crate::{check, check_further};
 
-/// A task that is done when `flag` is set, and its waker.
+/// Returns a task that is done when `flag` is set, and its waker.
 fn waits_for(cx: &Context, flag: &Arc<AtomicU32>) -> (JoinHandle<()>, Waker) {
     let (own, wakers) = (flag.clone(), Arc::new(std::sync::Mutex::new(None)));
     let given = wakers.clone();
@@ -36,7 +36,7 @@ fn waits_for(cx: &Context, flag: &Arc<AtomicU32>) -> (JoinHandle<()>, Waker) {
     (task, waker)
 }
 
-/// The poll after a wake sees what was written before it, while the loop falls asleep.
+/// The poll after a wake reads the data written before the wake, while the loop falls asleep.
 fn a_wake_while_the_loop_falls_asleep() {
     let cx = Fake::context();
     let flag = Arc::new(AtomicU32::new(0));
@@ -51,7 +51,7 @@ fn a_wake_while_the_loop_falls_asleep() {
     other.join().unwrap();
 }
 
-/// A wake while the home thread polls two tasks that it has woken itself, and takes its own ring back.
+/// A wake while the home thread polls two tasks that it has woken itself, and takes back its own ring.
 fn a_wake_while_others_are_polled() {
     let cx = Fake::context();
     let [flag, never] = [(); 2].map(|()| Arc::new(AtomicU32::new(0)));
@@ -69,7 +69,7 @@ fn a_wake_while_others_are_polled() {
     other.join().unwrap();
 }
 
-/// Counts its drops, all of which are at home.
+/// A value that counts its drops, all of which happen on the home thread.
 struct AtHome(Arc<Recorded>, thread::ThreadId);
 
 impl AtHome {
@@ -90,7 +90,7 @@ impl Drop for AtHome {
     }
 }
 
-/// Another thread wakes a task whose context goes.
+/// Another thread wakes a task whose context is dropped.
 fn a_wake_of_a_task_whose_context_goes() {
     let cx = Fake::context();
     let (owned, drops) = AtHome::new();
@@ -147,7 +147,7 @@ fn another_thread_spawns_and_waits() {
     other.join().unwrap();
 }
 
-/// Another thread spawns a task on a context that goes: it gets the result or an error.
+/// Another thread spawns a task on a context that is dropped: it gets the result or an error.
 fn another_thread_spawns_where_the_context_goes() {
     let cx = Fake::context();
     let remote = cx.remote();
@@ -163,7 +163,7 @@ fn another_thread_spawns_where_the_context_goes() {
     other.join().unwrap();
 }
 
-/// A waiter gives up while the mutex is handed to it; the next one gets it.
+/// A waiter is dropped while the mutex is handed to it. The next one gets it.
 fn a_mutex_whose_waiter_gives_up() {
     let cx = Fake::context();
     // Leaked, because the other thread gets a guard of it.
@@ -178,7 +178,7 @@ fn a_mutex_whose_waiter_gives_up() {
     other.join().unwrap();
 }
 
-/// A thread that has unlocked the mutex does not take it from the task to which it is handed.
+/// A thread that has unlocked the mutex does not take it from the task to which it was handed.
 fn a_mutex_that_is_handed_over() {
     let cx = Fake::context();
     let mutex = Arc::new(Mutex::new(0));

@@ -11,8 +11,8 @@ use crate::{Crowd, recorded};
 
 const SOURCES: [usize; 3] = [0, 1, 69];
 
-/// Three sources are rung twice each while the loop polls, sleeps, or changes from one to the other. The last service sees the
-/// data written before the last ring.
+/// Three sources are rung twice each while the loop polls, sleeps, or changes from one to the other. The last
+/// service reads the data written before the last ring.
 fn rings(params: PollParams) {
     let cx = searching(&Adjustable::default(), params);
     let mail: [Arc<AtomicU32>; 3] = std::array::from_fn(|_| Arc::default());

@@ -12,7 +12,7 @@ use crate::{Crowd, recorded};
 const SENDERS: usize = 3;
 const VALUES: u32 = 2;
 
-/// Senders send and go while the loop polls, sleeps, or changes from one to the other.
+/// Senders send and are dropped while the loop polls, sleeps, or changes from one to the other.
 fn sends(params: PollParams) {
     let cx = searching(&Adjustable::default(), params);
     let next = recorded::<SENDERS>();
@@ -55,7 +55,7 @@ fn sends_to_a_loop_that_sleeps() {
     sends(PollParams::OFF);
 }
 
-/// A channel goes while others send: each value is delivered, dropped with the channel, or comes back.
+/// A channel is dropped while others send: each value is delivered, dropped with the channel, or returned.
 fn sends_to_a_channel_that_goes() {
     let cx = searching(&Adjustable::default(), PollParams::OFF);
     let [delivered, refused] = recorded();

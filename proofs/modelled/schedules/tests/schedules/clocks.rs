@@ -10,7 +10,7 @@ use shuttle::thread_local;
 use crate::{Crowd, Recorded, recorded};
 
 thread_local! {
-    /// Timers that a job has made; they live at home.
+    /// Timers that a job has made. They belong to the home thread.
     static MADE: std::cell::RefCell<Vec<Timer>> = const { std::cell::RefCell::new(Vec::new()) };
 }
 
@@ -18,7 +18,7 @@ fn at(nanos: u64) -> Moment {
     Moment::from_nanos(nanos)
 }
 
-/// A timer that notes when it fires. It fires once, not early, and not while the clock stands still.
+/// Returns a timer that records its firing. It fires once, not early, and not while the clock stands still.
 fn timer(cx: &Context, deadline: u64, fired: &Arc<Mutex<Vec<u64>>>) -> Timer {
     let fired = fired.clone();
     let timer = cx
@@ -42,7 +42,7 @@ impl IsRunning for aio_context::VirtualClock {
     }
 }
 
-/// A clock that stands still is warped by two threads, started by a third, and has a timer armed by a fourth.
+/// Two threads warp a clock that stands still, a third starts it, and a fourth arms a timer on it.
 fn changes_with_armed_timers() {
     let cx = Fake::context();
     let clock = cx.virtual_clock();

@@ -8,7 +8,8 @@ use shuttle::sync::atomic::{AtomicU32, Ordering::SeqCst};
 
 use crate::{Crowd, Recorded, recorded};
 
-/// Each producer schedules its bottom half twice. The run after the last schedule sees the data written before it.
+/// Each producer schedules its bottom half twice. The run after the last schedule reads the data written
+/// before it.
 fn schedules_while_the_loop_falls_asleep() {
     let cx = Fake::context();
     let goals: [Arc<AtomicU32>; 3] = std::array::from_fn(|_| Arc::default());
@@ -36,7 +37,7 @@ fn schedules_while_the_loop_falls_asleep() {
     assert!(runs.iter().all(|runs| (1..=2).contains(&runs.get())));
 }
 
-/// A bottom half that some schedule, some cancel, and whose last handle may be dropped by any of them.
+/// A bottom half that several threads schedule and cancel. Any of them may drop the last handle.
 fn cancels_and_deletes_against_schedules_and_runs() {
     let cx = Fake::context();
     let [runs, deleted, handles] = recorded();
@@ -72,7 +73,7 @@ fn cancels_and_deletes_against_schedules_and_runs() {
             drop(half);
             handles.set(handles.get() - 1);
             deleted.set(u32::from(handles.get() == 0));
-            // To free it is no progress.
+            // Freeing it is no progress.
             remote.notify();
         });
     }
@@ -83,7 +84,7 @@ fn cancels_and_deletes_against_schedules_and_runs() {
     assert!(runs.get() <= 4, "{} runs", runs.get());
 }
 
-/// What was cancelled and is not scheduled any more runs once more at the most, and then rests.
+/// A bottom half that is cancelled and not scheduled again runs at most once more.
 fn cancels_that_come_late() {
     let cx = Fake::context();
     let runs = Recorded::default();
@@ -100,7 +101,7 @@ fn cancels_that_come_late() {
         cancels.cancel();
         let before = count.get();
         remote.run_and_wait(|_| ()).unwrap();
-        // It may just have begun, and the other thread's schedule may come between.
+        // A run may just have begun, and the other thread's schedule may come in between.
         assert!(count.get() <= before + 2);
     });
     crowd.serve(&cx, 1);
@@ -112,8 +113,8 @@ fn cancels_that_come_late() {
     assert_eq!(runs.get(), before, "it was cancelled at home");
 }
 
-/// Three producers send three jobs each, of which some poll, and the loop sends some to itself. Each runs once, in the order of
-/// its producer, and after whatever had been sent when it was.
+/// Three producers send three jobs each, some of which poll, and the loop sends some to itself. Each runs
+/// once, in the order of its producer, and after all jobs that had been sent before it.
 fn jobs_of_several_threads() {
     let cx = Fake::context();
     let order = Order::default();
@@ -144,7 +145,7 @@ fn jobs_of_several_threads() {
 
 const HOME: usize = 3;
 
-/// How many jobs of each producer were sent, and how many ran.
+/// For each producer: the number of jobs sent, and the number that ran.
 #[derive(Clone, Default)]
 struct Order(Arc<[(Recorded, Recorded); 4]>);
 

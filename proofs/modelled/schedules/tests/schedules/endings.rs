@@ -7,7 +7,7 @@ use aio_schedules::Fake;
 
 use crate::{Crowd, Outcomes, Recorded, recorded};
 
-/// Notes that it was dropped.
+/// Records that it was dropped.
 struct Dropped(Recorded);
 
 impl Drop for Dropped {
@@ -18,8 +18,8 @@ impl Drop for Dropped {
 
 static REFUSED: Outcomes = Outcomes::none();
 
-/// A context goes while others schedule, send, wait, notify and set: each job runs once or not at all and is dropped once, and
-/// nothing that the context had is left, however long the others keep what they have of it.
+/// A context is dropped while others schedule, send, wait, notify and set. Each job runs at most once and is
+/// dropped once. Nothing of the context is left, however long the others keep their handles.
 fn others_are_still_there() {
     let cx = Fake::context();
     let kept = Arc::new(());

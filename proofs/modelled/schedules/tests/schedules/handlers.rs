@@ -14,7 +14,7 @@ use shuttle::sync::atomic::{AtomicBool, AtomicU32, Ordering::SeqCst};
 
 use crate::{Crowd, Recorded, recorded};
 
-/// Polls for the time that was set last.
+/// A policy that polls for the time that was set last.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Adjustable(Arc<Mutex<PollParams>>);
 
@@ -100,7 +100,7 @@ impl Pollable for Host {
     }
 }
 
-/// Guests produce without a kick while they are polled; meanwhile polling is switched on and off.
+/// Guests produce without a kick while they are polled. At the same time polling is switched on and off.
 fn parameters_in_the_middle_of_polling() {
     let policy = Adjustable::default();
     let cx = searching(&policy, POLLING);

@@ -1,8 +1,8 @@
-//! Threads meet a loop, in orders that shuttle chooses. Each scenario makes its checks at its end. For all of them the harness checks
-//! that no thread sleeps for ever, and that no descriptor is left.
+//! Threads and a loop, in orders that shuttle chooses. Each scenario makes its checks at its end. For all of
+//! them the harness checks that no thread sleeps for ever, and that no descriptor is left.
 //!
-//! Threads communicate through the checker's atomics, each use of which is a step of its own. Records for the checks are in plain
-//! ones, without a step: all threads of a scenario are one thread of the system.
+//! Threads communicate through the checker's atomics, each use of which is a step of its own. Records for the
+//! checks are in plain atomics, without a step: all threads of a scenario are one thread of the system.
 #![allow(clippy::unwrap_used, reason = "a scenario fails by panicking")]
 
 mod boards;
@@ -81,7 +81,7 @@ impl Crowd {
         }
     }
 
-    /// Waits until all have ended, and polls until there is nothing left to do.
+    /// Waits until all threads have ended, and polls until there is nothing left to do.
     fn end(self, cx: &Context) {
         self.join();
         while cx.poll(Wait::NoBlock).unwrap() {}
@@ -94,7 +94,7 @@ impl Crowd {
     }
 }
 
-/// The outcomes of a scenario over all orders. A scenario with only one outcome shows nothing.
+/// The outcomes of a scenario over all orders. A scenario with only one outcome proves nothing.
 struct Outcomes([AtomicU32; 2]);
 
 impl Outcomes {

@@ -1,4 +1,4 @@
-//! Notifications without end, and a foreign loop that waits on behalf of a context.
+//! Many notifications, and a foreign loop that waits on behalf of a context.
 
 use std::sync::Arc;
 
@@ -13,8 +13,8 @@ use crate::{Crowd, Recorded};
 const STORMY: u32 = 7;
 const EACH: u32 = 2;
 
-/// Notifications that mean nothing, and at the end of each thread's one that means something: it is not missed, the loop does
-/// not go round more often than there were notifications, and its eventfd is silent in the end.
+/// Each thread sends notifications without a cause, and one with a cause at its end. That one is not lost,
+/// the number of iterations is bounded by that of the notifications, and the eventfd is silent at the end.
 fn notifications() {
     let cx = Fake::context();
     let ended = Arc::new(AtomicU32::new(0));
@@ -38,7 +38,7 @@ fn notifications() {
     let stats = cx.remote().stats();
     let notified = u64::from(STORMY * EACH);
     assert!(stats.wakeups_sent + stats.wakeups_elided <= notified, "{stats:?}");
-    // Each wakes it once, and the ring of each may come when it has been accepted already.
+    // Each notification wakes the loop once, and its ring may arrive after it has been accepted.
     assert!(stats.iterations <= 2 * notified, "{stats:?}");
     for _ in 0..2 {
         cx.poll(Wait::AtMost(std::time::Duration::from_nanos(1))).unwrap();
@@ -49,7 +49,8 @@ fn notifications() {
     });
 }
 
-/// A foreign loop sleeps on behalf of the context: a message, a schedule and a warp of the clock each wake it.
+/// A foreign loop sleeps on behalf of the context. A message, a schedule and a warp of the clock each wake
+/// it.
 fn a_foreign_loop() {
     let cx = Fake::context();
     let ran = Recorded::default();
@@ -58,7 +59,7 @@ fn a_foreign_loop() {
         cx.bottom_half("embedded", move |_| ran.add(1))
     };
     let mut crowd = Crowd::of(&cx);
-    // The drop of the last handle deletes it.
+    // Dropping the last handle deletes it.
     let schedules = half.clone();
     crowd.add(move |_| schedules.schedule());
     let count = ran.clone();

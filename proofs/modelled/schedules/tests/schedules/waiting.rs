@@ -44,7 +44,8 @@ fn waits_for_a_context_that_goes() {
     assert_eq!(Arc::strong_count(&kept), 1, "a job is left");
 }
 
-/// Two threads with a context each, which `call` the context of the other thread. Calls `meanwhile` with both.
+/// Runs two threads with a context each, which `call` the context of the other thread. Calls `meanwhile` with
+/// both.
 fn two_homes(call: fn(&Context, &Remote), meanwhile: impl FnOnce([Remote; 2])) {
     let left = Arc::new(AtomicU32::new(2));
     let (tell, heard) = mpsc::channel();
@@ -57,7 +58,7 @@ fn two_homes(call: fn(&Context, &Remote), meanwhile: impl FnOnce([Remote; 2])) {
                 tell.send((cx.remote(), meet)).unwrap();
                 let other = other.recv().unwrap();
                 call(&cx, &other);
-                // Serves the other one until no thread needs it any more.
+                // Serves its own context until no thread needs it any more.
                 left.fetch_sub(1, SeqCst);
                 other.kick();
                 cx.wait_while(|| left.load(SeqCst) > 0).unwrap();
@@ -93,7 +94,7 @@ fn two_contexts_that_wait_for_each_other() {
     assert!(jobs.get() <= 2);
 }
 
-/// Two threads with a context each call each other with the function for threads that have none.
+/// Two threads with a context each call each other with the function for threads without a context.
 fn two_home_threads_that_wait_for_each_other() {
     let call = |_: &Context, other: &Remote| {
         for number in 0..2 {
@@ -103,7 +104,7 @@ fn two_home_threads_that_wait_for_each_other() {
     two_homes(call, drop);
 }
 
-/// A blocking poll goes on after idle bottom halves, and misses neither a request to return nor work.
+/// A blocking poll continues after idle bottom halves, and misses neither a request to return nor work.
 fn a_blocking_poll_beside_idle_bottom_halves() {
     let cx = Fake::context();
     let (idle, ran) = (Recorded::default(), Recorded::default());
@@ -113,7 +114,7 @@ fn a_blocking_poll_beside_idle_bottom_halves() {
     };
     let done = Arc::new(AtomicU32::new(0));
     let mut crowd = Crowd::of(&cx);
-    // Its end would wake the loop once more.
+    // The thread's end would wake the loop once more.
     let (set, by_job, _kept) = (done.clone(), ran.clone(), half.clone());
     crowd.add(move |remote| {
         half.schedule_idle();
@@ -129,7 +130,7 @@ fn a_blocking_poll_beside_idle_bottom_halves() {
     assert!(idle.get() <= 2);
 }
 
-/// Two contexts call a third one, which goes.
+/// Two contexts call a third one, which is dropped.
 fn contexts_that_wait_for_one_that_goes() {
     let cx = Fake::context();
     let homes: Vec<_> = (0..2)
@@ -156,7 +157,7 @@ fn contexts_that_wait_for_one_that_goes() {
     }
 }
 
-/// Other threads change a number and kick; a wait for it sees each change, also from inside another wait.
+/// Other threads change a number and kick. A wait for it detects each change, also inside another wait.
 fn kicks() {
     let cx = Fake::context();
     let count = Arc::new(AtomicU32::new(0));
@@ -181,7 +182,7 @@ fn kicks() {
     crowd.end(&cx);
 }
 
-/// A thread with a context is stopped while others wait for it: they get an answer or an error.
+/// A thread with a context is stopped while others wait for it. They get an answer or an error.
 fn an_io_thread_that_is_stopped() {
     let kept = Arc::new(());
     let set_up = {
