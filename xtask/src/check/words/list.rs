@@ -37,6 +37,12 @@ impl Word {
     }
 }
 
+/// A doc comment that opens with a relative clause. Its subject is missing: `What a wait found` is `The events of a wait`. The module
+/// `openings` finds them.
+pub(super) const OPENING: Word = word("What ..", "the thing: a noun, or a verb such as \"Returns\"", &[]);
+/// The first words of such a clause.
+pub(super) const OPENINGS: [&str; 4] = ["What", "Who", "Whatever", "Whose"];
+
 #[rustfmt::skip]
 pub(super) const WORDS: &[Word] = &[
     word("look", "check (descriptors, without waiting)", &["a|the|each|every|last|next|one|first|no look", "owed look"])

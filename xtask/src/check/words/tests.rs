@@ -31,6 +31,21 @@ fn good_text_passes() {
 }
 
 #[test]
+fn a_doc_comment_that_opens_with_a_relative_clause_is_found() {
+    let text = "//! What this is for.\n//! What goes on in the same paragraph.\n\n/// Whatever was found.\nfn f() {}\n    /// Good.\n    ///\n    \
+                /// Who waits.\n    fn g() {}\n";
+    assert_eq!(
+        found("a/src/b.rs", text),
+        ["1: What this is for.", "4: Whatever was found.", "8: Who waits."]
+    );
+    nothing(
+        "a/src/b.rs",
+        "/// # What it does not do\n/// Whether it waits. The event\n/// that ..\n///\n/// ```\n/// // What a test says.\n/// What();\n/// ```\nfn f() {}\n// What is this?\n",
+    );
+    nothing("docs/c.md", "What is this?\n");
+}
+
+#[test]
 fn a_word_in_a_comment_or_in_prose_is_found() {
     assert_eq!(
         found("a/src/b.rs", "fn f() {}\n// Glances are short.\n"),
