@@ -10,8 +10,39 @@ use aio_backend::{ReadyList, Token};
 
 use crate::Registry;
 
-/// A loop that delivers the events of a [`Registry`] while its callbacks may use the registry: what [`Found`], [`Delivering`] and
-/// [`EdgeGuard`](crate::EdgeGuard) work for.
+/// A loop that delivers the events of a [`Registry`] while its callbacks may use the registry. [`Found`], [`Delivering`] and
+/// [`EdgeGuard`](crate::EdgeGuard) call it.
+///
+/// # Examples
+/// ```
+/// use std::cell::RefCell;
+/// use aio_backend::{Interest, ReadyList, Token};
+/// use aio_handlers::{Dispatcher, Registry};
+///
+/// struct Loop {
+///     registry: RefCell<Registry<&'static str>>,
+///     interests: RefCell<Vec<(Token, Interest)>>,
+///     undelivered: RefCell<Vec<Token>>,
+/// }
+///
+/// impl Dispatcher for Loop {
+///     type Value = &'static str;
+///
+///     fn registry(&self) -> &RefCell<Registry<&'static str>> {
+///         &self.registry
+///     }
+///
+///     fn mask(&self, token: Token) {
+///         // Here, a list of changes that the next wait makes.
+///         self.interests.borrow_mut().push((token, Interest::NONE));
+///     }
+///
+///     fn take_back(&self, list: Box<ReadyList>, _delivered: u64) {
+///         // A level-triggered backend reports them again. This loop counts them.
+///         self.undelivered.borrow_mut().extend(list.rest().map(|(token, _)| token));
+///     }
+/// }
+/// ```
 pub trait Dispatcher {
     /// The values of the registry.
     type Value;

@@ -1,10 +1,11 @@
 //! Fuzzes every target of `fuzz/`, beginning with its seeds and the corpus of earlier runs.
 
 use std::fs;
+use std::process::Command;
 
 use aio_tools::shell;
 use aio_tools::tool::Tool;
-use anyhow::{Context as _, ensure};
+use anyhow::{Context as _, bail, ensure};
 
 use crate::at::{At, Outcome, Result};
 
@@ -13,25 +14,37 @@ const FUZZ: Tool = Tool {
     package: "cargo-fuzz@0.13.2",
 };
 
-/// Runs each target for a minute, or for ten.
+/// Builds each target, and runs it for a minute, or for ten.
 pub(crate) fn run(at: &At<'_>) -> Result {
     let targets = targets()?;
     for target in &targets {
-        let mut fuzz = match FUZZ.built_by(&[], |build| at.build(build).map(drop))? {
+        let mut build = match tool(at)? {
             Ok(fuzz) => fuzz,
             Err(why) => return Ok(Outcome::Skipped(why)),
+        };
+        at.build(build.args(["build", target]))?;
+        let Ok(mut fuzz) = tool(at)? else {
+            bail!("{} has gone", FUZZ.program);
         };
         let corpus = shell::root().join("fuzz/corpus").join(target);
         fs::create_dir_all(&corpus)?;
         let time = format!("-max_total_time={}", at.pick(60, 600));
-        // The instrumentation is an unstable option of the compiler.
-        fuzz.env("RUSTC_BOOTSTRAP", "1")
-            .args(["run", target])
+        fuzz.args(["run", target])
             .arg(&corpus)
             .arg(shell::root().join("fuzz/seeds").join(target));
         at.run(fuzz.args(["--", time.as_str()]))?;
     }
     Ok(Outcome::Found(format!("{} targets, 0 crashes", targets.len())))
+}
+
+/// Returns the command of the tool, or the reason why it is missing.
+fn tool(at: &At<'_>) -> anyhow::Result<std::result::Result<Command, String>> {
+    let mut tool = FUZZ.built_by(&[], |build| at.build(build).map(drop))?;
+    if let Ok(fuzz) = &mut tool {
+        // The instrumentation is an unstable option of the compiler.
+        fuzz.env("RUSTC_BOOTSTRAP", "1");
+    }
+    Ok(tool)
 }
 
 /// Returns the names of all targets.
