@@ -51,7 +51,7 @@ pub(super) enum LockError {
     Taken {
         /// The process, if the system reports it.
         user: String,
-        /// What the process does with the image.
+        /// The conflicting action of the process.
         conflict: &'static str,
         /// Set if the system reports a process. If not, the lock can belong to a process that has ended: see
         /// [`once_closed`].
