@@ -101,7 +101,7 @@ impl Acceptor {
         Ok(acceptor)
     }
 
-    /// Ends the client's session, and accepts no more clients.
+    /// Ends the client's session, and stops accepting clients.
     pub(crate) fn close(&self) {
         if let Some(session) = self.session.take() {
             session.close();

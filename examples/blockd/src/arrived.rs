@@ -90,7 +90,7 @@ struct Peeked {
 fn peek(socket: &UnixStream, header: &mut [u8]) -> Result<Peeked, Errno> {
     let mut count = 0;
     let received = peek_with(socket, header, |_duplicate| count += 1)?;
-    // The buffer may have room for one descriptor more than the library's.
+    // The buffer may have space for one descriptor more than the library's.
     let is_cut = received.flags.contains(ReturnFlags::CTRUNC);
     let dropped = if count > MAX_ATTACHED_FD_ENTRIES || is_cut && count == MAX_ATTACHED_FD_ENTRIES {
         Some("a message has more descriptors than the protocol allows")

@@ -317,8 +317,8 @@ impl VhostUserBackendReqHandler for Backend {
         Ok(())
     }
 
-    /// The library has checked that the descriptor is a stream socket. Its own proxy for the channel cannot
-    /// send this daemon's message.
+    /// Stores the channel. The library has checked that the descriptor is a stream socket. Its own proxy for
+    /// the channel cannot send this daemon's message.
     fn set_backend_req_fd(&self, _proxy: vhost::vhost_user::Backend) {
         self.channel.replace(self.expected.take().map(Channel::new));
     }
@@ -346,7 +346,7 @@ impl VhostUserBackendReqHandler for Backend {
             .ok_or(Error::InvalidParam)
     }
 
-    /// The driver can change one byte: whether the write cache is on.
+    /// Turns the write cache on or off. The driver can change only that byte.
     fn set_config(&self, offset: u32, bytes: &[u8], _flags: VhostUserConfigFlags) -> Result<()> {
         let (WCE_AT, &[on @ (0 | 1)]) = (offset, bytes) else {
             return Err(Error::InvalidOperation(

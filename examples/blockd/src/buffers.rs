@@ -1,7 +1,7 @@
-//! The bytes of guest buffers, read and written as if they lay one after the other.
+//! The bytes of guest buffers, read and written like one contiguous range.
 //!
-//! The layout that a driver chooses does not matter: a header or a status may be split over buffers, and a buffer over
-//! memory regions.
+//! The layout that a driver chooses has no effect: a header or a status may be split over buffers, and a
+//! buffer over memory regions.
 
 use vm_memory::VolatileSlice;
 
@@ -30,7 +30,7 @@ pub(crate) struct Bytes<'a> {
 }
 
 impl<'a> Bytes<'a> {
-    /// All bytes of some buffers.
+    /// Returns all bytes of some buffers.
     pub(crate) fn new(memory: &'a Memory, buffers: &'a [Buffer]) -> Self {
         let len = buffers.iter().map(|buffer| u64::from(buffer.len)).sum();
         Self {

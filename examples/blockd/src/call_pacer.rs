@@ -86,7 +86,7 @@ mod tests {
 
     const US: Duration = Duration::from_micros(1);
 
-    /// A pacer that has seen turns with and without a call, for requests of 200 ns and calls of 3 us.
+    /// Returns a pacer after turns with and without a call, for requests of 200 ns and calls of 3 us.
     fn after(turns: &[bool]) -> CallPacer {
         let mut pacer = CallPacer::new(3 * US);
         pacer.took(2 * US, 10);

@@ -1,4 +1,4 @@
-//! Durations as options spell them.
+//! Durations in the form of command-line options.
 
 use std::time::Duration;
 

@@ -1,4 +1,4 @@
-//! One export: a disk, its socket and their properties, and how `--export` describes them.
+//! One export: a disk, its socket and their properties, and the syntax of `--export`.
 
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
@@ -52,8 +52,8 @@ pub struct Export {
     pub direct: bool,
     /// The disk's serial number. Without one, it is derived from the path of the image or the socket, or from the name.
     pub serial: Option<String>,
-    /// The name of the export for NBD clients and in log lines. Without one, NBD clients use the last part of the path of the image or
-    /// the socket, and log lines have the path of the socket.
+    /// The name of the export for NBD clients and in log lines. Without one, NBD clients use the last part of
+    /// the path of the image or the socket, and log lines contain the path of the socket.
     pub name: Option<String>,
     /// The I/O threads that serve the export.
     pub iothreads: IoThreads,

@@ -55,7 +55,7 @@ pub(crate) fn describe(memory: &Arc<Memory>, bytes: Bytes<'_>, most: u64) -> Res
     })
 }
 
-/// Describes a part of a vector, which the operation owns until [`lent`] returns it.
+/// Describes a part of a vector. The operation owns the vector until [`lent`] returns it.
 ///
 /// # Panics
 /// If the vector is shorter than the part.

@@ -37,8 +37,9 @@
 //! | `recorder` | records waits, to compare polling policies |
 //!
 //! # Limitations
-//! - The lock of an image works against QEMU, other hypervisors and this daemon. It does not work against programs that take
-//!   no locks, nor against access to the same bytes by another name, such as a loop device over the image.
+//! - The lock of an image protects against QEMU, other hypervisors and other instances of this daemon. It
+//!   does not protect against programs that take no locks, nor against access to the same bytes by another
+//!   name, such as a loop device over the image.
 //! - Eventfds are made non-blocking when a client passes them. A client can make the daemon wait: it makes
 //!   its eventfd blocking again, and fills it (call) or empties it (kick) just before the daemon uses it. No
 //!   system call can override the flags of an eventfd. Give sockets only to clients that you trust not to do

@@ -17,7 +17,7 @@ use rustix::event::{PollFd, PollFlags};
 use rustix::io::Errno;
 use tracing_subscriber::{EnvFilter, reload};
 
-/// The most lines that wait for the writer. Lines beyond it are lost.
+/// The most lines that wait for the writer. Further lines are lost.
 const MAX_WAITING: usize = 4096;
 /// The most bytes of a line. Longer lines are truncated.
 const MAX_LINE_BYTES: usize = 4096;
@@ -45,10 +45,10 @@ pub struct LogLevel(Arc<SetFilter>);
 type SetFilter = dyn Fn(EnvFilter) -> Result<(), reload::Error> + Send + Sync;
 
 impl LogLevel {
-    /// Sets the level, spelled as in BLOCKD_LOG.
+    /// Sets the level, in the form of BLOCKD_LOG.
     ///
     /// # Errors
-    /// If the level is not understood; with the known levels. The log keeps its level.
+    /// If the level is unknown; with the known levels. The log keeps its level.
     pub fn set(&self, level: &str) -> anyhow::Result<()> {
         let filter = parse_filter(level).ok_or_else(|| {
             anyhow::anyhow!("{level:?} is not a level; use off, error, warn, info, debug or trace")
@@ -73,8 +73,8 @@ pub struct Log {
 }
 
 impl Log {
-    /// Sends all `tracing` events and the messages of panics to standard error. The variable BLOCKD_LOG filters them. If its
-    /// value is not understood, a warning is logged and the level is `warn`.
+    /// Sends all `tracing` events and the messages of panics to standard error. The variable BLOCKD_LOG
+    /// filters them. If its value is invalid, a warning is logged and the level is `warn`.
     ///
     /// # Errors
     /// If the writing thread cannot be started, or the process has a subscriber for events already.

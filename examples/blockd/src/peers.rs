@@ -21,25 +21,27 @@ const READ_AT_ONCE: usize = 4096;
 
 /// The protocol between clients and the daemon.
 pub(crate) trait Protocol: 'static {
-    /// The most clients at a time. A further client replaces the one that has been silent for longest.
+    /// Returns the most clients at a time. A further client replaces the one that has been silent for
+    /// longest.
     fn most_peers(&self) -> usize;
 
-    /// The most bytes of a request.
+    /// Returns the most bytes of a request.
     fn most_request(&self) -> usize;
 
-    /// The time for a client to complete a request that it has begun; `None` is no limit.
+    /// Returns the time limit for the rest of a request after its first byte; `None` is no limit.
     fn request_timeout(&self) -> Option<Duration>;
 
-    /// The time for a client to read a reply.
+    /// Returns the time limit for a client to read a reply.
     fn reply_timeout(&self) -> Duration;
 
-    /// The bytes that end a request.
+    /// Returns the bytes that end a request.
     fn end_of_request(&self) -> &'static [u8];
 
     /// Executes a request, and replies at once or later.
     fn handle(&self, cx: &Context, request: &[u8], reply: Reply);
 
-    /// The reply to a request of more bytes than [`most_request`](Self::most_request). The connection ends after it.
+    /// Returns the reply to a request of more bytes than [`most_request`](Self::most_request). The connection
+    /// ends after it.
     fn too_long(&self) -> Vec<u8>;
 }
 

@@ -14,9 +14,9 @@
 //! | serving | none of the above |
 //!
 //! # Messages
-//! Each message takes effect in every state. A message that changes a serving queue suspends it, changes it and resumes it
-//! at the same position. So the order of messages does not matter, and the message that completes the set-up starts the
-//! queue.
+//! Each message takes effect in every state. A message that changes a serving queue suspends it, changes it
+//! and resumes it at the same position. So messages may arrive in any order, and the message that completes
+//! the set-up starts the queue.
 //!
 //! | message | stops or starts | changes | effect on a serving queue |
 //! |---|---|---|---|
@@ -24,7 +24,7 @@
 //! | SET_VRING_ADDR | | addresses | continues there |
 //! | SET_VRING_BASE | | position | continues: see Starting |
 //! | SET_VRING_KICK | starts | kick descriptor | continues with it |
-//! | SET_VRING_CALL | | call descriptor | the driver is called: an earlier call may have gone to the former descriptor |
+//! | SET_VRING_CALL | | call descriptor | the driver is called, because an earlier call may have gone to the former descriptor |
 //! | SET_VRING_ERR | | error descriptor | |
 //! | SET_VRING_ENABLE 1 | starts, if there is a kick descriptor | enabled | |
 //! | SET_VRING_ENABLE 0 | | disabled | becomes disabled |

@@ -26,7 +26,8 @@ use crate::descriptor_chain::{ChainError, DescriptorChain};
 use crate::disk::{Disk, DiskError, SECTOR, STEP};
 use crate::memory::Memory;
 
-/// The longest read or write. With its status, a longer one would have more bytes than the specification allows.
+/// The longest read or write. A longer one, with its status, would have more bytes than the specification
+/// allows.
 pub(crate) const MOST_BYTES: u64 = (u32::MAX as u64 - 1) / SECTOR * SECTOR;
 
 const HEADER_LEN: u64 = 16;
@@ -72,7 +73,7 @@ pub(crate) enum RequestError {
     Unsupported {
         /// The type.
         kind: u32,
-        /// The flags, where the type has some.
+        /// The flags, if the type has any.
         flags: u32,
     },
 }

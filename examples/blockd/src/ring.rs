@@ -72,7 +72,7 @@ pub(crate) struct Ring {
 }
 
 impl Ring {
-    /// Finds the parts of a queue in memory.
+    /// Finds the parts of a queue in shared memory.
     ///
     /// # Errors
     /// [`RingError`] if the size is invalid, or a part is not aligned or not in one region.

@@ -23,8 +23,8 @@ use crate::concerned::Concerned;
 use crate::connection::Connection;
 use crate::limit::Kind;
 
-/// The time between two checks for the rest of a message. A stream socket is readable while a part is missing, so the loop
-/// cannot wait for it.
+/// The time between two checks for the rest of a message. A stream socket is readable while only a part has
+/// arrived, so the loop cannot wait for the rest.
 const RECHECK_AFTER: Duration = Duration::from_millis(1);
 /// The longest time between two checks for outstanding requests of the queues.
 const LONGEST_RECHECK: Duration = Duration::from_millis(64);

@@ -392,7 +392,8 @@ impl Vring {
         Ok(())
     }
 
-    /// Must be called after a full fence that follows the last publication.
+    /// Calls the driver if it wants a call. Must be called after a full fence that follows the last
+    /// publication.
     fn call_if_wanted(&self) {
         let used = self.next_used.get();
         if self.ring.wants_call(self.called_up_to.replace(used), used) {

@@ -6,7 +6,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use super::image::Image;
 
-/// The length of an image after its disk has changed its size.
+/// The length of an image after a change of its disk's size.
 #[derive(Debug, Default)]
 pub(super) struct Cut {
     /// The length that the last change set. Locked while the size changes.

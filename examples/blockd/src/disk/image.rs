@@ -302,7 +302,7 @@ impl Image {
 
     /// Makes a hole. Returns `false` if the system refuses.
     fn unmap(&self, at: u64, len: u64) -> bool {
-        // A hole beyond the end of a truncated file would not extend it, as a write does.
+        // A hole beyond the end of a truncated file would not extend it. A write does.
         let is_inside =
             || self.device.is_some() || self.file.metadata().is_ok_and(|about| about.len() >= at + len);
         is_inside() && allocate(&self.file, HOLE, at, len).is_ok()

@@ -255,7 +255,7 @@ mod tests {
                 );
             }
             drop(two);
-            // A duplicate keeps the lock, and only until it is closed.
+            // A duplicate keeps the lock until it is closed, and no longer.
             let duplicate = one.try_clone().unwrap();
             drop(one);
             assert_eq!(lock(&open(image.path(), second), second).is_ok(), together);

@@ -34,9 +34,8 @@ const DISK: u64 = 1 << 16;
 const TURNS: usize = 4;
 
 /// Runs a queue in a guest's memory. The first byte selects the queue's size and features, the second its
-/// position. The other bytes are the memory. If the first byte says so, the second region also is the
+/// position. The other bytes are the memory. With a flag in the first byte, the second region also is the
 /// in-flight region that a former daemon has left.
-/// also what a former daemon has left in flight, if the first byte says so.
 ///
 /// # Panics
 /// If the parsers disagree about a chain, or if the queue's count of requests is wrong.

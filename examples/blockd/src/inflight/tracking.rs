@@ -32,7 +32,7 @@ use super::error::InflightError;
 use super::region::Region;
 use crate::ring::Ring;
 
-/// The region of a queue that runs.
+/// The region of a running queue.
 #[derive(Debug)]
 pub(crate) struct Tracking {
     pub(super) region: Region,

@@ -397,7 +397,7 @@ impl Local {
         of_vhost_user || of_others || self.nbd.as_ref().is_some_and(|nbd| nbd.in_flight() > 0)
     }
 
-    /// [Finishes](Self::finish), and replies once all requests are complete, or at the deadline.
+    /// Calls [`finish`](Self::finish), and replies once all requests are complete, or at the deadline.
     pub(crate) fn finish_until(&self, cx: &Context, deadline: Instant, reply: Reply<Finished>) {
         self.finish();
         self.reply_when_finished(cx, deadline, reply);

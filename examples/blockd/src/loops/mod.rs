@@ -1,5 +1,5 @@
-//! [`Loops`]: the event loops of a daemon. The first one belongs to the thread that starts the daemon, and the others have the threads of
-//! `--iothreads`.
+//! [`Loops`]: the event loops of a daemon. The first one belongs to the thread that starts the daemon. The
+//! others belong to the threads of `--iothreads`.
 //!
 //! | module | contains |
 //! |---|---|
@@ -14,8 +14,9 @@
 //! concerns exports of another loop, the first loop [calls](Loops::call) that loop.
 //!
 //! # The end of a loop
-//! A panic ends the thread of a loop, and with it all connections of its exports. Their clients reconnect only to a daemon that is
-//! started again, so the first loop then ends the daemon: it completes the requests of the other loops and returns the error.
+//! A panic ends the thread of a loop, and thereby all connections of its exports. Their clients reconnect
+//! only to a new daemon, so the first loop then ends the daemon: it completes the requests of the other loops
+//! and returns the error.
 
 mod local;
 mod thread;
@@ -195,7 +196,7 @@ impl Loops {
     /// Executes `work` on a loop while this one waits, and returns its result.
     ///
     /// # Errors
-    /// That of `work`, or if the loop has ended.
+    /// The error of `work`, or an error if the loop has ended.
     pub(crate) fn run_and_wait<T: Send + 'static>(
         &self,
         cx: &Context,

@@ -240,7 +240,7 @@ impl LoopThread {
     /// Executes `work` on the loop, and returns its result.
     ///
     /// # Errors
-    /// That of `work`, or if the loop has ended.
+    /// The error of `work`, or an error if the loop has ended.
     pub(super) fn run_and_wait<T: Send + 'static>(
         &self,
         work: impl FnOnce(&Context, &Local) -> anyhow::Result<T> + Send + 'static,

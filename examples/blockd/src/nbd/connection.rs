@@ -1,4 +1,5 @@
-//! One connection: a handler that receives, has messages processed, and sends the replies of a turn together.
+//! One connection: a handler that receives bytes, processes messages, and sends the replies of a turn
+//! together.
 //!
 //! A turn is bounded, so that other handlers have their turns. If a client does not read its replies, its
 //! requests are not read any further.

@@ -16,7 +16,7 @@ impl Vring {
             .is_some_and(|tracking| tracking.first_left().is_some())
     }
 
-    /// Executes all requests that a former daemon has left, for a loop that watches no kicks.
+    /// Executes all requests that a former daemon has left, for a loop that does not watch kicks.
     pub(crate) fn redo_all(&self) {
         while self.must_redo() && !self.stopped.get() {
             self.run();

@@ -188,7 +188,8 @@ impl Vring {
         self.complete();
     }
 
-    /// Completes the requests that have ended, as far as their order allows, and calls the driver if it wants that.
+    /// Completes the requests that have ended, as far as their order allows, and calls the driver if it wants
+    /// a call.
     fn complete(&self) {
         if self.use_completed() {
             full_fence();

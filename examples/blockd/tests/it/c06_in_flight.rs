@@ -74,7 +74,8 @@ impl Raw {
         &self.inflight.as_ref().unwrap().1
     }
 
-    /// Waits until exactly these heads are marked. The driver sees a completion a moment before its mark is removed.
+    /// Waits until exactly these heads are marked. The driver may see a completion before its mark is
+    /// removed.
     fn wait_marked(&self, heads: &[u16]) {
         let deadline = Instant::now() + Duration::from_secs(10);
         while marked(self.area()) != heads {

@@ -201,7 +201,7 @@ impl Client {
 
     fn kick(&mut self, queue: usize) -> bool {
         let lane = &mut self.queues[queue];
-        // Without event indexes the driver lacks this fence between its index and the device's flag.
+        // Without event indexes the driver has no fence between its index and the device's flag.
         fence(Ordering::SeqCst);
         let needed = lane.queue.avail_notif_needed();
         if needed {

@@ -427,7 +427,7 @@ impl Raw {
         self.offer(0);
     }
 
-    /// Sends such a request and waits for its status.
+    /// Offers a request like [`offer_request`](Self::offer_request), and waits for its status.
     pub(crate) fn request(&mut self, kind: u32, sector: u64, buffers: &[(u64, u32)], flags: u16) -> u8 {
         let next = self.available.wrapping_add(1);
         self.offer_request(kind, sector, buffers, flags);

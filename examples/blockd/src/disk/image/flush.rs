@@ -53,8 +53,8 @@ impl Flushes {
 
     /// Writes all data of the image to the medium.
     ///
-    /// After an error the system drops the data that it could not write, and the next flush succeeds. So once a flush has
-    /// failed, all later ones fail as well, until the image is opened anew.
+    /// After an error the system drops the data that it could not write, and the next flush succeeds. So
+    /// after a failed flush, all later ones fail as well, until the image is opened again.
     pub(super) fn flush(&self, file: &File) -> Result<(), DiskError> {
         let mut has_failed = self.has_failed.lock();
         if *has_failed {

@@ -1,4 +1,4 @@
-//! C3: a container is not served as if it were a raw image.
+//! C3: a container is not served as a raw image.
 
 use super::{Image, tool};
 use crate::client::Client;

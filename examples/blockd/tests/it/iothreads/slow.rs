@@ -1,4 +1,4 @@
-//! C9: an image that is slow, or hangs, and its neighbours on other threads.
+//! C9: an image that is slow, or hangs, with neighbours on other threads.
 
 use serde_json::json;
 use vhost::VhostBackend;

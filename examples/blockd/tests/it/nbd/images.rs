@@ -1,4 +1,4 @@
-//! Images behind NBD: failed flushes, slow images, the end of the daemon in the middle of writes.
+//! Images served over NBD: failed flushes, slow images, and the end of the daemon in the middle of writes.
 
 use std::collections::HashSet;
 use std::io::{Read, Write};
@@ -319,7 +319,8 @@ fn disconnecting_completes_what_was_begun() {
     daemon.stop();
 }
 
-/// Writes until the connection ends. Returns the number of the last acknowledged write of each block, and of the last one begun.
+/// Writes until the connection ends. Returns the numbers of the last acknowledged write of each block, and of
+/// the last one that began.
 fn write_until_killed(mut client: Client, first: u64) -> (Vec<u64>, Vec<u64>) {
     const DEPTH: u64 = 8;
     let (mut acknowledged, mut begun) = (vec![0; 32], vec![0; 32]);
