@@ -68,7 +68,7 @@ impl Disk {
     /// Opens an image or makes another disk, with the default access.
     ///
     /// # Errors
-    /// Those of [`open_for`](Self::open_for).
+    /// The errors of [`open_for`](Self::open_for).
     #[cfg(any(test, feature = "fuzz"))]
     pub(crate) fn open(source: &Source, read_only: bool) -> io::Result<Self> {
         Self::open_for(source, Access::new(read_only))

@@ -39,7 +39,7 @@ pub enum FloorLoop {
 /// Serves on this thread until it is stopped. Calls `ready` with a [`Stopper`] once every socket accepts clients.
 ///
 /// # Errors
-/// Those of [`serve`](crate::serve), and the errors of an epoll set.
+/// The errors of [`serve`](crate::serve), and those of an epoll set.
 pub fn serve_on_floor(args: &Args, how: FloorLoop, ready: impl FnOnce(Stopper)) -> anyhow::Result<()> {
     adoption::begin();
     let server = Server::new(args)?;

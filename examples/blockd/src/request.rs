@@ -185,7 +185,7 @@ impl Device {
     /// meanwhile; a part of it may be done.
     ///
     /// # Errors
-    /// Those of [`serve`](Self::serve).
+    /// The errors of [`serve`](Self::serve).
     pub(crate) fn serve_all(
         &self,
         memory: &Memory,

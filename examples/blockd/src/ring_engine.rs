@@ -65,7 +65,7 @@ impl RingEngine {
     /// Submits an operation. `done` accepts its result.
     ///
     /// # Errors
-    /// Those of [`Context::submit`].
+    /// The errors of [`Context::submit`].
     pub(crate) fn submit(
         self: &Rc<Self>,
         operation: Operation,

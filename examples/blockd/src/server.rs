@@ -52,7 +52,7 @@ impl Server {
     /// Like [`new`](Self::new), with the inputs from a service manager, and the log of the process.
     ///
     /// # Errors
-    /// Those of [`new`](Self::new).
+    /// The errors of [`new`](Self::new).
     pub fn in_process(args: &Args, process: &Process) -> anyhow::Result<Self> {
         for (at, export) in args.exports.iter().enumerate() {
             check_unique(&args.exports[..at], export, !args.nbd.is_empty())?;
@@ -296,7 +296,7 @@ fn summarize(export: &ExportFigures) {
 /// Serves on this thread until it is stopped. Calls `ready` with a [`Stopper`] once every socket accepts clients.
 ///
 /// # Errors
-/// Those of [`Server::new`] and [`Server::run`].
+/// The errors of [`Server::new`] and [`Server::run`].
 pub fn serve(args: &Args, ready: impl FnOnce(Stopper)) -> anyhow::Result<()> {
     let server = Server::new(args)?;
     ready(server.stopper());

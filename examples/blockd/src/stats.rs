@@ -14,8 +14,8 @@ use virtio_bindings::virtio_blk::{
 
 use crate::figures::{BUCKETS, KINDS, KindFigures, Latency, QueueFigures, bucket_of};
 
-/// One turn in this number is timed if the loop executes its requests, and its requests count this number of
-/// times.
+/// The number of turns of which one is timed, if the loop executes the requests. A timed request counts this
+/// number of times.
 const TIMED_TURNS: u32 = 16;
 
 /// The index in [`KINDS`] of each type of request.

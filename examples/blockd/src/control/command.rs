@@ -23,12 +23,12 @@ pub(crate) enum Command {
     },
     /// Completes the requests that an export has taken, and serves it no longer.
     Remove {
-        /// Its name.
+        /// The name of the export.
         name: String,
     },
     /// Changes the size of a disk.
     Resize {
-        /// The name of its export.
+        /// The name of the export.
         name: String,
         /// Bytes, in the form of `ram=`; or `auto`.
         size: String,

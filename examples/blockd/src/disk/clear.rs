@@ -31,7 +31,7 @@ impl Cleared {
     /// range.
     ///
     /// # Errors
-    /// Those of `write`.
+    /// The errors of `write`.
     pub(super) fn by_writing(
         at: u64,
         bytes: u64,

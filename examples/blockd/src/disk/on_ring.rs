@@ -19,7 +19,7 @@ use super::{Disk, DiskError, Medium};
 pub(crate) enum Clear {
     /// Its storage is released, if the medium can.
     Discard,
-    /// It is zeroed.
+    /// The range is zeroed.
     Zeroes {
         /// Its storage may be released.
         unmap: bool,

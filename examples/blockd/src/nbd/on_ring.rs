@@ -211,7 +211,7 @@ impl Flushes for RingJob {
         &self.progress
     }
 
-    /// Also executes the following steps that need no operation.
+    /// Executes the next step, and the steps before it that need no operation.
     fn advance(self: &Rc<Self>) {
         loop {
             if self.cancelled.load(Ordering::Relaxed) {

@@ -136,7 +136,7 @@ impl Flushes for RingRequest {
         &self.progress
     }
 
-    /// Also executes the following steps that need no operation.
+    /// Executes the next step, and the steps before it that need no operation.
     fn advance(self: &Rc<Self>) {
         let Some(vring) = self.vring() else { return };
         let VringConfig {
