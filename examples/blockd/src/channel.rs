@@ -23,7 +23,7 @@ impl Channel {
         Self(socket)
     }
 
-    /// Requests the client to read the configuration again. Never waits.
+    /// Notifies the client that the configuration has changed. Never waits.
     ///
     /// # Errors
     /// If the client does not read the channel or has closed it. The channel cannot be used after that.

@@ -82,8 +82,8 @@ impl Engine {
     }
 }
 
-/// Returns `true` if the system has io_uring. Its absence is logged as information only, because the user did
-/// not name the engine.
+/// Returns `true` if the system has io_uring. Its absence is worth a warning only if the engine was named, so
+/// it is logged as information.
 fn is_available() -> bool {
     let available = BackendKind::Uring.check();
     if let Err(error) = &available {

@@ -192,7 +192,7 @@ impl Ring {
         atomic(&self.used, INDEX_AT).store(index.to_le(), Ordering::Release);
     }
 
-    /// Requests the driver not to kick. It may still kick.
+    /// Suppresses kicks. The driver may still kick.
     #[inline]
     pub(crate) fn suppress_kicks(&self, position: u16) {
         if self.event_idx {
@@ -204,7 +204,7 @@ impl Ring {
         }
     }
 
-    /// Requests the driver to kick once its index passes `position`. After a [`full_fence`],
+    /// Makes the driver kick once its index passes `position`. After a [`full_fence`],
     /// [`available_index`](Self::available_index) includes all requests that the driver published before it
     /// could see this.
     #[inline]

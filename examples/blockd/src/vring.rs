@@ -86,7 +86,7 @@ pub(crate) struct Vring {
     ring: Ring,
     /// The next entry of the available ring to serve.
     next_available: Cell<u16>,
-    /// Set while the loop polls, when the driver is requested not to kick.
+    /// Set while the loop polls. Kicks are suppressed then.
     polled: Cell<bool>,
     /// Set if the queue failed or was stopped. The ring must then not be accessed.
     stopped: Cell<bool>,
@@ -155,7 +155,7 @@ impl Vring {
         })
     }
 
-    /// Calls the driver, requests kicks, and schedules the requests that are pending already.
+    /// Calls the driver, enables kicks, and schedules the requests that are pending already.
     ///
     /// The call announces completions that were published without one: by an earlier daemon, or while no descriptor for
     /// calls was set. Drivers tolerate calls without a completion.

@@ -308,8 +308,8 @@ impl Image {
         is_inside() && allocate(&self.file, HOLE, at, len).is_ok()
     }
 
-    /// Returns `true` if the system may be requested to zero. If a block device cannot zero, the kernel would
-    /// write all zeroes in one call.
+    /// Returns `true` if zeroing is left to the system. If a block device cannot zero, the kernel would write
+    /// all zeroes in one call.
     pub(super) fn zeroes_quickly(&self) -> bool {
         self.device.is_none_or(|device| device.can_zero)
     }

@@ -3,7 +3,7 @@
 //!
 //! The loop makes no system call on an image here, because each can wait, even `lseek` or `fstat`. So the
 //! choice of a step does not depend on holes of the file, as it does on threads. Before a hole is made at the
-//! end of a file, the ring requests the size of the file.
+//! end of a file, the ring queries the size of the file.
 
 use std::io;
 

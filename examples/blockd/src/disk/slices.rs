@@ -74,7 +74,7 @@ impl Disk {
         }
     }
 
-    /// Requests the system to prepare for a read of the range. The system may ignore that.
+    /// Advises the system to read the range ahead. The system may ignore that.
     ///
     /// # Errors
     /// [`DiskError`] if the range is not on the disk.

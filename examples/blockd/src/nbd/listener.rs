@@ -113,8 +113,8 @@ impl Bound {
     }
 }
 
-/// Requests buffer space for the replies of a turn, so that one system call sends them. Smaller buffers work
-/// too.
+/// Enlarges the send buffer to hold the replies of a turn, so that one system call sends them. Smaller
+/// buffers work too.
 fn enlarge(client: &OwnedFd) {
     sockopt::set_socket_send_buffer_size(client, SEND_BUFFER).unwrap_or_default();
 }

@@ -94,7 +94,7 @@ impl Scene {
         }
     }
 
-    /// Runs the queue as often as it has requested that. Returns the number of turns.
+    /// Runs the queue as often as it has scheduled itself. Returns the number of turns.
     fn run(&self) -> u32 {
         let mut turns = 0;
         while rustix::io::read(&*self.kick, &mut [0; 8]).is_ok() {

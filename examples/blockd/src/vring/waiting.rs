@@ -1,7 +1,7 @@
 //! Waits for requests of a queue: for kicks, or by polling.
 //!
 //! # From polling to sleeping and back
-//! While the loop polls, the driver is requested not to kick. Before the loop sleeps, it requests kicks again
+//! While the loop polls, kicks are suppressed. Before the loop sleeps, it enables them again
 //! ([`poll_end`](Pollable::poll_end)), and after a full fence it checks the available index once more
 //! ([`poll`](Pollable::poll)). The driver does the reverse: it publishes the index, and after a full fence it
 //! checks whether a kick is wanted. So the check finds the request, or the driver kicks. Calls work in the

@@ -87,7 +87,7 @@ impl Image {
         }
     }
 
-    /// Requests the system to read a range into the page cache. The system may ignore that.
+    /// Advises the system to read a range into the page cache. The system may ignore that.
     pub(in crate::disk) fn prefetch(&self, at: u64, len: u64) {
         let advised = rustix::fs::fadvise(&self.file, at, NonZeroU64::new(len), Advice::WillNeed);
         if let Err(error) = advised {
