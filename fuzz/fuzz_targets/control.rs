@@ -1,4 +1,4 @@
-//! An arbitrary client of the control socket of blockd.
+//! Arbitrary clients of the control socket of blockd.
 #![no_main]
 
 libfuzzer_sys::fuzz_target!(|data: &[u8]| blockd::fuzz::control(data));

@@ -1,4 +1,4 @@
-//! An arbitrary HTTP client of the metrics of blockd.
+//! Arbitrary HTTP clients of the metrics of blockd.
 #![no_main]
 
 libfuzzer_sys::fuzz_target!(|data: &[u8]| blockd::fuzz::metrics(data));

@@ -1,5 +1,5 @@
-//! The queues of blockd on a hand-written loop, to compare with the daemon: `floor spin|epoll` and the options of `blockd`. Ends by a
-//! signal.
+//! The queues of blockd on a hand-written loop, for comparison with the daemon: `floor spin|epoll` and the
+//! options of `blockd`. A signal ends it.
 //!
 //! ```sh
 //! cargo run --release -p blockd --example floor -- epoll --export ram=1M,socket=/tmp/floor.sock
@@ -21,7 +21,7 @@ fn main() -> anyhow::Result<()> {
     let args = Args::parse_from(std::iter::once(program).chain(words));
     serve_on_floor(&args, how, |_| {
         let mut out = std::io::stdout();
-        // A reader that is gone does not need it.
+        // A reader that has closed the pipe does not need the line.
         let _ = writeln!(out, "ready").and_then(|()| out.flush());
     })
 }

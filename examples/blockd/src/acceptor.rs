@@ -1,4 +1,4 @@
-//! An export's socket: one client at a time, and the next when it has gone.
+//! An export's socket: it serves one client at a time, and accepts the next after the session of the former.
 //!
 //! A client that connects while another one is served waits in the socket's backlog, with a line in the log.
 
@@ -25,9 +25,9 @@ use crate::stats::ExportStats;
 
 /// The time from a failure to accept, such as too many open files, to the next attempt.
 const RETRY_AFTER: Duration = Duration::from_millis(100);
-/// The time between two checks whether the requests of a former client have ended.
+/// The time between two checks for requests of a former client that have not ended.
 const RECHECK_AFTER: Duration = Duration::from_millis(5);
-/// The number of these checks in which other loops stop queues that have no requests.
+/// The number of these checks during which other loops may still be stopping queues without requests.
 const MOMENT: u32 = 20;
 
 /// An export that accepts clients.
@@ -43,18 +43,18 @@ pub(crate) struct Acceptor {
     registration: RefCell<Option<Registration>>,
     session: RefCell<Option<Rc<Session>>>,
     retry: RefCell<Option<Timer>>,
-    /// How many times it was found that a client waits for the requests of the former one.
+    /// The number of checks that found a client waiting for the requests of the former one.
     held: Cell<u32>,
-    /// Whether that was logged.
+    /// Set once that wait was logged.
     is_reported: Cell<bool>,
-    /// The disk has the size of its image, for the client that waits to be accepted.
+    /// Set when the disk has the size of its image, for the client that waits to be accepted.
     has_size: Cell<bool>,
-    /// No client is accepted any more.
+    /// Set when no more clients are accepted.
     is_finished: Cell<bool>,
 }
 
 impl Acceptor {
-    /// Accepts clients from now on, who may use so many queues. `others` serve some of them.
+    /// Starts to accept clients, each of which may use up to `queues` queues. `others` serve some of them.
     pub(crate) fn listen(
         cx: &Context,
         listener: Arc<Listener>,
@@ -101,7 +101,7 @@ impl Acceptor {
         Ok(acceptor)
     }
 
-    /// Ends the client's session, and accepts no more clients.
+    /// Ends the client's session, and stops accepting clients.
     pub(crate) fn close(&self) {
         if let Some(session) = self.session.take() {
             session.close();
@@ -110,7 +110,7 @@ impl Acceptor {
         drop((registration, timer));
     }
 
-    /// Accepts the next client: the session has ended.
+    /// Handles the end of the session: accepts the next client.
     fn session_has_ended(&self) {
         let session = self.session.take();
         drop(session);
@@ -173,8 +173,8 @@ impl Acceptor {
         Ok(())
     }
 
-    /// Adopts the size that the image has by now, for the client that is about to be accepted. A thread asks for it, because a file
-    /// server may be slow. Returns whether the client has to wait until then.
+    /// Adopts the present size of the image for the client that is about to be accepted. A thread requests
+    /// the size, because a file server may be slow. Returns `true` if the client has to wait until then.
     fn adopt_size(&self) -> bool {
         if !self.host.device.disk.is_image() {
             return false;
@@ -215,24 +215,24 @@ impl Acceptor {
         }
     }
 
-    /// Tells the client that the size of the disk may have changed, if it has a channel for that.
+    /// Notifies the client that the size of the disk may have changed, if it has a channel for that.
     pub(crate) fn size_may_have_changed(&self) {
         if let Some(session) = &*self.session.borrow() {
             session.configuration_has_changed();
         }
     }
 
-    /// What its queues have done.
+    /// Returns the statistics of its queues.
     pub(crate) fn stats(&self) -> &ExportStats {
         &self.host.stats
     }
 
-    /// Whether a client is connected.
+    /// Returns `true` if a client is connected.
     pub(crate) fn is_connected(&self) -> bool {
         self.session.borrow().is_some()
     }
 
-    /// The number of queues that this loop serves now.
+    /// Returns the number of queues that this loop serves now.
     pub(crate) fn serving(&self) -> u16 {
         self.session
             .borrow()
@@ -240,17 +240,18 @@ impl Acceptor {
             .map_or(0, |session| session.serving())
     }
 
-    /// The number of requests that threads or the ring execute for this loop, those of former clients included.
+    /// Returns the number of requests that threads or the ring execute for this loop, including those of
+    /// former clients.
     pub(crate) fn in_flight(&self) -> usize {
         self.host.in_flight()
     }
 
-    /// The name of the export in log lines.
+    /// Returns the name of the export in log lines.
     pub(crate) fn export(&self) -> &str {
         self.limit.export()
     }
 
-    /// Takes no more requests. Those that were taken are completed while the loop is polled.
+    /// Stops taking requests. The requests taken before are completed while the loop is polled.
     pub(crate) fn finish(&self) {
         self.is_finished.set(true);
         self.set_interest(Interest::NONE);
@@ -259,8 +260,8 @@ impl Acceptor {
         }
     }
 
-    /// Leaves a client in the socket's backlog until no thread executes a request of the former one: its writes would come after those
-    /// of the next.
+    /// Leaves a client in the socket's backlog until no thread executes a request of the former one.
+    /// Otherwise the writes of the former client could follow those of the next.
     fn wait_for_requests(&self) {
         self.set_interest(Interest::NONE);
         if let Some(timer) = &*self.retry.borrow() {
@@ -268,7 +269,7 @@ impl Acceptor {
         }
         self.held.set(self.held.get() + 1);
         let count = self.in_flight();
-        // Other loops need a moment to stop their queues, even if these have no requests.
+        // Other loops take some time to stop their queues, even those without requests.
         if (count > 0 || self.held.get() > MOMENT) && !self.is_reported.replace(true) {
             let line = format_args!(
                 "a client waits until the image has completed the requests of the former client; this loop has {count} of them"

@@ -1,4 +1,4 @@
-//! Queues that another loop than the context serves: those of the `floor`.
+//! Queues that another loop than the context serves: the loop of the `floor`.
 
 use std::cell::RefCell;
 use std::rc::{Rc, Weak};
@@ -6,21 +6,21 @@ use std::rc::{Rc, Weak};
 use crate::vring::Vring;
 
 thread_local! {
-    /// The queues that are to be served, if this thread has such a loop.
+    /// The adopted queues that wait to be served, if this thread has such a loop.
     static QUEUES: RefCell<Option<Vec<Weak<Vring>>>> = const { RefCell::new(None) };
 }
 
-/// From now on this thread's queues are adopted.
+/// Starts the adoption of this thread's queues.
 pub(crate) fn begin() {
     QUEUES.set(Some(Vec::new()));
 }
 
-/// From now on they are not.
+/// Ends the adoption.
 pub(crate) fn end() {
     QUEUES.take();
 }
 
-/// Takes over a queue that is about to serve. Returns false if this thread adopts none.
+/// Takes over a queue that is about to serve. Returns `false` if this thread adopts none.
 pub(crate) fn adopt(vring: &Rc<Vring>) -> bool {
     QUEUES.with_borrow_mut(|queues| {
         let Some(queues) = queues else { return false };
@@ -29,7 +29,7 @@ pub(crate) fn adopt(vring: &Rc<Vring>) -> bool {
     })
 }
 
-/// The queues that were adopted since the last call, and have not ended.
+/// Returns the queues adopted since the last call that have not ended.
 pub(crate) fn take() -> Vec<Rc<Vring>> {
     let adopted = QUEUES.with_borrow_mut(|queues| queues.as_mut().map(std::mem::take));
     adopted

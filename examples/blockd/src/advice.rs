@@ -1,4 +1,5 @@
-//! Warnings about options that are valid and most likely a mistake, logged before the daemon is ready.
+//! Warnings about options that are valid but most likely a mistake. They are logged before the daemon is
+//! ready.
 
 use std::fs;
 use std::path::Path;
@@ -9,7 +10,7 @@ use crate::cli::Args;
 use crate::disk::Source;
 use crate::export::{Export, IoThreads, MOST_QUEUES};
 
-/// All warnings about the command line.
+/// Returns all warnings about the command line.
 pub(crate) fn warnings(args: &Args) -> Vec<String> {
     let mut warnings = Vec::new();
     if args.poll_max.is_zero() {
@@ -23,7 +24,7 @@ pub(crate) fn warnings(args: &Args) -> Vec<String> {
     warnings
 }
 
-/// The number of queues that a client of this export probably uses.
+/// Returns the number of queues that a client of this export probably uses.
 pub(crate) fn likely_queues(export: &Export) -> u16 {
     if export.queues < MOST_QUEUES {
         return export.queues;
@@ -66,7 +67,8 @@ fn ignored_by_policy(args: &Args) -> Option<String> {
     ))
 }
 
-/// I/O threads that no export has, if none can be added later. Who names the threads of an export knows that.
+/// Returns a warning about I/O threads that serve no export, if no export can be added later. There is none
+/// if an export names its threads, because that choice is deliberate.
 fn idle_threads(args: &Args) -> Option<String> {
     let is_named = |export: &Export| export.iothreads != IoThreads::Any;
     let count = args.exports.len();
@@ -88,12 +90,12 @@ fn names<const N: usize>(given: [(&str, bool); N]) -> Option<String> {
     (!names.is_empty()).then(|| names.join(", "))
 }
 
-/// A warning if disks in memory of these sizes exceed the memory that the process can have.
+/// Returns a warning if disks in memory of these sizes exceed the memory available to the process.
 pub(crate) fn too_much_memory(disks: impl Iterator<Item = u64>) -> Option<String> {
     beyond(disks, memory_limit())
 }
 
-/// The sizes of the disks in memory.
+/// Returns the sizes of the disks in memory.
 fn in_memory(args: &Args) -> impl Iterator<Item = u64> {
     args.exports.iter().filter_map(|export| match export.source {
         Source::Ram(bytes) => Some(bytes),
@@ -116,7 +118,8 @@ fn gib(bytes: u64) -> String {
     format!("{:.1} GiB", bytes as f64 / f64::from(1 << 30))
 }
 
-/// The memory that the process can have: that of the machine, or the limit of its control group or of one above it.
+/// Returns the memory available to the process: that of the machine, or the lowest limit of its control group
+/// and the groups above it.
 fn memory_limit() -> Option<u64> {
     let machine = fs::read_to_string("/proc/meminfo").ok().and_then(|text| {
         let line = text.lines().find_map(|line| line.strip_prefix("MemTotal:"))?;
@@ -128,8 +131,8 @@ fn memory_limit() -> Option<u64> {
     machine.into_iter().chain(group).min()
 }
 
-/// The least limit of control groups and those above them, in version 1 and 2. `groups` is the file `cgroup` of the process, and `root` the
-/// directory where they are mounted.
+/// Returns the lowest limit of control groups and those above them, in versions 1 and 2. `groups` is the
+/// contents of the file `cgroup` of the process, and `root` the directory where the groups are mounted.
 fn group_limit(groups: &str, root: &Path) -> Option<u64> {
     let limits = groups.lines().filter_map(|line| {
         let (controllers, group) = line.split_once(':')?.1.split_once(':')?;
@@ -267,7 +270,7 @@ mod tests {
         write("memory/a/b/memory.limit_in_bytes", "9223372036854771712\n");
         assert_eq!(limit(one), Some(700));
         assert_eq!(limit(&format!("{one}{two}")), Some(700));
-        // The namespace of a container has its group as the root.
+        // In a container's namespace, its own group is the root.
         write("memory.max", "50\n");
         assert_eq!((limit("0::/\n"), limit("0::/elsewhere\n")), (Some(50), Some(50)));
     }

@@ -1,4 +1,5 @@
-//! [`Arrived`]: whether a message has arrived completely, and can be answered. Everything here peeks: the data stays in the socket.
+//! [`Arrived`]: whether a message has arrived completely, and can be answered. All functions here peek: the
+//! data stay in the socket.
 
 use std::io::{self, IoSliceMut};
 use std::mem::MaybeUninit;
@@ -21,14 +22,15 @@ pub(crate) enum Arrived {
         code: u32,
     },
     End,
-    /// Not a valid message, or the client does not read replies.
+    /// The message is not valid, or the client does not read replies.
     Malformed(&'static str),
 }
 
-/// Finds out what has arrived.
+/// Determines the state of the next message in a socket.
 pub(crate) fn arrived(socket: &UnixStream) -> io::Result<Arrived> {
     let mut header = [0; HEADER_LEN];
-    // More may arrive at any moment: a peek that ends before these bytes has met descriptors.
+    // More bytes may arrive at any moment. A peek that returns fewer bytes than this count has reached
+    // attached descriptors.
     let before = unread(socket)?;
     let peeked = match peek(socket, &mut header) {
         Ok(Peeked { len: 0, .. }) => return Ok(Arrived::End),
@@ -47,7 +49,8 @@ pub(crate) fn arrived(socket: &UnixStream) -> io::Result<Arrived> {
     }
     let code = u32::from_ne_bytes([header[0], header[1], header[2], header[3]]);
     let body = u32::from_ne_bytes([header[8], header[9], header[10], header[11]]) as usize;
-    // Before the bytes are counted: what a client sends before it disconnects counts.
+    // This precedes the count of bytes, so that all bytes that a client sent before it disconnected are
+    // counted.
     let state = poll_state(socket)?;
     let complete = peeked == HEADER_LEN && unread(socket)? - HEADER_LEN >= body;
     if peeked == HEADER_LEN && body > MAX_MSG_SIZE {
@@ -67,7 +70,8 @@ pub(crate) fn arrived(socket: &UnixStream) -> io::Result<Arrived> {
     )
 }
 
-/// The number of bytes in a socket, those behind descriptors included, while a peek ends where descriptors are attached.
+/// Returns the number of bytes in a socket, including those behind attached descriptors, at which a peek
+/// ends.
 fn unread(socket: &UnixStream) -> io::Result<usize> {
     let count = rustix::io::ioctl_fionread(socket)?;
     Ok(usize::try_from(count).unwrap_or(usize::MAX))
@@ -76,16 +80,17 @@ fn unread(socket: &UnixStream) -> io::Result<usize> {
 /// The beginning of the data in a socket.
 struct Peeked {
     len: usize,
-    /// Why a descriptor of the message would be dropped. The protocol's library must not read such a message: it would block
-    /// until the next one.
+    /// The reason for which a descriptor of the message would be dropped. The protocol's library must not
+    /// read such a message: it would block until the next one.
     dropped: Option<&'static str>,
 }
 
-/// Peeks at the beginning of the message in a socket, and at its descriptors. The duplicates that the system makes of them are closed at once.
+/// Peeks at the beginning of the message in a socket, and at its descriptors. The duplicates that the system
+/// makes of the descriptors are closed at once.
 fn peek(socket: &UnixStream, header: &mut [u8]) -> Result<Peeked, Errno> {
     let mut count = 0;
     let received = peek_with(socket, header, |_duplicate| count += 1)?;
-    // The buffer may have room for one descriptor more than the library's.
+    // The buffer may have space for one descriptor more than the library's.
     let is_cut = received.flags.contains(ReturnFlags::CTRUNC);
     let dropped = if count > MAX_ATTACHED_FD_ENTRIES || is_cut && count == MAX_ATTACHED_FD_ENTRIES {
         Some("a message has more descriptors than the protocol allows")
@@ -103,7 +108,8 @@ fn peek(socket: &UnixStream, header: &mut [u8]) -> Result<Peeked, Errno> {
     })
 }
 
-/// A duplicate of the descriptor that the next message in a socket carries, if it is the only one. The message stays in the socket.
+/// Returns a duplicate of the descriptor of the next message in a socket, if it carries exactly one. The
+/// message stays in the socket.
 pub(crate) fn only_descriptor(socket: &UnixStream) -> Option<OwnedFd> {
     let mut descriptors = Vec::new();
     peek_with(socket, &mut [0], |duplicate| descriptors.push(duplicate)).ok()?;
@@ -131,8 +137,9 @@ fn peek_with(socket: &UnixStream, bytes: &mut [u8], each: impl FnMut(OwnedFd)) -
     Ok(received)
 }
 
-/// Whether a reply can be sent without blocking, and whether the client has disconnected. A stream socket is writable while
-/// most of its buffer is free, which is many times the longest reply.
+/// Returns flags that tell whether a reply can be sent without blocking, and whether the client has
+/// disconnected. A stream socket is writable while most of its buffer is free, which is many times the
+/// longest reply.
 pub(crate) fn poll_state(socket: &UnixStream) -> io::Result<PollFlags> {
     let mut fds = [PollFd::new(socket, PollFlags::OUT | PollFlags::RDHUP)];
     loop {
@@ -165,7 +172,8 @@ mod tests {
         .concat()
     }
 
-    /// Bytes that arrive between the peek and the count are no sign of descriptors in the middle of a header.
+    /// Bytes that arrive between the count and the peek must not be taken for descriptors in the middle of a
+    /// header.
     #[test]
     fn a_message_may_arrive_byte_by_byte_while_the_socket_is_checked() {
         let (mut client, mut server) = UnixStream::pair().unwrap();

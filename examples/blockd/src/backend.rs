@@ -43,13 +43,13 @@ pub(crate) struct Backend {
     queues: RefCell<Vec<Queue>>,
     /// The protocol features that the client has accepted.
     protocol: Cell<u64>,
-    /// The number of other loops that have not replied yet that they have stopped queues.
+    /// The number of other loops that have not yet replied that they have stopped queues.
     parking: Cell<usize>,
-    /// The message that is handled now cannot start its queue.
+    /// Set when the current message cannot start its queue.
     is_refused: Cell<bool>,
-    /// The descriptor of the message that is handled now, if it makes a channel.
+    /// The descriptor of the current message, if it makes a channel.
     expected: RefCell<Option<UnixStream>>,
-    /// Where the daemon sends messages of its own to the client.
+    /// The channel for messages that the daemon sends of its own accord.
     channel: RefCell<Option<Channel>>,
 }
 
@@ -109,7 +109,7 @@ impl Backend {
         self.channel.replace(None);
     }
 
-    /// The number of queues that this loop serves now.
+    /// Returns the number of queues that this loop serves now.
     pub(crate) fn serving(&self) -> u16 {
         let queues = self.queues.borrow();
         let serving = queues.iter().filter(|queue| queue.is_serving_here());
@@ -117,12 +117,14 @@ impl Backend {
         serving.count() as u16
     }
 
-    /// Takes the descriptor of a message that makes a channel, before the protocol's library handles the message.
+    /// Stores the descriptor of a message that makes a channel, before the protocol's library handles the
+    /// message.
     pub(crate) fn expect_channel(&self, socket: Option<UnixStream>) {
         self.expected.replace(socket);
     }
 
-    /// Tells the client to read the configuration again. A client without a channel reads it when it connects.
+    /// Notifies the client that the configuration has changed. A client without a channel reads it when it
+    /// connects.
     pub(crate) fn configuration_has_changed(&self) {
         if self.protocol.get() & VhostUserProtocolFeatures::CONFIG.bits() == 0 {
             return;
@@ -150,12 +152,13 @@ impl Backend {
         Ok(queue.position())
     }
 
-    /// Whether the last message was refused because it would have started a queue that cannot start. The connection goes on.
+    /// Returns `true` if the last message was refused because it would have started a queue that cannot
+    /// start. The connection continues.
     pub(crate) fn take_refusal(&self) -> bool {
         self.is_refused.take()
     }
 
-    /// Changes something that all queues depend on. Serving queues are suspended meanwhile.
+    /// Changes state that all queues depend on. Serving queues are suspended meanwhile.
     fn change(&self, change: impl FnOnce(&Shared)) {
         let mut queues = self.queues.borrow_mut();
         for queue in &mut *queues {
@@ -167,8 +170,8 @@ impl Backend {
         }
     }
 
-    /// Writes what the cache has. From now on each write is on the medium before it completes, and takes earlier ones along, so a failure
-    /// is reported by the next one.
+    /// Writes the cached data to the medium. From now on each write is on the medium before it completes, and
+    /// it includes all earlier writes, so the next write reports a failure of this flush.
     fn flush(&self) {
         let device = self.shared.host.device.clone();
         let flush = move || drop(device.disk.flush());
@@ -188,7 +191,7 @@ impl Backend {
     }
 }
 
-/// An eventfd for kicks, calls or errors.
+/// Accepts an eventfd for kicks, calls or errors.
 fn accept_eventfd(file: File) -> Result<File> {
     eventfd::accept(file).map_err(Error::ReqHandlerError)
 }
@@ -207,7 +210,8 @@ impl VhostUserBackendReqHandler for Backend {
         Ok(())
     }
 
-    /// Deprecated. The specification recommends to disable all rings and to keep all other state.
+    /// Handles a deprecated message. The specification recommends to disable all rings and to keep all other
+    /// state.
     fn reset_owner(&self) -> Result<()> {
         for (index, queue) in self.queues.borrow_mut().iter_mut().enumerate() {
             queue
@@ -313,7 +317,8 @@ impl VhostUserBackendReqHandler for Backend {
         Ok(())
     }
 
-    /// The library has checked that it is a stream socket. The library's own proxy for the channel cannot send this daemon's message.
+    /// Stores the channel. The library has checked that the descriptor is a stream socket. Its own proxy for
+    /// the channel cannot send this daemon's message.
     fn set_backend_req_fd(&self, _proxy: vhost::vhost_user::Backend) {
         self.channel.replace(self.expected.take().map(Channel::new));
     }
@@ -341,7 +346,7 @@ impl VhostUserBackendReqHandler for Backend {
             .ok_or(Error::InvalidParam)
     }
 
-    /// The driver can change one byte: whether the write cache is on.
+    /// Turns the write cache on or off. The driver can change only that byte.
     fn set_config(&self, offset: u32, bytes: &[u8], _flags: VhostUserConfigFlags) -> Result<()> {
         let (WCE_AT, &[on @ (0 | 1)]) = (offset, bytes) else {
             return Err(Error::InvalidOperation(

@@ -1,4 +1,5 @@
-//! [`Background`]: threads for what can wait, such as for a file server, while the loop serves its clients.
+//! [`Background`]: threads for work that may block, such as on a file server, while the loop serves its
+//! clients.
 
 use std::cell::Cell;
 use std::rc::Rc;
@@ -7,10 +8,10 @@ use aio_context::Context;
 use aio_sources::WorkerPool;
 use anyhow::anyhow;
 
-/// The most threads. More work than that waits for a thread.
+/// The most threads. Further work waits for a thread.
 const MOST_THREADS: usize = 4;
 
-/// Threads that are started when they are needed. Clones share them.
+/// Threads that are started on demand. Clones share them.
 #[derive(Clone, Debug)]
 pub(crate) struct Background(Rc<WorkerPool>);
 
@@ -19,14 +20,15 @@ impl Background {
         Self(Rc::new(WorkerPool::new(cx, "blockd-control", MOST_THREADS)))
     }
 
-    /// Runs work on a thread, and then `done` with its result on the loop. If there is no thread, `done` gets the error at once.
+    /// Runs `work` on a thread, and then `done` with its result on the loop. If no thread can be started,
+    /// `done` gets the error at once.
     pub(crate) fn run<T: Send + 'static>(
         &self,
         cx: &Context,
         work: impl FnOnce() -> anyhow::Result<T> + Send + 'static,
         done: impl FnOnce(&Context, anyhow::Result<T>) + 'static,
     ) {
-        // It is called in one of two places.
+        // `done` is called in one of two places.
         let done = Rc::new(Cell::new(Some(done)));
         let deferred = done.clone();
         let submitted = self.0.run(work, move |cx, result| {

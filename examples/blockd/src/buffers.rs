@@ -1,7 +1,7 @@
-//! The bytes of guest buffers, read and written as if they lay one after the other.
+//! The bytes of guest buffers, read and written like one contiguous range.
 //!
-//! The layout that a driver chooses does not matter: a header or a status may be split over buffers, and a buffer over
-//! memory regions.
+//! The layout that a driver chooses has no effect: a header or a status may be split over buffers, and a
+//! buffer over memory regions.
 
 use vm_memory::VolatileSlice;
 
@@ -30,7 +30,7 @@ pub(crate) struct Bytes<'a> {
 }
 
 impl<'a> Bytes<'a> {
-    /// All bytes of some buffers.
+    /// Returns all bytes of some buffers.
     pub(crate) fn new(memory: &'a Memory, buffers: &'a [Buffer]) -> Self {
         let len = buffers.iter().map(|buffer| u64::from(buffer.len)).sum();
         Self {
@@ -41,17 +41,17 @@ impl<'a> Bytes<'a> {
         }
     }
 
-    /// The number of bytes.
+    /// Returns the number of bytes.
     pub(crate) fn len(&self) -> u64 {
         self.len
     }
 
-    /// Whether the range is empty.
+    /// Returns `true` if the range is empty.
     pub(crate) fn is_empty(&self) -> bool {
         self.len == 0
     }
 
-    /// The first `at` bytes and the rest, or `None` if there are fewer than `at`.
+    /// Returns the first `at` bytes and the rest, or `None` if there are fewer than `at`.
     pub(crate) fn split_at(self, at: u64) -> Option<(Self, Self)> {
         if at > self.len {
             return None;
@@ -74,7 +74,8 @@ impl<'a> Bytes<'a> {
     /// Calls `each` for every piece that is contiguous in memory, in order.
     ///
     /// # Errors
-    /// [`Unmapped`] at the first byte that is not in shared memory, after the pieces before it. Or what `each` returns.
+    /// [`Unmapped`] at the first byte that is not in shared memory, after the pieces before it; or the error
+    /// that `each` returns.
     #[inline]
     pub(crate) fn for_each<E: From<Unmapped>>(
         &self,
@@ -86,7 +87,8 @@ impl<'a> Bytes<'a> {
         }
     }
 
-    /// The range, if it is not empty and lies in one buffer and one region: nearly every header, status, and page of data does.
+    /// Returns the range, if it is not empty and lies in one buffer and one region, as nearly every header,
+    /// status, and page of data does.
     #[inline]
     fn in_one_piece(&self) -> Option<VolatileSlice<'a>> {
         let first = self.buffers.first()?;
@@ -167,7 +169,7 @@ mod tests {
 
     #[test]
     fn any_layout_of_buffers_will_do() {
-        // Two regions that touch, and buffers of odd lengths, one of them across the border.
+        // Two adjacent regions, and buffers of odd lengths, one of them across the border.
         let memory = simple(0x1000)
             .with(place(0x2000, 0x9000_0000, 0x1000), file(0x1000))
             .unwrap();

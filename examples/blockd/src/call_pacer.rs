@@ -1,9 +1,10 @@
-//! [`CallPacer`]: whether to call the driver within a batch, or after it.
+//! [`CallPacer`]: decides whether to call the driver within a batch or after it.
 //!
-//! A call costs the queue a system call that wakes a thread. A driver that sleeps wakes up some microseconds after it, and is idle until
-//! then: the later the call, the longer. So the same prices decide as for polling. What the rest of the batch takes is what the driver
-//! loses by a late call; one call more is what an early one may cost, because the driver may sleep again before the end of the batch.
-//! An early call pays if the rest of the batch takes longer than a call.
+//! A call costs the queue a system call that wakes a thread. A driver that sleeps wakes up some microseconds
+//! after the call, and is idle until then: the later the call, the longer. So the same prices apply as for
+//! polling. A late call costs the driver the duration of the rest of the batch. An early call can cost one
+//! call more, because the driver may sleep again before the end of the batch. So an early call pays if the
+//! rest of the batch takes longer than a call.
 //!
 //! | driver | calls within a batch | at its end |
 //! |---|---|---|
@@ -13,25 +14,26 @@
 
 use std::time::Duration;
 
-/// The least price of a call: a system call that wakes no thread.
+/// The lowest price of a call: a system call that wakes no thread.
 const LEAST_PRICE_NS: u32 = 300;
-/// A turn that was timed counts for one part in two to this power.
+/// A timed turn has the weight of one part in two to this power in the mean.
 const WEIGHT: u32 = 2;
 
 /// Decides whether the driver is called now or after the batch.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct CallPacer {
     price_ns: u32,
-    /// How long a request takes; 0 if that is not known yet.
+    /// The duration of a request in nanoseconds; 0 while it is unknown.
     request_ns: u32,
-    /// The driver wanted a call in the last turn.
+    /// Set if the driver wanted a call in the last turn.
     sleeps: bool,
-    /// It wanted one in this turn.
+    /// Set if the driver wanted a call in this turn.
     called: bool,
 }
 
 impl CallPacer {
-    /// The driver does not sleep, as far as is known. `price` is what a call takes, more than a system call that wakes no thread.
+    /// Creates a pacer for a driver that is not known to sleep. `price` is the duration of a call; the lowest
+    /// price is that of a system call that wakes no thread.
     pub(crate) fn new(price: Duration) -> Self {
         Self {
             price_ns: to_u32(price.as_nanos()).max(LEAST_PRICE_NS),
@@ -41,26 +43,27 @@ impl CallPacer {
         }
     }
 
-    /// Whether to read now whether the driver wants a call, if so many requests of the batch are left.
+    /// Returns `true` if the caller is to check now whether the driver wants a call, with `left` requests of
+    /// the batch remaining.
     #[inline]
     pub(crate) fn is_due(self, left: u16) -> bool {
         self.sleeps && left > 0 && u64::from(left) * u64::from(self.request_ns) >= u64::from(self.price_ns)
     }
 
-    /// The driver wanted a call, and was called.
+    /// Records that the driver wanted a call, and was called.
     #[inline]
     pub(crate) fn called(&mut self) {
         self.called = true;
     }
 
-    /// The turn is over.
+    /// Records the end of the turn.
     #[inline]
     pub(crate) fn turn_ended(&mut self) {
         self.sleeps = self.called;
         self.called = false;
     }
 
-    /// A turn that was timed took so long for so many requests.
+    /// Records the duration of a timed turn with `requests` requests.
     pub(crate) fn took(&mut self, time: Duration, requests: u64) {
         if requests == 0 {
             return;
@@ -83,7 +86,7 @@ mod tests {
 
     const US: Duration = Duration::from_micros(1);
 
-    /// A pacer that has seen turns with and without a call, for requests of 200 ns and calls of 3 us.
+    /// Returns a pacer after turns with and without a call, for requests of 200 ns and calls of 3 us.
     fn after(turns: &[bool]) -> CallPacer {
         let mut pacer = CallPacer::new(3 * US);
         pacer.took(2 * US, 10);
@@ -139,7 +142,8 @@ mod tests {
 
     #[test]
     fn a11_the_number_of_calls_in_a_batch_is_bounded_by_its_length() {
-        // A driver that sleeps again after each completion: calls cost no more than the requests between them, in groups of eight.
+        // The driver sleeps again after each completion. One call for each group of eight requests costs no
+        // more than the requests.
         let pacer = after(&[true]);
         let calls = (0..32u16)
             .filter(|at| (at + 1) % 8 == 0 && pacer.is_due(31 - at))

@@ -1,7 +1,7 @@
 //! Calls from one loop to another, and their replies.
 //!
-//! A call is a closure that [`Remote::run`] passes to the other thread, and so is its reply. The callback of the caller stays on the
-//! caller's thread. A call whose loop ends before it replies gets an error.
+//! A call is a closure that [`Remote::run`] passes to the other thread, and so is its reply. The callback of
+//! the caller stays on the caller's thread. If a loop ends before it replies, the callback gets an error.
 
 use std::any::Any;
 use std::cell::{Cell, RefCell};
@@ -43,7 +43,7 @@ impl Pending {
     }
 }
 
-/// Where the result of a call goes.
+/// The destination of the result of a call.
 pub(crate) enum Reply<T: Send + 'static> {
     /// To a callback on this thread.
     Here(Done<T>),
@@ -52,7 +52,7 @@ pub(crate) enum Reply<T: Send + 'static> {
 }
 
 impl<T: Send + 'static> Reply<T> {
-    /// Passes on the result: at once if the caller is on this thread.
+    /// Passes on the result, at once if the caller is on this thread.
     pub(crate) fn send(self, cx: &Context, result: anyhow::Result<T>) {
         match self {
             Self::Here(done) => done(cx, result),
@@ -61,7 +61,8 @@ impl<T: Send + 'static> Reply<T> {
     }
 }
 
-/// Executes `work` on another loop, and `done` with its result on that of `cx`. `done` gets an error if the loop has ended.
+/// Executes `work` on another loop, and then `done` with its result on the loop of `cx`. `done` gets an error
+/// if the other loop has ended.
 pub(crate) fn call<T: Send + 'static>(
     (name, remote): (&Arc<str>, &Remote),
     cx: &Context,
@@ -70,11 +71,11 @@ pub(crate) fn call<T: Send + 'static>(
 ) {
     let answer = Answer::new(cx, name.clone(), done);
     let job = move |cx: &Context| work(cx, Reply::There(answer));
-    // Of a loop that has ended, the job and with it the answer are dropped, which replies.
+    // If the loop has ended, the job is dropped, and the answer with it, which replies with an error.
     remote.run(job).unwrap_or_default();
 }
 
-/// The result that another thread waits for. Dropped without one, it is an error.
+/// The result for which another thread waits. Dropping it without a result sends an error.
 pub(crate) struct Answer<T: Send + 'static> {
     caller: Remote,
     id: u64,
@@ -85,7 +86,7 @@ pub(crate) struct Answer<T: Send + 'static> {
 }
 
 impl<T: Send + 'static> Answer<T> {
-    /// The answer of the loop `executor`, whose result `done` gets.
+    /// Creates the answer of the loop `executor`, whose result `done` gets.
     fn new(cx: &Context, executor: Arc<str>, done: Done<T>) -> Self {
         let callback = move |cx: &Context, outcome: Outcome| {
             let result = outcome.and_then(|value| {

@@ -1,7 +1,7 @@
 //! [`Channel`]: messages that the daemon sends to its client of its own accord (the back-end channel of the protocol).
 //!
-//! The protocol's library accepts the client's socket for the channel, and cannot send the one message that a disk needs. So the
-//! daemon keeps a duplicate of the socket.
+//! The protocol's library accepts the client's socket for the channel, but cannot send the one message that a
+//! disk needs. So the daemon keeps a duplicate of the socket.
 
 use std::io;
 use std::os::unix::net::UnixStream;
@@ -11,10 +11,10 @@ use rustix::net::SendFlags;
 
 /// `VHOST_USER_BACKEND_CONFIG_CHANGE_MSG`.
 const CONFIG_CHANGE: u32 = 2;
-/// Version 1 of the protocol, and no reply wanted.
+/// Version 1 of the protocol, without a reply.
 const FLAGS: u32 = 1;
 
-/// A socket at whose other end the client reads.
+/// A socket from which the client reads.
 #[derive(Debug)]
 pub(crate) struct Channel(UnixStream);
 
@@ -23,10 +23,10 @@ impl Channel {
         Self(socket)
     }
 
-    /// Tells the client to read the configuration again. Never waits.
+    /// Notifies the client that the configuration has changed. Never waits.
     ///
     /// # Errors
-    /// If the client does not read the channel or has closed it. The channel is useless then.
+    /// If the client does not read the channel or has closed it. The channel cannot be used after that.
     pub(crate) fn send_config_change(&self) -> io::Result<()> {
         let message: Vec<u8> = [CONFIG_CHANGE, FLAGS, 0]
             .iter()

@@ -121,7 +121,7 @@ pub struct Args {
     #[arg(long, value_name = "NAME", env = "AIO_BACKEND", value_parser = backend_parser(), default_value_t)]
     pub backend: BackendKind,
 
-    /// Who executes requests for images
+    /// The engine that executes requests for images
     #[arg(long, value_enum, value_name = "NAME", default_value_t)]
     pub engine: Engine,
 
@@ -156,7 +156,7 @@ pub struct Args {
     pub command: Option<Command>,
 }
 
-/// What to do other than serve.
+/// A command other than serving.
 #[derive(Clone, Debug, Subcommand)]
 pub enum Command {
     /// Controls a running daemon that was started with --control
@@ -164,7 +164,7 @@ pub enum Command {
 }
 
 impl Args {
-    /// The defaults, for these exports.
+    /// Returns the default arguments for these exports.
     #[must_use]
     pub fn for_exports(exports: Vec<Export>) -> Self {
         Self {
@@ -193,7 +193,7 @@ impl Args {
     }
 }
 
-/// The keys of an export, in lines that fit a terminal, and examples.
+/// Returns the keys of an export, in lines that fit a terminal, and examples.
 fn end_of_help() -> String {
     let mut keys = String::new();
     let mut len = 0;

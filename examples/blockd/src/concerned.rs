@@ -17,7 +17,7 @@ pub(crate) enum Concerned {
 }
 
 impl Concerned {
-    /// Those that the message at the beginning of the socket can change. `code` is its type.
+    /// Returns the queues that the message at the beginning of the socket can change. `code` is its type.
     pub(crate) fn by(code: u32, socket: &UnixStream) -> Self {
         use FrontendReq as Type;
         let Ok(message) = Type::try_from(code) else {
@@ -54,7 +54,8 @@ impl Concerned {
     }
 }
 
-/// The first four bytes of the body of the message in the socket, if they can be peeked at: not if the client has sent header and body apart.
+/// Returns the first four bytes of the body of the message in the socket. `None` if they cannot be peeked at
+/// because the client has sent header and body apart.
 fn first_word(socket: &UnixStream) -> Option<u32> {
     let mut bytes = [0; HEADER_LEN + 4];
     let flags = RecvFlags::PEEK | RecvFlags::DONTWAIT;
@@ -75,7 +76,7 @@ mod tests {
         header.chain(body.iter().copied()).collect()
     }
 
-    /// What a message with this body concerns.
+    /// Returns the queues that a message with this body concerns.
     fn concerned(code: FrontendReq, body: &[u8]) -> Concerned {
         let (mut client, server) = UnixStream::pair().unwrap();
         client.write_all(&message(code, body)).unwrap();
@@ -98,7 +99,7 @@ mod tests {
             concerned(Type::SET_VRING_ADDR, &[7; 40]),
             Concerned::One(0x0707_0707)
         );
-        // Bit 8 says that there is no descriptor.
+        // Bit 8 means that there is no descriptor.
         let descriptor = 0x1fe_u64.to_ne_bytes();
         for code in [Type::SET_VRING_KICK, Type::SET_VRING_CALL, Type::SET_VRING_ERR] {
             assert_eq!(concerned(code, &descriptor), Concerned::One(0xfe), "{code:?}");
@@ -135,7 +136,7 @@ mod tests {
         assert_eq!(Concerned::by(99, &server), Concerned::All, "an unknown one");
     }
 
-    /// A body that cannot be peeked at, or is none, may name any queue.
+    /// A body that cannot be peeked at, or is missing, may name any queue.
     #[test]
     fn a_message_about_a_queue_whose_number_is_not_there_concerns_all() {
         let code = FrontendReq::GET_VRING_BASE;

@@ -1,4 +1,4 @@
-//! A client's connection, as its queues and its session share it: they log about it, and abort it.
+//! A client's connection, shared by its queues and its session, which log about it and abort it.
 
 use std::fmt;
 use std::net::Shutdown;
@@ -20,12 +20,12 @@ impl Connection {
         Self { limit, socket }
     }
 
-    /// The socket, for the other loops.
+    /// Returns the socket, for the other loops.
     pub(crate) fn socket(&self) -> Arc<UnixStream> {
         self.socket.clone()
     }
 
-    /// The name of the export, for messages.
+    /// Returns the name of the export, for messages.
     pub(crate) fn export(&self) -> &str {
         self.limit.export()
     }
@@ -35,10 +35,11 @@ impl Connection {
         self.limit.log(kind, line);
     }
 
-    /// Ends the connection and logs the reason. The session then handles the end like that of a client that disconnects.
+    /// Ends the connection and logs the reason. The session then handles the end as if the client had
+    /// disconnected.
     pub(crate) fn abort(&self, why: &dyn fmt::Display) {
         self.log(Kind::Ended, format_args!("the connection ends: {why}"));
-        // The client may have closed it already.
+        // The client may have closed the socket already.
         self.socket.shutdown(Shutdown::Both).unwrap_or_default();
     }
 }

@@ -1,7 +1,8 @@
 //! The control socket: commands to a running daemon, and `blockd ctl`, which sends them.
 //!
-//! The socket is for the user of the daemon. It speaks lines: a JSON object with a command from the client, and one with its answer from the
-//! daemon, in order. A client that breaks the rules gets an error and is disconnected; none can make the loop wait.
+//! Only the user of the daemon can use the socket. Its protocol consists of lines: the client sends a JSON
+//! object with a command, and the daemon sends one with the answer, in order. A client that breaks the rules
+//! gets an error and is disconnected. No client can make the loop wait.
 
 mod args;
 mod client;

@@ -1,7 +1,7 @@
 //! The descriptor chain of one request: the buffers that the device reads, and those that it writes.
 //!
-//! The driver may write to the chain while it is walked. That can neither make the walk longer than its limit nor lead it
-//! outside the shared memory.
+//! The driver may write to the chain while the device walks it. That can neither make the walk longer than
+//! its limit nor lead it outside the shared memory.
 
 use virtio_queue::desc::split::Descriptor;
 use vm_memory::VolatileMemory as _;
@@ -15,7 +15,7 @@ pub(crate) const LONGEST_CHAIN: usize = 1024;
 
 const DESCRIPTOR_LEN: u64 = 16;
 
-/// Why a chain is malformed. Its queue cannot be served any further.
+/// The reason for which a chain is malformed. Its queue cannot be served any further.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum ChainError {
     /// The index of a descriptor is outside its table.

@@ -1,8 +1,8 @@
 //! [`DirtyLog`]: the pages of guest memory that the device has written, for a client that migrates its guest.
 //!
-//! The client shares a bitmap with a bit for each page of guest memory. It copies the guest's memory while the guest runs, and copies
-//! again what is marked. So a page is marked after it was written: a mark before the write could be taken, and the page copied, in
-//! between.
+//! The client shares a bitmap with a bit for each page of guest memory. It copies the guest's memory while
+//! the guest runs, and copies marked pages again. So the device marks a page after it has written it: the
+//! client could take an earlier mark, and copy the page, before the write.
 
 use std::fs::File;
 use std::sync::atomic::{AtomicU8, Ordering};
@@ -41,12 +41,12 @@ impl DirtyLog {
             let Some(Ok(byte)) = byte.map(|byte| self.map.get_atomic_ref::<AtomicU8>(byte)) else {
                 return;
             };
-            // The contents of the page are visible to a client that takes the mark.
+            // The release makes the contents of the page visible to a client that takes the mark.
             byte.fetch_or(1 << (page % 8), Ordering::Release);
         }
     }
 
-    /// Whether the bitmap has lost pages, and with them marks.
+    /// Returns `true` if the bitmap has lost pages, and their marks with them.
     pub(crate) fn is_lost(&self) -> bool {
         self.map.is_lost()
     }

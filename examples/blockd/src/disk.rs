@@ -1,8 +1,8 @@
 //! The disk of an export: an image file, memory, or a null disk.
 //!
-//! A disk reads and writes within its size. It does not depend on queues. File access is synchronous: the loop waits for it.
-//! Callers limit each transfer to [`STEP`] bytes. The range of a discard or write-zeroes can have terabytes; it is cleared in
-//! steps of about the same duration.
+//! A disk reads and writes within its size. It does not depend on queues. File access is synchronous: the
+//! calling thread waits for it. Callers limit each transfer to [`STEP`] bytes. The range of a discard or
+//! write-zeroes can have terabytes, so it is cleared in steps of about the same duration.
 
 mod access;
 mod block_device;
@@ -58,7 +58,7 @@ enum Medium {
 #[derive(Debug)]
 pub(crate) struct Disk {
     medium: Medium,
-    /// Bytes. Any thread may read it while it changes.
+    /// The size in bytes. Any thread may read it while it changes.
     size: AtomicU64,
     cut: Cut,
     access: Access,
@@ -68,7 +68,7 @@ impl Disk {
     /// Opens an image or makes another disk, with the default access.
     ///
     /// # Errors
-    /// As [`open_for`](Self::open_for).
+    /// The errors of [`open_for`](Self::open_for).
     #[cfg(any(test, feature = "fuzz"))]
     pub(crate) fn open(source: &Source, read_only: bool) -> io::Result<Self> {
         Self::open_for(source, Access::new(read_only))
@@ -95,37 +95,37 @@ impl Disk {
         })
     }
 
-    /// The size in bytes, a multiple of [`block`](Self::block).
+    /// Returns the size in bytes, a multiple of [`block`](Self::block).
     pub(crate) fn size(&self) -> u64 {
         self.size.load(Ordering::Relaxed)
     }
 
-    /// Bytes of a block: the unit in which the driver is to address the disk.
+    /// Returns the bytes of a block: the unit in which the driver is to address the disk.
     pub(crate) fn block(&self) -> u64 {
         self.access.block
     }
 
-    /// Whether writing is refused.
+    /// Returns `true` if writes are refused.
     pub(crate) fn is_read_only(&self) -> bool {
         self.access.read_only
     }
 
-    /// Whether it is an image, whose size can change by itself.
+    /// Returns `true` for an image, whose size can change from outside.
     pub(crate) fn is_image(&self) -> bool {
         matches!(self.medium, Medium::File(_))
     }
 
-    /// Whether data go past the page cache.
+    /// Returns `true` if data bypass the page cache.
     pub(crate) fn is_direct(&self) -> bool {
         self.access.direct
     }
 
-    /// Whether a request can take so long that each completion should be published at once.
+    /// Returns `true` if a request can take so long that each completion should be published at once.
     pub(crate) fn is_slow(&self) -> bool {
         matches!(self.medium, Medium::File(_))
     }
 
-    /// Whether discards are offered.
+    /// Returns `true` if discards are offered.
     pub(crate) fn can_discard(&self) -> bool {
         let may = self.access.discard && !self.access.read_only;
         may && match &self.medium {
@@ -137,7 +137,7 @@ impl Disk {
     /// Checks that `len` bytes from `at` are on the disk.
     ///
     /// # Errors
-    /// [`DiskError::Outside`] if not.
+    /// [`DiskError::Outside`] if they are not.
     pub(crate) fn check(&self, at: u64, len: u64) -> Result<(), DiskError> {
         let size = self.size();
         match at.checked_add(len) {
@@ -146,10 +146,10 @@ impl Disk {
         }
     }
 
-    /// As [`check`](Self::check), for a request that writes.
+    /// Checks like [`check`](Self::check), for a request that writes.
     ///
     /// # Errors
-    /// [`DiskError::ReadOnly`] or [`DiskError::Outside`] if it may not.
+    /// [`DiskError::ReadOnly`] or [`DiskError::Outside`] if the write is not allowed.
     pub(crate) fn check_write(&self, at: u64, len: u64) -> Result<(), DiskError> {
         if self.access.read_only {
             return Err(DiskError::ReadOnly);
@@ -160,7 +160,7 @@ impl Disk {
     /// Reads from byte `at` into `into`.
     ///
     /// # Errors
-    /// [`DiskError`]; a part can have been read.
+    /// [`DiskError`]; a part may have been read.
     pub(crate) fn read(&self, at: u64, into: Bytes<'_>) -> Result<(), DiskError> {
         self.check(at, into.len())?;
         match &self.medium {
@@ -170,10 +170,11 @@ impl Disk {
         }
     }
 
-    /// As [`read`](Self::read), without waiting for a medium.
+    /// Reads like [`read`](Self::read), without waiting for a medium.
     ///
     /// # Errors
-    /// [`DiskError::WouldWait`] if the data are not in memory, or the system does not say so; a part can have been read.
+    /// [`DiskError::WouldWait`] if the data are not in memory, or the system does not report whether they
+    /// are; a part may have been read.
     pub(crate) fn read_now(&self, at: u64, into: Bytes<'_>) -> Result<(), DiskError> {
         self.check(at, into.len())?;
         match &self.medium {
@@ -185,7 +186,7 @@ impl Disk {
     /// Writes `from` at byte `at`.
     ///
     /// # Errors
-    /// [`DiskError`]; a part can have been written, never outside the range.
+    /// [`DiskError`]; a part may have been written, never outside the range.
     pub(crate) fn write(&self, at: u64, from: Bytes<'_>) -> Result<(), DiskError> {
         self.check_write(at, from.len())?;
         let end = at + from.len();
@@ -200,7 +201,7 @@ impl Disk {
         }
     }
 
-    /// Writes all data of an image to the medium. Other disks have none.
+    /// Writes all data of an image to the medium. Disks without an image have none to write.
     ///
     /// # Errors
     /// The file's error; after one error, always [`DiskError::FlushFailed`].

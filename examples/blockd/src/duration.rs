@@ -1,8 +1,8 @@
-//! Durations as options spell them.
+//! Durations in the form of command-line options.
 
 use std::time::Duration;
 
-/// Longer busy polling without one sleep is a mistake in the number.
+/// The longest time to poll. A longer time without a sleep is a mistake in the number.
 const MOST_POLL: Duration = Duration::from_secs(1);
 
 /// Parses a duration that is short enough for busy polling.

@@ -1,4 +1,4 @@
-//! [`Engine`]: what executes the requests of images.
+//! [`Engine`]: the executor of the requests of images.
 
 use std::rc::Rc;
 
@@ -8,13 +8,13 @@ use aio_sources::WorkerPool;
 use crate::disk::Source;
 use crate::ring_engine::RingEngine;
 
-/// The most threads of an export. More requests than that wait for a thread.
+/// The most threads of an export. Further requests wait for a thread.
 const MOST_THREADS: usize = 16;
 
-/// From so many requests in flight on, a write comes together with others.
+/// The number of requests in flight from which a write counts as one of several.
 const FEW: usize = 2;
 
-/// What executes requests for images. The loop itself executes those for disks in memory, which never wait.
+/// The executor of requests for images. The loop itself executes those for disks in memory, which never wait.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
 pub enum Engine {
     /// The loop, if a read finds all its data in the page cache; threads for writes to the page cache that come together; else the loop's
@@ -30,7 +30,7 @@ pub enum Engine {
 }
 
 impl Engine {
-    /// The backend of the loop for this engine, if `wanted` is none that was named.
+    /// Returns the backend of the loop for this engine, if `wanted` does not name one.
     pub(crate) fn backend(self, wanted: BackendKind, has_images: bool) -> BackendKind {
         let prefers_ring = match self {
             Self::Uring => true,
@@ -43,7 +43,7 @@ impl Engine {
         }
     }
 
-    /// The threads for a disk, or the ring, if they execute its requests. No thread is started yet.
+    /// Returns the threads for a disk, or the ring, if they execute its requests. No thread is started yet.
     pub(crate) fn workers(self, cx: &Context, source: &Source) -> Option<Rc<Workers>> {
         let can_wait = matches!(source, Source::File(_));
         let leaves_loop = can_wait && self != Self::Sync;
@@ -57,7 +57,7 @@ impl Engine {
         })
     }
 
-    /// What executes the requests of images on this loop, for the log.
+    /// Returns a description of the executor of image requests on this loop, for the log.
     pub(crate) fn description(self, cx: &Context) -> &'static str {
         match self {
             Self::Auto if has_ring(cx) => {
@@ -70,7 +70,7 @@ impl Engine {
         }
     }
 
-    /// A warning if the loop cannot do what the engine needs.
+    /// Returns a warning if the loop lacks a facility that the engine needs.
     pub(crate) fn warning(self, cx: &Context) -> Option<String> {
         (self == Self::Uring && !has_ring(cx)).then(|| {
             format!(
@@ -82,7 +82,8 @@ impl Engine {
     }
 }
 
-/// Whether the system has io_uring. Its absence is no reason for a warning unless the engine was named.
+/// Returns `true` if the system has io_uring. Its absence is worth a warning only if the engine was named, so
+/// it is logged as information.
 fn is_available() -> bool {
     let available = BackendKind::Uring.check();
     if let Err(error) = &available {
@@ -95,32 +96,35 @@ fn has_ring(cx: &Context) -> bool {
     cx.backend_name() == "uring"
 }
 
-/// What executes the requests of an export.
+/// The executors of the requests of an export.
 #[derive(Debug)]
 pub(crate) struct Workers {
     pub(crate) pool: WorkerPool,
-    /// The loop executes reads that need not wait for the medium, and threads the writes that come together.
+    /// Set if the loop executes reads that need not wait for the medium, and threads execute writes that come
+    /// together.
     pub(crate) is_auto: bool,
-    /// Executes what it can. The pool executes the rest.
+    /// Executes the operations that a ring supports. The pool executes the rest.
     ring: Option<Rc<RingEngine>>,
 }
 
 impl Workers {
-    /// The ring, if it is to execute a request. `is_buffered_write` tells whether this is a write to the page cache.
+    /// Returns the ring, if it is to execute a request. `is_buffered_write` returns `true` for a write to the
+    /// page cache.
     ///
-    /// Few file systems can write to their page cache without waiting. For the others the kernel passes each write to a thread of its own,
-    /// and each end of one wakes the loop. A single write costs least that way. Of several, a thread of the pool executes one after the
-    /// other, and wakes the loop for many at a time.
+    /// Few file systems can write to their page cache without waiting. For the others the kernel passes each
+    /// write to a thread of its own, and the end of each write wakes the loop. For a single write, this is
+    /// cheapest. Several writes are cheaper on a thread of the pool, which executes them one after the other,
+    /// and wakes the loop once for many.
     pub(crate) fn ring_for(&self, is_buffered_write: impl FnOnce() -> bool) -> Option<&Rc<RingEngine>> {
         // A thread of the kernel and one of the pool would wait for each other.
         let comes_with_others = || self.pool.in_flight() > 0 || self.in_flight() >= FEW;
-        // If the system starts no thread, the ring does it.
+        // If the system starts no thread, the ring executes the write.
         let has_thread = || self.pool.threads() > 0 || self.pool.run(|| (), |_, _| ()).is_ok();
         let uses_thread = || self.is_auto && comes_with_others() && is_buffered_write() && has_thread();
         self.ring.as_ref().filter(|_| !uses_thread())
     }
 
-    /// The number of requests that have not ended, those of former clients included.
+    /// Returns the number of requests that have not ended, including those of former clients.
     pub(crate) fn in_flight(&self) -> usize {
         self.pool.in_flight() + self.ring.as_ref().map_or(0, |ring| ring.in_flight())
     }

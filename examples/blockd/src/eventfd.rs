@@ -10,7 +10,7 @@ use rustix::io::Errno;
 /// Makes the eventfd of a client non-blocking: a read from an empty one or a write to a full one must not block the loop.
 ///
 /// # Errors
-/// If the descriptor is anything else. If /proc does not show its kind, it is accepted.
+/// If the descriptor is not an eventfd. If /proc does not show its kind, it is accepted.
 pub(crate) fn accept(file: File) -> io::Result<File> {
     let target = std::fs::read_link(format!("/proc/self/fd/{}", file.as_raw_fd()));
     if target.is_ok_and(|target| target.as_os_str() != "anon_inode:[eventfd]") {
@@ -23,7 +23,7 @@ pub(crate) fn accept(file: File) -> io::Result<File> {
     Ok(file)
 }
 
-/// Adds one to an eventfd. If its counter is full, it is readable already.
+/// Adds one to an eventfd. An eventfd with a full counter stays as it is, because it is readable already.
 pub(crate) fn signal(eventfd: &File) {
     while rustix::io::write(eventfd, &1u64.to_ne_bytes()) == Err(Errno::INTR) {}
 }

@@ -1,4 +1,4 @@
-//! One export: a disk, its socket and their properties, and how `--export` describes them.
+//! One export: a disk, its socket and their properties, and the syntax of `--export`.
 
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
@@ -7,7 +7,7 @@ use virtio_bindings::virtio_blk::VIRTIO_BLK_ID_BYTES;
 
 use crate::disk::{Access, SECTOR, Source};
 
-/// The protocol identifies a queue by eight bits.
+/// The most queues of an export. The protocol identifies a queue by eight bits.
 pub const MOST_QUEUES: u16 = 256;
 
 /// The most I/O threads.
@@ -19,7 +19,7 @@ pub(crate) const SERIAL_LEN: usize = VIRTIO_BLK_ID_BYTES as usize;
 /// The longest name, in bytes. NBD recommends at most 256.
 const MOST_NAME: usize = 255;
 
-/// Each key that `--export` takes.
+/// All keys of `--export`.
 pub(crate) const SYNTAX: &str = "path=FILE|ram=SIZE|null=SIZE[,socket=PATH][,queues=N][,readonly][,serial=TEXT][,name=TEXT]\
                                  [,lock=on|off][,format=raw][,discard=on|off][,mode=OCTAL][,group=NAME]\
                                  [,block-size=512|4096][,cache=writeback|none][,iothread=N|N+N|all]";
@@ -27,52 +27,53 @@ pub(crate) const SYNTAX: &str = "path=FILE|ram=SIZE|null=SIZE[,socket=PATH][,que
 /// One disk and its socket.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Export {
-    /// Where the bytes are.
+    /// The storage of the disk.
     pub source: Source,
-    /// Where vhost-user clients connect: a path, or `fd:NAME` for a socket that a service manager passes. Without it, the export is served
-    /// over NBD only.
+    /// The socket to which vhost-user clients connect: a path, or `fd:NAME` for a socket that a service
+    /// manager passes. Without it, the export is served over NBD only.
     pub socket: Option<PathBuf>,
     /// The permission bits of the socket. Without them the umask decides.
     pub mode: Option<u32>,
-    /// The group of the socket, by name or number. Without one, it is that of the process.
+    /// The group of the socket, by name or number. Without it, the group of the process.
     pub group: Option<String>,
-    /// How many virtqueues a client may use: 1 to [`MOST_QUEUES`].
+    /// The number of virtqueues that a client may use: 1 to [`MOST_QUEUES`].
     pub queues: u16,
     /// Whether writes are refused.
     pub readonly: bool,
     /// Whether an image is locked against other programs that would write to it.
     pub lock: bool,
-    /// Whether an image is served as it is even if it looks like one of another format than raw.
+    /// Whether an image is served as raw even if it looks like another format.
     pub raw: bool,
     /// Whether discards release storage.
     pub discard: bool,
-    /// Bytes of a block, the unit in which the guest addresses the disk: 512 or 4096.
+    /// The bytes of a block, the unit in which the guest addresses the disk: 512 or 4096.
     pub block_size: u32,
     /// Whether an image is read and written past the page cache of this machine.
     pub direct: bool,
     /// The disk's serial number. Without one, it is derived from the path of the image or the socket, or from the name.
     pub serial: Option<String>,
-    /// The name of the export for NBD clients and in log lines. Without one, NBD clients use the last part of the path of the image or
-    /// the socket, and log lines have the path of the socket.
+    /// The name of the export for NBD clients and in log lines. Without one, NBD clients use the last part of
+    /// the path of the image or the socket, and log lines contain the path of the socket.
     pub name: Option<String>,
     /// The I/O threads that serve the export.
     pub iothreads: IoThreads,
 }
 
-/// The I/O threads of an export. Queues of a client are assigned to them in turn; the first one has all the rest.
+/// The I/O threads of an export. Queues of a client are assigned to them in turn. All other work of the
+/// export belongs to the first thread.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub enum IoThreads {
-    /// One, which has the fewest exports.
+    /// The thread with the fewest exports.
     #[default]
     Any,
-    /// Those of these numbers, from 0, in this order.
+    /// The threads with these numbers, from 0, in this order.
     These(Vec<usize>),
-    /// All that the daemon has.
+    /// All threads of the daemon.
     All,
 }
 
 impl Export {
-    /// A writable disk with [`MOST_QUEUES`] queues.
+    /// Returns a writable disk with [`MOST_QUEUES`] queues.
     #[must_use]
     pub fn new(source: Source, socket: impl Into<PathBuf>) -> Self {
         Self {
@@ -81,7 +82,7 @@ impl Export {
         }
     }
 
-    /// A writable disk that is served over NBD only.
+    /// Returns a writable disk that is served over NBD only.
     #[must_use]
     pub fn without_socket(source: Source) -> Self {
         Self {
@@ -102,7 +103,8 @@ impl Export {
         }
     }
 
-    /// The name for NBD clients: the one that was given, or the last part of the path of the image or the socket, or the kind of the disk.
+    /// Returns the name for NBD clients: the given name, or the last part of the path of the image or the
+    /// socket, or the kind of the disk.
     pub(crate) fn nbd_name(&self) -> String {
         let path = match &self.source {
             Source::File(path) => Some(path),
@@ -117,7 +119,7 @@ impl Export {
         }
     }
 
-    /// The name in log lines and of commands.
+    /// Returns the name for log lines and commands.
     pub(crate) fn log_name(&self) -> String {
         match (&self.name, &self.socket) {
             (None, Some(socket)) => socket.to_string_lossy().into_owned(),
@@ -125,7 +127,7 @@ impl Export {
         }
     }
 
-    /// How its disk is opened.
+    /// Returns the options for opening its disk.
     pub(crate) fn access(&self) -> Access {
         Access {
             read_only: self.readonly,
@@ -156,7 +158,7 @@ impl FromStr for Export {
     }
 }
 
-/// The keys that were given so far.
+/// The keys that have been parsed so far.
 #[derive(Default)]
 struct Draft {
     source: Option<Source>,
@@ -176,7 +178,7 @@ struct Draft {
 }
 
 impl Draft {
-    /// Takes one part of an export: `key` or `key=value`.
+    /// Adds one part of an export: `key` or `key=value`.
     fn set(&mut self, part: &str) -> Result<(), String> {
         let (key, value) = match part.split_once('=') {
             Some((key, value)) => (key, Some(value)),
@@ -216,7 +218,7 @@ impl Draft {
         }
     }
 
-    /// Fails if an I/O thread that is named would have nothing to do.
+    /// Fails if a named I/O thread would serve nothing.
     fn check_iothreads(&self) -> Result<(), String> {
         let IoThreads::These(threads) = &self.iothreads else {
             return Ok(());
@@ -286,7 +288,7 @@ impl Draft {
     }
 }
 
-/// The name of a socket that a service manager passes.
+/// Returns the name of a socket that a service manager passes.
 pub(crate) fn passed_name(socket: &Path) -> Option<&str> {
     socket.to_str()?.strip_prefix("fd:")
 }
@@ -318,7 +320,7 @@ fn parse_block_size(text: &str) -> Result<u32, String> {
     }
 }
 
-/// Whether the page cache is avoided.
+/// Returns `true` if the cache mode bypasses the page cache.
 fn parse_cache(text: &str) -> Result<bool, String> {
     match text {
         "writeback" => Ok(false),
@@ -327,7 +329,7 @@ fn parse_cache(text: &str) -> Result<bool, String> {
     }
 }
 
-/// True if the format is raw: there is no other.
+/// Returns `true` for the format raw. There is no other.
 fn parse_format(text: &str) -> Result<bool, String> {
     match text {
         "raw" => Ok(true),
@@ -383,7 +385,8 @@ fn parse_queues(text: &str) -> Result<u16, String> {
         .ok_or(format!("queues={text}: a number from 1 to {MOST_QUEUES}"))
 }
 
-/// Parses a number of bytes: a whole number, and K, M, G or T for powers of 1024. A disk has at least one sector.
+/// Parses a number of bytes: a whole number, optionally with K, M, G or T for powers of 1024. A disk has at
+/// least one sector.
 pub(crate) fn parse_size(text: &str) -> Result<u64, String> {
     let wrong = || format!("'{text}' is not a size; give bytes, or a number with K, M, G or T, such as 64M");
     let digits = text.trim_end_matches(|c: char| !c.is_ascii_digit());

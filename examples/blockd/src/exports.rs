@@ -1,7 +1,7 @@
 //! [`Exports`]: the exports of a daemon, which can be added, removed and resized while it runs.
 //!
-//! Each is assigned to one of the [`Loops`], which serves it. What can wait for a file server or another process is done in the
-//! [background](Background), and the first loop continues with the result.
+//! Each export is assigned to one of the [`Loops`], which serves it. Work that may wait for a file server or
+//! another process runs in the [background](Background), and the first loop continues with the result.
 
 mod checks;
 mod memory;
@@ -29,9 +29,9 @@ use crate::remote_hosts::Peer;
 use crate::request::Device;
 use crate::socket::Listener;
 
-/// The time that outstanding requests get when their export is removed, or the daemon ends.
+/// The time limit for outstanding requests when their export is removed, or the daemon ends.
 pub(crate) const MOST_WAIT: Duration = Duration::from_secs(5);
-/// The size that means the one that an image has by now.
+/// The size that stands for the present size of an image.
 const OWN_SIZE: &str = "auto";
 
 /// All exports of a daemon. The value belongs to the first loop.
@@ -40,7 +40,7 @@ pub(crate) struct Exports {
     me: Weak<Self>,
     context: WeakContext,
     background: Background,
-    /// Those that were passed to the process.
+    /// The sockets that were passed to the process.
     sockets: PassedSockets,
     loops: Rc<Loops>,
     entries: RefCell<Vec<Rc<Entry>>>,
@@ -56,20 +56,20 @@ struct Entry {
     export: Export,
     device: Arc<Device>,
     listener: Option<Arc<Listener>>,
-    /// The indexes of the loops that serve it. The first one has its sessions.
+    /// The indexes of the loops that serve the export. The first loop has its sessions.
     threads: Vec<usize>,
-    /// It takes no requests any more.
+    /// Set when the export takes no more requests.
     is_leaving: Cell<bool>,
     is_resizing: Cell<bool>,
 }
 
 impl Entry {
-    /// The index of the loop that has its sessions.
+    /// Returns the index of the loop that has its sessions.
     fn home(&self) -> usize {
         self.threads[0]
     }
 
-    /// The indexes of the loops that serve queues for the first one.
+    /// Returns the indexes of the loops that serve queues for the first one.
     fn others(&self) -> &[usize] {
         &self.threads[1..]
     }
@@ -94,7 +94,7 @@ impl Exports {
         })
     }
 
-    /// Serves an export from now on. Waits for its loops.
+    /// Starts to serve an export. Waits for its loops.
     ///
     /// # Errors
     /// If the loop cannot wait for its clients.
@@ -117,7 +117,7 @@ impl Exports {
         Ok(())
     }
 
-    /// The loops that serve queues for the first one.
+    /// Returns the loops that serve queues for the first one.
     fn peers(&self, entry: &Entry) -> Vec<Peer> {
         entry
             .others()
@@ -150,13 +150,13 @@ impl Exports {
         });
     }
 
-    /// Serves an export that is opened: first the loops that have queues of it for another one know it, then its own.
+    /// Serves an opened export: first on the loops that serve some of its queues, then on its own.
     fn serve_opened(&self, cx: &Context, opened: Opened, threads: Vec<usize>, done: Done<()>) {
         let entry = self.entry(&opened, threads);
         let (id, others, me) = (entry.id, self.peers(&entry), self.me.clone());
         for thread in entry.others() {
             let (export, device) = (opened.export.clone(), opened.device.clone());
-            // Before the first client: that of a loop is passed to it behind this.
+            // A loop executes this before it gets a queue of the first client.
             self.loops.call(
                 cx,
                 *thread,
@@ -187,7 +187,7 @@ impl Exports {
         );
     }
 
-    /// Has the other loops forget an export that its own loop cannot serve.
+    /// Removes an export that its own loop cannot serve from the other loops.
     fn remove_queues(&self, cx: &Context, entry: &Entry) {
         let (id, now) = (entry.id, Instant::now());
         let remove = move |cx: &Context, local: &Rc<Local>, reply| local.remove(cx, id, now, reply);
@@ -212,7 +212,7 @@ impl Exports {
             && let Some(nbd) = self.loops.own().nbd()
             && let Some(move_client) = self.loops.move_clients_to(entry.home())
         {
-            // Clients choose it on this loop, and are served on its own.
+            // Clients choose the export here, and are served on its own loop.
             nbd.catalog()
                 .add_elsewhere(entry.export.nbd_name(), entry.device.clone(), move_client);
         }
@@ -223,7 +223,7 @@ impl Exports {
         self.opening.borrow_mut().retain(|(other, _)| other != export);
     }
 
-    /// The indexes of the loops for an export: those that it names, or that of the fewest exports.
+    /// Returns the indexes of the loops for an export: those it names, or the one with the fewest exports.
     fn threads_of(&self, export: &Export) -> anyhow::Result<Vec<usize>> {
         let count = self.loops.count();
         check_threads(export, count)?;
@@ -243,8 +243,8 @@ impl Exports {
         Ok(vec![least.unwrap_or_default()])
     }
 
-    /// Takes no more requests for the export, completes those that were taken, ends its client's connection and removes its socket.
-    /// The result is the number of requests that its image has not completed in time.
+    /// Takes no more requests for the export, completes the others, ends its client's connection and removes
+    /// its socket. The result is the number of requests that are not complete in time.
     pub(crate) fn remove(&self, name: &str, done: Done<usize>) {
         let Some(cx) = self.context.upgrade() else { return };
         let entry = match self.find(name) {
@@ -256,7 +256,7 @@ impl Exports {
             nbd.catalog().remove(&entry.device);
         }
         let (me, id) = (self.me.clone(), entry.id);
-        // First of all no message of a client is handled any more, so that it passes no queue to another loop.
+        // First the loop stops handling messages of clients, so that they pass no queue to another loop.
         self.loops.call(
             &cx,
             entry.home(),
@@ -282,8 +282,8 @@ impl Exports {
         );
     }
 
-    /// Removes an export from all of its loops: from that of its sessions last, because the end of a session stops all queues at once. The
-    /// result is the number of requests that are not complete.
+    /// Removes an export from its loops, from that of its sessions last, because the end of a session stops
+    /// all queues at once. The result is the number of incomplete requests.
     fn remove_from_loops(&self, cx: &Context, entry: &Entry, done: Done<usize>) {
         let (id, home, deadline) = (entry.id, entry.home(), Instant::now() + MOST_WAIT);
         let remove = move |cx: &Context, local: &Rc<Local>, reply| local.remove(cx, id, deadline, reply);
@@ -302,7 +302,7 @@ impl Exports {
         );
     }
 
-    /// The loops serve an export no longer.
+    /// Removes the entry of an export that the loops no longer serve.
     fn remove_entry(&self, cx: &Context, id: ExportId, incomplete: anyhow::Result<usize>, done: Done<usize>) {
         let removed = {
             let mut entries = self.entries.borrow_mut();
@@ -321,7 +321,7 @@ impl Exports {
         });
     }
 
-    /// Removes the paths of all sockets that are still there.
+    /// Removes the remaining paths of all sockets.
     pub(crate) fn remove_sockets(&self) {
         let entries = self.entries.borrow();
         for listener in entries.iter().filter_map(|entry| entry.listener.as_ref()) {
@@ -329,8 +329,8 @@ impl Exports {
         }
     }
 
-    /// Changes the size of a disk, and notifies its client. `size` is spelled as in `ram=`, or `auto` for the size that the image has by
-    /// now. The result is the new size in bytes.
+    /// Changes the size of a disk, and notifies its client. `size` has the form of `ram=`, or is `auto` for
+    /// the size of the image. The result is the new size in bytes.
     pub(crate) fn resize(&self, name: &str, size: &str, may_shrink: bool, done: Done<u64>) {
         let Some(cx) = self.context.upgrade() else { return };
         let wanted = match size {
@@ -359,7 +359,7 @@ impl Exports {
                 entry.is_resizing.set(false);
                 let size = resized.map(|()| entry.device.disk.size());
                 let Some(exports) = me.upgrade() else { return };
-                // The client compares the size itself, so it is notified even if a former change was the one that succeeded.
+                // A client is notified also after a failure: an earlier change may have succeeded.
                 let id = entry.id;
                 exports.loops.call(
                     cx,
@@ -375,7 +375,7 @@ impl Exports {
             });
     }
 
-    /// The export of that name, unless it is being removed.
+    /// Returns the export `name`, unless it is being removed.
     fn find(&self, name: &str) -> anyhow::Result<Rc<Entry>> {
         let entries = self.entries.borrow();
         match entries.iter().find(|entry| entry.export.log_name() == name) {
@@ -387,17 +387,17 @@ impl Exports {
         }
     }
 
-    /// The loops.
+    /// Returns the loops.
     pub(crate) fn loops(&self) -> &Rc<Loops> {
         &self.loops
     }
 
-    /// The indexes of the loops that serve the export of that name.
+    /// Returns the indexes of the loops that serve the export `name`.
     pub(crate) fn loops_of(&self, name: &str) -> Option<Vec<usize>> {
         self.find(name).ok().map(|entry| entry.threads.clone())
     }
 
-    /// The names of the loops of an export.
+    /// Returns the names of the loops of an export.
     fn thread_names(&self, entry: &Entry) -> String {
         let names: Vec<&str> = entry
             .threads
@@ -415,7 +415,7 @@ impl Exports {
         check_unique(others, export, self.loops.own().nbd().is_some())
     }
 
-    /// The exports and loops as they are now. `metrics` is the address of the metrics.
+    /// Passes the present exports and loops to `done`. `metrics` is the address of the metrics.
     pub(crate) fn list(
         &self,
         cx: &Context,
@@ -450,7 +450,7 @@ impl Exports {
 
     fn state(&self, entry: &Entry, activities: &[Activity]) -> ExportState {
         let export = &entry.export;
-        // One of each of its loops.
+        // The activities of the export, one from each of its loops.
         let of_loops = || activities.iter().filter(|activity| activity.id == entry.id);
         ExportState {
             name: export.log_name(),
@@ -476,7 +476,7 @@ impl Exports {
         }
     }
 
-    /// What the loops and their exports have done. Those of a loop that does not respond are left out.
+    /// Passes the statistics of the loops and exports to `done`, without those of loops that do not respond.
     pub(crate) fn snapshot(&self, cx: &Context, done: impl FnOnce(&Context, Snapshot) + 'static) {
         let now = |cx: &Context, local: &Local| (local.export_figures(), local.figures(cx));
         self.loops.gather(cx, now, move |cx, gathered| {

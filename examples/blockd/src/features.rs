@@ -1,4 +1,4 @@
-//! What a driver is offered: features, and the configuration space.
+//! The offers to a driver: features, and the configuration space.
 
 use vhost::vhost_user::{VhostUserProtocolFeatures, VhostUserVirtioFeatures};
 use virtio_bindings::virtio_blk::{
@@ -14,17 +14,18 @@ use crate::request::{MOST_RANGE_SECTORS, MOST_RANGES};
 /// The most buffers in a request. With header and status they fit into a queue of 128.
 pub(crate) const SEG_MAX: u32 = 126;
 
-/// Event indexes are used.
+/// The driver and the device use event indexes.
 pub(crate) const EVENT_IDX: u64 = 1 << VIRTIO_RING_F_EVENT_IDX;
-/// The driver sends flushes.
+/// The driver may send flushes.
 pub(crate) const FLUSH: u64 = 1 << VIRTIO_BLK_F_FLUSH;
-/// The driver can turn the write cache off and on.
+/// The driver may turn the write cache off and on.
 pub(crate) const CONFIG_WCE: u64 = 1 << VIRTIO_BLK_F_CONFIG_WCE;
 /// Pages that the device writes are marked for the client.
 pub(crate) const LOG_ALL: u64 = VhostUserVirtioFeatures::LOG_ALL.bits();
-/// Where the configuration space says whether the write cache is on.
+/// The position in the configuration space of the byte that tells whether the write cache is on.
 pub(crate) const WCE_AT: u32 = 32;
-/// The unit in which the medium writes: pages, and nearly all file systems and devices. Smaller writes are slower.
+/// The unit of writes to the medium in bytes: pages, and nearly all file systems and devices use it. Smaller
+/// writes are slower.
 const PHYSICAL_BLOCK: u64 = 4096;
 /// Protocol features are negotiated, and queues are disabled at first.
 pub(crate) const PROTOCOL: u64 = VhostUserVirtioFeatures::PROTOCOL_FEATURES.bits();
@@ -32,7 +33,7 @@ pub(crate) const PROTOCOL: u64 = VhostUserVirtioFeatures::PROTOCOL_FEATURES.bits
 /// The size of the configuration space in bytes; bytes without a definition are zero.
 const CONFIG_LEN: usize = 256;
 
-/// The features that are offered for a disk.
+/// Returns the features that are offered for a disk.
 pub(crate) fn offered(disk: &Disk) -> u64 {
     let mut bits = 0;
     for bit in [
@@ -59,7 +60,7 @@ pub(crate) fn offered(disk: &Disk) -> u64 {
     bits | PROTOCOL | LOG_ALL
 }
 
-/// The protocol features that are offered.
+/// Returns the protocol features that are offered.
 pub(crate) fn protocol() -> VhostUserProtocolFeatures {
     VhostUserProtocolFeatures::MQ
         | VhostUserProtocolFeatures::CONFIG
@@ -70,7 +71,7 @@ pub(crate) fn protocol() -> VhostUserProtocolFeatures {
         | VhostUserProtocolFeatures::INFLIGHT_SHMFD
 }
 
-/// The configuration space (`struct virtio_blk_config`) of a disk with this number of queues.
+/// Returns the configuration space (`struct virtio_blk_config`) of a disk with this number of queues.
 pub(crate) fn config_space(disk: &Disk, queues: u16, write_cache: bool) -> [u8; CONFIG_LEN] {
     let block = disk.block();
     let blocks_in_physical = PHYSICAL_BLOCK / block;

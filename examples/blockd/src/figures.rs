@@ -1,50 +1,50 @@
-//! What the daemon tells about itself: plain data, as the control socket sends it.
+//! The figures and states that the daemon reports: plain data, in the form that the control socket sends.
 
 use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
 
 use serde::{Deserialize, Serialize};
 
-/// An export, as `list` shows it.
+/// An export, in the answer to `list`.
 #[derive(Clone, Debug, Deserialize, PartialEq, Eq, Serialize)]
 pub(crate) struct ExportState {
     pub(crate) name: String,
-    /// The name of the loop that serves it; of several, their names with `+` between them.
+    /// The name of the loop that serves it. The names of several loops are joined by `+`.
     #[serde(default)]
     pub(crate) thread: String,
     /// The path of its socket.
     pub(crate) socket: String,
-    /// The disk, as `--export` spells it: `path=FILE`, `ram` or `null`.
+    /// The disk, in the form of `--export`: `path=FILE`, `ram` or `null`.
     pub(crate) disk: String,
-    /// Bytes.
+    /// The size in bytes.
     pub(crate) size: u64,
     pub(crate) readonly: bool,
     /// The most queues of a client.
     pub(crate) queues: u16,
     /// Whether a vhost-user client is connected.
     pub(crate) connected: bool,
-    /// The NBD clients that are connected.
+    /// The number of connected NBD clients.
     #[serde(default)]
     pub(crate) nbd_clients: usize,
-    /// The queues that are served now.
+    /// The number of queues that are served now.
     pub(crate) serving: u16,
-    /// The requests that threads execute.
+    /// The number of requests that threads execute.
     pub(crate) in_flight: usize,
-    /// Whether it completes its last requests and is then removed.
+    /// Whether the export completes its last requests before its removal.
     pub(crate) is_leaving: bool,
 }
 
-/// An event loop, as `list` shows it.
+/// An event loop, in the answer to `list`.
 #[derive(Clone, Debug, Deserialize, PartialEq, Eq, Serialize)]
 pub(crate) struct LoopState {
     pub(crate) name: String,
     /// The system facility that waits for descriptors.
     pub(crate) backend: String,
-    /// The polling policy and the values that it works with.
+    /// The polling policy and its parameters.
     pub(crate) polling: String,
     /// The longest busy polling, in nanoseconds.
     pub(crate) poll_max_ns: u64,
-    /// Whether it answers. The other figures of a loop that does not are empty.
+    /// Whether the loop answers. If not, its other figures are empty.
     #[serde(default = "yes")]
     pub(crate) responds: bool,
 }
@@ -54,7 +54,7 @@ fn yes() -> bool {
 }
 
 impl LoopState {
-    /// A loop that does not answer.
+    /// Returns the state of a loop that does not answer.
     pub(crate) fn without_response(name: &str) -> Self {
         Self {
             name: name.to_owned(),
@@ -71,7 +71,7 @@ impl LoopState {
 pub(crate) struct List {
     pub(crate) exports: Vec<ExportState>,
     pub(crate) loops: Vec<LoopState>,
-    /// Where metrics are served.
+    /// The address at which metrics are served.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) metrics: Option<String>,
 }
@@ -81,39 +81,40 @@ pub(crate) const KINDS: [&str; 6] = ["read", "write", "flush", "discard", "write
 /// The buckets of a latency: up to 1 us, 2 us, 4 us, .. 2^23 us (8.4 s), and above.
 pub(crate) const BUCKETS: usize = 25;
 
-/// The bucket for a latency.
+/// Returns the bucket for a latency.
 pub(crate) fn bucket_of(ns: u64) -> usize {
     let us = ns.div_ceil(1000).max(1);
-    // The least power of two that is not less.
+    // The exponent of the smallest power of two that is not less than `us`.
     let power = (us - 1).checked_ilog2().map_or(0, |power| power as usize + 1);
     power.min(BUCKETS - 1)
 }
 
-/// The longest latency of a bucket in microseconds. `None` for the last one.
+/// Returns the longest latency of a bucket in microseconds. `None` for the last bucket.
 pub(crate) fn bucket_limit_us(bucket: usize) -> Option<u64> {
     (bucket < BUCKETS - 1).then(|| 1 << bucket)
 }
 
-/// The requests of one kind.
+/// The figures of the requests of one kind.
 #[derive(Clone, Copy, Debug, Default, Deserialize, PartialEq, Eq, Serialize)]
 pub(crate) struct KindFigures {
-    /// Complete ones, with and without an error.
+    /// The number of complete requests, with and without an error.
     pub(crate) requests: u64,
-    /// Bytes that they have moved or cleared.
+    /// The number of bytes that they have moved or cleared.
     pub(crate) bytes: u64,
     pub(crate) errors: u64,
 }
 
-/// A histogram of times from the taking of a request to its completion.
+/// A histogram of the times from taking a request to its completion.
 #[derive(Clone, Debug, Default, Deserialize, PartialEq, Eq, Serialize)]
 pub(crate) struct Latency {
-    /// The number of requests in each bucket; the limits of [`bucket_limit_us`] are between them.
+    /// The number of requests in each bucket. The limits between buckets are those of [`bucket_limit_us`].
     pub(crate) buckets: Vec<u64>,
     pub(crate) sum_ns: u64,
 }
 
 impl Latency {
-    /// The limit of the bucket in which this part of the requests ends, in microseconds. `None` without requests.
+    /// Returns the limit of the bucket in which this part of the requests ends, in microseconds. `None`
+    /// without requests.
     pub(crate) fn quantile_us(&self, part: f64) -> Option<u64> {
         let all: u64 = self.buckets.iter().sum();
         let wanted = ((all as f64 * part).ceil() as u64).max(1);
@@ -136,7 +137,7 @@ impl Latency {
         self.sum_ns = self.sum_ns.wrapping_add(other.sum_ns);
     }
 
-    /// The requests since an earlier state.
+    /// Returns the requests since an earlier state.
     pub(crate) fn since(&self, before: &Self) -> Self {
         let earlier = before.buckets.iter().copied().chain(std::iter::repeat(0));
         let buckets = self.buckets.iter().zip(earlier);
@@ -147,43 +148,44 @@ impl Latency {
     }
 }
 
-/// What a queue has done.
+/// The figures of a queue.
 #[derive(Clone, Debug, Default, Deserialize, PartialEq, Eq, Serialize)]
 pub(crate) struct QueueFigures {
     pub(crate) queue: u16,
-    /// By the names of [`KINDS`].
+    /// The requests by kind, with the names of [`KINDS`].
     pub(crate) kinds: BTreeMap<String, KindFigures>,
     pub(crate) latency: Latency,
-    /// How many times busy polling found requests.
+    /// The number of polls that found requests.
     pub(crate) poll_hits: u64,
-    /// Kicks of the driver.
+    /// The number of kicks by the driver.
     pub(crate) kicks: u64,
-    /// Calls of the driver.
+    /// The number of calls of the driver.
     pub(crate) calls: u64,
 }
 
-/// What an export has done.
+/// The figures of an export.
 #[derive(Clone, Debug, Deserialize, PartialEq, Eq, Serialize)]
 pub(crate) struct ExportFigures {
     pub(crate) name: String,
-    /// The name of the loop that serves it; of several, their names with `+` between them.
+    /// The name of the loop that serves it. The names of several loops are joined by `+`.
     #[serde(default)]
     pub(crate) thread: String,
-    /// Bytes.
+    /// The size in bytes.
     pub(crate) size: u64,
     pub(crate) connected: bool,
-    /// Clients so far.
+    /// The number of clients so far.
     pub(crate) clients: u64,
-    /// The requests that threads execute.
+    /// The number of requests that threads execute.
     pub(crate) in_flight: usize,
-    /// Those that have served.
+    /// The queues that have served.
     pub(crate) queues: Vec<QueueFigures>,
-    /// Those of all NBD clients together, as if they were one queue.
+    /// The sum of all NBD clients, in the form of one queue.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) nbd: Option<QueueFigures>,
 }
 
-/// The figures of each export: those of all loops that serve its queues together, in the order of the keys.
+/// Returns the figures of each export in the order of the keys. The figures from all loops that serve its
+/// queues are added up.
 pub(crate) fn merge<K: Ord>(parts: impl IntoIterator<Item = (K, ExportFigures)>) -> Vec<ExportFigures> {
     let mut merged: BTreeMap<K, ExportFigures> = BTreeMap::new();
     for (id, part) in parts {
@@ -209,7 +211,7 @@ pub(crate) struct Sums {
 }
 
 impl ExportFigures {
-    /// Adds the figures of another loop, which has other queues.
+    /// Adds the figures of another loop, which serves other queues.
     fn add(&mut self, other: Self) {
         self.thread = format!("{}+{}", self.thread, other.thread);
         self.connected |= other.connected;
@@ -220,7 +222,7 @@ impl ExportFigures {
         self.nbd = self.nbd.take().or(other.nbd);
     }
 
-    /// The figures of all queues by their numbers, and those of NBD clients.
+    /// Returns the figures of all queues by their numbers, and those of NBD clients.
     pub(crate) fn by_queue(&self) -> impl Iterator<Item = (String, &QueueFigures)> {
         let numbered = self.queues.iter().map(|queue| (queue.queue.to_string(), queue));
         let nbd = self.nbd.iter().map(|queue| ("nbd".to_owned(), queue));
@@ -248,7 +250,7 @@ impl ExportFigures {
     }
 }
 
-/// What an event loop has done. `aio_context::Stats` describes the figures.
+/// The figures of an event loop. `aio_context::Stats` describes them.
 #[derive(Clone, Debug, Default, Deserialize, PartialEq, Eq, Serialize)]
 pub(crate) struct LoopFigures {
     pub(crate) name: String,

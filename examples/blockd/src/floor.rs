@@ -1,7 +1,7 @@
-//! The queues of this daemon on a hand-written loop: what does the event loop itself cost?
+//! The queues of this daemon on a hand-written loop, to measure the cost of the event loop itself.
 //!
-//! The demo measures it beside the daemon. The context still handles messages of clients, a few hundred times a second; requests never
-//! pass through it. One thread has one floor.
+//! The demo measures it in turns with the daemon. The context still handles messages of clients, a few
+//! hundred times a second, but no requests. Each thread has at most one floor.
 
 use std::io;
 use std::rc::Rc;
@@ -19,14 +19,15 @@ use crate::server::Server;
 use crate::stopper::Stopper;
 use crate::vring::Vring;
 
-/// Rounds over the queues between two checks of the context, and waits of the epoll loop.
+/// The number of rounds over the queues, or of waits of the epoll loop, between two checks of the context.
 const ROUNDS: u32 = 4096;
 const WAITS: u32 = 256;
-/// How often the context is checked while no request comes, and after how long a spinning loop takes naps of that length.
+/// The time between two checks of the context while no request comes, and the time without requests after
+/// which a spinning loop sleeps between checks.
 const CHECK_EVERY: Duration = Duration::from_millis(2);
 const NAPS_AFTER: Duration = Duration::from_millis(100);
 
-/// How the hand-written loop waits.
+/// The way in which the hand-written loop waits.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum FloorLoop {
     /// It reads the available index of each queue in turn, and never sleeps while requests come.
@@ -38,7 +39,7 @@ pub enum FloorLoop {
 /// Serves on this thread until it is stopped. Calls `ready` with a [`Stopper`] once every socket accepts clients.
 ///
 /// # Errors
-/// As [`serve`](crate::serve), and what the system says to an epoll set.
+/// The errors of [`serve`](crate::serve), and those of an epoll set.
 pub fn serve_on_floor(args: &Args, how: FloorLoop, ready: impl FnOnce(Stopper)) -> anyhow::Result<()> {
     adoption::begin();
     let server = Server::new(args)?;
@@ -53,7 +54,7 @@ pub fn serve_on_floor(args: &Args, how: FloorLoop, ready: impl FnOnce(Stopper)) 
         .context("the hand-written loop cannot wait any longer")
 }
 
-/// Starts queues that are new, and lets go of those that have ended. Returns whether there were any.
+/// Starts new queues, and drops those that have ended. Returns `true` if there were any.
 fn update(queues: &mut Vec<Rc<Vring>>) -> bool {
     let adopted = adoption::take();
     let before = queues.len();
@@ -110,7 +111,7 @@ fn sleep(server: &Server) -> io::Result<()> {
     while !server.is_stopped() {
         cx.poll(Wait::NoBlock)?;
         if update(&mut queues) {
-            // The places of queues change when one ends, so each time begins with a set of its own.
+            // The places of queues change when one ends, so a new set is made after each change.
             set = epoll::create(CreateFlags::CLOEXEC)?;
             for (place, vring) in queues.iter().enumerate() {
                 epoll::add(&set, vring, EventData::new_u64(place as u64), EventFlags::IN)?;

@@ -16,18 +16,18 @@ use crate::memory::Memory;
 /// The most pieces of an operation: the limit of the system.
 const MOST_PIECES: usize = 1024;
 
-/// Memory of the client as the kernel accesses it.
+/// Memory of the client, as a list of pieces for the kernel.
 #[derive(Debug)]
 pub(crate) struct Described {
     pub(crate) memory: ForeignMemory,
-    /// Bytes.
+    /// The number of bytes.
     pub(crate) len: u64,
-    /// A power of two, of which all addresses and lengths of its pieces are multiples.
+    /// A power of two. All addresses and lengths of the pieces are multiples of it.
     pub(crate) alignment: u64,
 }
 
-/// Describes the first bytes of `bytes` to the kernel: at most `most` of them, in at most as many pieces as an operation can have.
-/// `bytes` lie in `memory`.
+/// Describes the first bytes of `bytes` to the kernel: at most `most` of them, in at most as many pieces as
+/// an operation can have. `bytes` must lie in `memory`.
 ///
 /// # Errors
 /// [`Unmapped`] if a part of them is not in shared memory.
@@ -43,9 +43,10 @@ pub(crate) fn describe(memory: &Arc<Memory>, bytes: Bytes<'_>, most: u64) -> Res
         }
         Ok::<_, Unmapped>(())
     })?;
-    // SAFETY: each piece lies within a mapping of `memory`, which the operation owns a share of and which never unmaps a region. There are
-    // no references to this memory: the client changes it at any time, and this process accesses it by volatile and atomic operations only
-    // (see `memory`). Pages that the client takes away make the kernel return `EFAULT`.
+    // SAFETY: each piece lies within a mapping of `memory`, of which the operation owns a reference and which
+    // never unmaps a region. There are no references to this memory: the client changes it at any time, and
+    // this process accesses it by volatile and atomic operations only (see `memory`). Access to pages that
+    // the client takes away makes the kernel return `EFAULT`.
     let described = unsafe { ForeignMemory::new(memory.clone(), pieces) };
     Ok(Described {
         memory: described,
@@ -54,19 +55,20 @@ pub(crate) fn describe(memory: &Arc<Memory>, bytes: Bytes<'_>, most: u64) -> Res
     })
 }
 
-/// Describes a part of a vector, which the operation owns until [`lent`] returns it.
+/// Describes a part of a vector. The operation owns the vector until [`lent`] returns it.
 ///
 /// # Panics
-/// If the vector is shorter.
+/// If the vector is shorter than the part.
 pub(crate) fn lend(mut data: Vec<u8>, part: Range<usize>) -> ForeignMemory {
     let piece = &mut data[part];
     let piece = (piece.as_mut_ptr(), piece.len());
-    // SAFETY: the piece lies in the heap memory of the vector, which does not move with it and is freed with it, and the vector is the
-    // owner. No reference to its bytes exists while the operation has it: it comes out by value only, after the operation.
+    // SAFETY: the piece lies in the heap memory of the vector, which does not move with it and is freed with
+    // it, and the vector is the owner. No reference to its bytes exists while the operation has it: it is
+    // returned by value only, after the operation.
     unsafe { ForeignMemory::new(data, [piece]) }
 }
 
-/// Returns the vector whose part an operation has used, if it is one that was [lent](lend).
+/// Returns the vector whose part an operation has used, if the vector was [lent](lend).
 pub(crate) fn lent(mut operation: Operation) -> Option<Vec<u8>> {
     let Buffers::Foreign(memory) = operation.take_buffers() else {
         return None;

@@ -1,4 +1,4 @@
-//! [`Host`]: what one loop serves the queues of one export with.
+//! [`Host`]: the objects with which one loop serves the queues of one export.
 
 use std::cell::RefCell;
 use std::fs::File;
@@ -21,7 +21,7 @@ use crate::ring::Ring;
 use crate::stats::ExportStats;
 use crate::vring::{Vring, VringConfig};
 
-/// What the client has set for a queue that can serve, for the loop that is to serve it.
+/// The settings by the client for a queue that can serve, for the loop that is to serve the queue.
 #[derive(Debug)]
 pub(crate) struct VringSetup {
     pub(crate) index: usize,
@@ -31,19 +31,20 @@ pub(crate) struct VringSetup {
     pub(crate) call: Option<Arc<File>>,
     pub(crate) error: Option<Arc<File>>,
     pub(crate) memory: Arc<Memory>,
-    /// Where pages are marked that the device has written, if the client wants that.
+    /// The log of pages that the device has written, if the client wants one.
     pub(crate) log: Option<Arc<DirtyLog>>,
     /// The guest address of the used ring in that log.
     pub(crate) used_log: Option<u64>,
-    /// The driver does not flush, so each write must be on the medium before it completes.
+    /// Set if the driver does not flush, so each write must be on the medium before it completes.
     pub(crate) write_through: bool,
 }
 
-/// An export on one loop. Every loop that serves queues of the export has threads, counters and limits of log lines of its own for it.
+/// An export on one loop. Every loop that serves queues of the export has its own threads, counters and
+/// limits of log lines for it.
 #[derive(Debug)]
 pub(crate) struct Host {
     pub(crate) device: Arc<Device>,
-    /// What executes the requests of an image.
+    /// The executors of the requests of an image.
     pub(crate) workers: Option<Rc<Workers>>,
     /// Shared by all queues of the loop, because only one of them runs at a time.
     pub(crate) chain: Rc<RefCell<DescriptorChain>>,
@@ -60,7 +61,7 @@ pub(crate) struct Serving {
 }
 
 impl Host {
-    /// Serves a queue from now on.
+    /// Starts to serve a queue.
     ///
     /// # Errors
     /// If the loop cannot wait for its kicks.
@@ -113,7 +114,7 @@ impl Host {
         })
     }
 
-    /// The number of requests that threads or the ring execute, those of former clients included.
+    /// Returns the number of requests that threads or the ring execute, including those of former clients.
     pub(crate) fn in_flight(&self) -> usize {
         self.workers.as_ref().map_or(0, |workers| workers.in_flight())
     }

@@ -15,7 +15,7 @@ use crate::eventfd::signal;
 use crate::host::{Host, Serving, VringSetup};
 use crate::limit::Kind;
 
-/// The time between two checks whether the requests of a queue that stops are complete, and the longest.
+/// The shortest and the longest time between two checks for incomplete requests of a queue that stops.
 const RECHECK_AFTER: Duration = Duration::from_millis(1);
 const LONGEST_RECHECK: Duration = Duration::from_millis(64);
 
@@ -26,17 +26,17 @@ pub(crate) type ExportId = u64;
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Parked {
     pub(crate) index: usize,
-    /// The first request that is not complete; `None` if the queue could not start.
+    /// The first request that is not complete. `None` if the queue could not start.
     pub(crate) position: Option<u16>,
     pub(crate) has_failed: bool,
 }
 
-/// All exports of which a loop serves queues for other loops.
+/// The exports of other loops of which this loop serves queues.
 #[derive(Debug, Default)]
 pub(crate) struct HostedExports(RefCell<Vec<Rc<Hosted>>>);
 
 impl HostedExports {
-    /// Those of this context.
+    /// Returns the exports of this context.
     pub(crate) fn of(cx: &Context) -> Rc<Self> {
         cx.extension(|_| Self::default())
     }
@@ -54,7 +54,7 @@ impl HostedExports {
         self.0.borrow_mut().push(hosted);
     }
 
-    /// Stops all queues of an export, and serves them no longer.
+    /// Stops all queues of an export, and ends serving it.
     pub(crate) fn remove(&self, id: ExportId) {
         let removed = self.find(id);
         self.0.borrow_mut().retain(|hosted| hosted.id != id);
@@ -64,7 +64,7 @@ impl HostedExports {
     }
 }
 
-/// An export on a loop that has not its session.
+/// An export on a loop that does not have its session.
 #[derive(Debug)]
 pub(crate) struct Hosted {
     me: Weak<Self>,
@@ -72,7 +72,7 @@ pub(crate) struct Hosted {
     pub(crate) name: String,
     pub(crate) host: Host,
     serving: RefCell<BTreeMap<usize, Serving>>,
-    /// Queues take no more requests.
+    /// Set when queues take no more requests.
     is_finished: Cell<bool>,
 }
 
@@ -88,7 +88,7 @@ impl Hosted {
         })
     }
 
-    /// Serves a queue from now on.
+    /// Starts to serve a queue.
     pub(crate) fn serve(&self, cx: &Context, socket: Arc<UnixStream>, setup: VringSetup) {
         let connection = Rc::new(Connection::new(self.host.limit.clone(), socket));
         let (index, on_error) = (setup.index, setup.error.clone());
@@ -110,7 +110,7 @@ impl Hosted {
         }
     }
 
-    /// The number of queues that are served.
+    /// Returns the number of queues that are served.
     pub(crate) fn serving(&self) -> u16 {
         let serving = self.serving.borrow();
         let serving = serving.values().filter(|serving| !serving.vring.is_stopped());
@@ -118,7 +118,7 @@ impl Hosted {
         serving.count() as u16
     }
 
-    /// Takes no more requests. Those that were taken are completed while the loop is polled.
+    /// Takes no more requests. The requests taken before are completed while the loop is polled.
     pub(crate) fn finish(&self) {
         self.is_finished.set(true);
         for serving in self.serving.borrow().values() {

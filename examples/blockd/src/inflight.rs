@@ -1,11 +1,13 @@
-//! In-flight tracking: which requests of a queue are outstanding, in memory that outlives the daemon.
+//! In-flight tracking: records the outstanding requests of a queue in memory that outlives the daemon.
 //!
-//! Without it a queue completes its requests in the order of the available ring, and the used index alone tells the daemon that takes
-//! the place of a killed one which requests are complete. With it they complete in any order: the client keeps an [`InflightArea`] with
-//! a region for each queue, and each daemon gets it from the client (`VHOST_USER_PROTOCOL_F_INFLIGHT_SHMFD`). [`Tracking`] writes and
-//! reads the region of one queue.
+//! Without tracking, a queue completes its requests in the order of the available ring. After a kill, the
+//! used index alone tells the next daemon which requests are complete. With tracking, requests complete in
+//! any order: the client keeps an [`InflightArea`] with a region for each queue, and each daemon gets it from
+//! the client (`VHOST_USER_PROTOCOL_F_INFLIGHT_SHMFD`). [`Tracking`] writes and reads the region of one
+//! queue.
 //!
-//! The area is memory of the client: everything that is read from it is checked, and what contradicts the rings is refused.
+//! The area is memory of the client: the daemon checks every value that it reads, and refuses a value that
+//! contradicts the rings.
 
 mod error;
 mod kill_point;
@@ -29,7 +31,7 @@ pub(crate) use kill_point::live;
 use region::{ALIGNMENT, ENTRY_LEN, HEADER_LEN, Region};
 pub(crate) use tracking::Tracking;
 
-/// The regions of an area: how many there are, and the entries of each.
+/// The regions of an area: their number, and the entries of each.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Layout {
     queues: u16,
@@ -37,10 +39,11 @@ pub(crate) struct Layout {
 }
 
 impl Layout {
-    /// Regions for so many queues of this size, of an export with `has` queues.
+    /// Returns the layout of regions for `queues` queues of this size, of an export with `has` queues.
     ///
     /// # Errors
-    /// [`InflightError`] if there are not so many queues, the size is invalid, or the area would be too long.
+    /// [`InflightError`] if the export has fewer queues, if the size is invalid, or if the area would be too
+    /// long.
     pub(crate) fn of(queues: u16, size: u16, has: usize) -> Result<Self, InflightError> {
         if queues == 0 || usize::from(queues) > has {
             return Err(InflightError::Queues { wanted: queues, has });
@@ -53,7 +56,7 @@ impl Layout {
         Ok(layout)
     }
 
-    /// The length of the area.
+    /// Returns the length of the area in bytes.
     pub(crate) fn bytes(self) -> u64 {
         self.region_bytes() * u64::from(self.queues)
     }
@@ -62,7 +65,7 @@ impl Layout {
         (HEADER_LEN + ENTRY_LEN * usize::from(self.size)).next_multiple_of(ALIGNMENT) as u64
     }
 
-    /// Makes an area in which nothing is in flight. Its length cannot be changed.
+    /// Makes an area without requests in flight. Its length cannot be changed.
     ///
     /// # Errors
     /// [`InflightError::Make`] if the system refuses it.
@@ -106,25 +109,25 @@ impl InflightArea {
         }
     }
 
-    /// The region of a queue, which the area must have.
+    /// Returns the region of a queue, which the area must have.
     fn region(&self, queue: usize) -> Region {
         let at = queue * self.layout.region_bytes() as usize;
         Region::new(self.map.clone(), at, self.layout.size)
     }
 }
 
-/// Where a queue starts.
+/// The starting point of a queue.
 #[derive(Debug)]
 pub(crate) struct Start {
     /// The next entry of the available ring.
     pub(crate) next_available: u16,
-    /// The region in which its requests are tracked, with those that a former daemon has left.
+    /// The region that tracks its requests, including those that a former daemon has left.
     pub(crate) tracking: Option<Tracking>,
 }
 
 impl Start {
-    /// Finds out where the queue of this index starts. `base` is the position that the client has set, and `area` what it has shared.
-    /// The queue is not served meanwhile.
+    /// Determines the starting point of the queue of this index. `base` is the position that the client has
+    /// set, and `area` is the area that it has shared. The queue must not be served meanwhile.
     ///
     /// # Errors
     /// [`InflightError`] if the region contradicts itself or the rings.
@@ -152,7 +155,7 @@ impl Start {
         }
     }
 
-    /// The start of a queue whose requests complete in their order.
+    /// Returns the start of a queue that completes its requests in their order.
     pub(crate) fn untracked(ring: &Ring, base: u16) -> Self {
         Self {
             next_available: ring.resume_at(base),

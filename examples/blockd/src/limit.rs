@@ -18,7 +18,7 @@ const WINDOW: Duration = Duration::from_secs(10);
 pub(crate) enum Kind {
     /// A client has connected or disconnected.
     Clients,
-    /// The daemon has ended a connection, and why.
+    /// The daemon has ended a connection; with the reason.
     Ended,
     /// A client waits because another one is served.
     Waiting,
@@ -64,7 +64,7 @@ impl Kind {
 pub(crate) struct LineLimit {
     export: Rc<str>,
     counts: [Counts; Kind::ALL.len()],
-    /// Ends the window. Without one, the budgets are never renewed.
+    /// The timer that ends the window. Without it, the budgets are never renewed.
     window: Option<Timer>,
     is_open: Cell<bool>,
 }
@@ -76,7 +76,7 @@ struct Counts {
 }
 
 impl LineLimit {
-    /// Budgets for the export of that name. A timer of `cx` renews them.
+    /// Returns budgets for the export `export`. A timer of `cx` renews them.
     pub(crate) fn new(export: Rc<str>, cx: Option<&Context>) -> Rc<Self> {
         Self::with_clock(export, cx, ClockId::Monotonic)
     }
@@ -102,7 +102,7 @@ impl LineLimit {
         })
     }
 
-    /// The name of the export.
+    /// Returns the name of the export.
     pub(crate) fn export(&self) -> &str {
         &self.export
     }
@@ -126,7 +126,7 @@ impl LineLimit {
         self.write(kind, line);
     }
 
-    /// Logs how many lines were suppressed, and renews all budgets.
+    /// Logs the number of suppressed lines, and renews all budgets.
     fn report(&self) {
         for kind in Kind::ALL {
             let counts = &self.counts[kind as usize];

@@ -17,13 +17,13 @@ use rustix::event::{PollFd, PollFlags};
 use rustix::io::Errno;
 use tracing_subscriber::{EnvFilter, reload};
 
-/// The most lines that wait for the writer. Lines beyond it are lost.
+/// The most lines that wait for the writer. Further lines are lost.
 const MAX_WAITING: usize = 4096;
-/// Longer lines are truncated.
+/// The most bytes of a line. Longer lines are truncated.
 const MAX_LINE_BYTES: usize = 4096;
 /// The longest wait of [`Log`] for the writer.
 const MAX_FLUSH: Duration = Duration::from_secs(1);
-/// Each level that BLOCKD_LOG may name.
+/// All levels that BLOCKD_LOG may name.
 const LEVELS: [&str; 6] = ["off", "error", "warn", "info", "debug", "trace"];
 /// The level unless BLOCKD_LOG names another.
 const DEFAULT_LEVEL: &str = "warn";
@@ -45,10 +45,10 @@ pub struct LogLevel(Arc<SetFilter>);
 type SetFilter = dyn Fn(EnvFilter) -> Result<(), reload::Error> + Send + Sync;
 
 impl LogLevel {
-    /// Sets the level, spelled as in BLOCKD_LOG.
+    /// Sets the level, in the form of BLOCKD_LOG.
     ///
     /// # Errors
-    /// If it is not understood; with the levels that are. The log keeps its level.
+    /// If the level is unknown; with the known levels. The log keeps its level.
     pub fn set(&self, level: &str) -> anyhow::Result<()> {
         let filter = parse_filter(level).ok_or_else(|| {
             anyhow::anyhow!("{level:?} is not a level; use off, error, warn, info, debug or trace")
@@ -73,8 +73,8 @@ pub struct Log {
 }
 
 impl Log {
-    /// Sends all `tracing` events and the messages of panics to standard error. The variable BLOCKD_LOG filters them. If its
-    /// value is not understood, a warning is logged and the level is `warn`.
+    /// Sends all `tracing` events and the messages of panics to standard error. The variable BLOCKD_LOG
+    /// filters them. If its value is invalid, a warning is logged and the level is `warn`.
     ///
     /// # Errors
     /// If the writing thread cannot be started, or the process has a subscriber for events already.
@@ -90,7 +90,7 @@ impl Log {
             .with_env_filter(filter)
             .with_ansi(wants_colour())
             .with_target(false)
-            // They would bypass the queue and block.
+            // These errors would bypass the queue and block.
             .log_internal_errors(false)
             .with_writer(move || Line(lines.clone()));
         // Each format has a type of its own.
@@ -118,7 +118,7 @@ impl Log {
         Ok(log)
     }
 
-    /// Sets the level of the log.
+    /// Returns a handle that sets the level of the log.
     #[must_use]
     pub fn level(&self) -> LogLevel {
         self.level.clone()
@@ -129,7 +129,7 @@ impl Log {
         self.queue.wait_until_written(MAX_FLUSH);
     }
 
-    /// Writes a line that the filter does not apply to.
+    /// Writes a line without applying the filter.
     pub fn report(&self, level: &str, text: &dyn fmt::Display) {
         self.queue.push(message(self.format, level, text));
     }
@@ -157,7 +157,7 @@ fn message(format: LogFormat, level: &str, text: &dyn fmt::Display) -> Vec<u8> {
     line.into_bytes()
 }
 
-/// The filter for this value of BLOCKD_LOG, and a warning if the value is not understood.
+/// Returns the filter for this value of BLOCKD_LOG, and a warning if the value is not understood.
 fn filter(wanted: Result<String, VarError>) -> (EnvFilter, Option<String>) {
     let default = || EnvFilter::new(DEFAULT_LEVEL);
     let wanted = match wanted {
@@ -177,9 +177,9 @@ fn filter(wanted: Result<String, VarError>) -> (EnvFilter, Option<String>) {
     }
 }
 
-/// The filter for a level, or a list of levels and modules. `None` if it is not understood.
+/// Returns the filter for a level, or for a list of levels and modules. `None` if it is not understood.
 fn parse_filter(wanted: &str) -> Option<EnvFilter> {
-    // EnvFilter takes any other word for the name of a module, and turns off the rest.
+    // EnvFilter takes any other word as the name of a module, and turns off the others.
     let is_level = |word: &str| LEVELS.iter().any(|level| word.trim().eq_ignore_ascii_case(level));
     let is_known = |directive: &str| match directive.rsplit_once('=') {
         Some((module, level)) => !module.contains('=') && is_level(level),
@@ -191,7 +191,7 @@ fn parse_filter(wanted: &str) -> Option<EnvFilter> {
     EnvFilter::try_new(format!("{DEFAULT_LEVEL},{wanted}")).ok()
 }
 
-/// Whether standard error is a terminal whose user wants colours.
+/// Returns `true` if standard error is a terminal whose user wants colours.
 fn wants_colour() -> bool {
     let refused = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty())
         || std::env::var_os("TERM").is_some_and(|terminal| terminal == "dumb");
@@ -233,8 +233,8 @@ impl Queue {
         self.changed.notify_all();
     }
 
-    /// Waits for lines. Returns them, and the number of lines that were lost after them. The writer counts as busy until the
-    /// next call.
+    /// Waits for lines. Returns them, and the number of lines that were lost after them. The writer counts as
+    /// busy until the next call.
     fn next(&self) -> (VecDeque<Vec<u8>>, u64) {
         let mut state = self.lock();
         state.is_writing = false;
@@ -269,7 +269,7 @@ impl Write for Line {
     }
 }
 
-/// Writes lines for ever; the writer's thread runs it.
+/// Writes lines for ever, on the writer's thread.
 fn write_lines(queue: &Queue, out: &mut (impl Write + AsFd), format: LogFormat) {
     let mut lost = 0;
     loop {
@@ -294,14 +294,14 @@ fn lost_lines(format: LogFormat, count: u64) -> Vec<u8> {
     message(format, "WARN", &text)
 }
 
-/// Writes a whole line. Returns false on an error.
+/// Writes a whole line. Returns `false` on an error.
 fn write_line(out: &mut (impl Write + AsFd), mut line: &[u8]) -> bool {
     while !line.is_empty() {
         match out.write(line) {
             Ok(0) => return false,
             Ok(count) => line = &line[count..],
             Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-            // Standard error can be a non-blocking pipe.
+            // Standard error may be a non-blocking pipe.
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
                 let mut fds = [PollFd::new(out, PollFlags::OUT)];
                 match rustix::event::poll(&mut fds, None) {
@@ -320,7 +320,7 @@ mod tests {
     use super::*;
     use std::io::{BufRead, BufReader};
 
-    /// Starts a writer into a pipe.
+    /// Starts a thread that writes into a pipe.
     fn writer(format: LogFormat) -> (Arc<Queue>, io::PipeReader, io::PipeWriter) {
         let (read, write) = io::pipe().unwrap();
         let queue = Arc::new(Queue::default());

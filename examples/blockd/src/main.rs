@@ -15,9 +15,10 @@ use signal_hook::consts::{SIGHUP, SIGINT, SIGQUIT, SIGTERM, SIGUSR1, SIGUSR2, SI
 
 /// Signals that end the daemon.
 const ENDING: [i32; 4] = [SIGTERM, SIGINT, SIGQUIT, SIGHUP];
-/// Signals without an effect; their default action would end the process. The standard library ignores SIGPIPE.
+/// Signals that are handled without an effect, because their default action would end the process. The
+/// standard library ignores SIGPIPE.
 const IGNORED: [i32; 3] = [SIGUSR1, SIGUSR2, SIGXFSZ];
-/// The longest wait for room in standard output for the line `ready`.
+/// The longest wait for space in standard output for the line `ready`.
 const MAX_WAIT_FOR_OUTPUT: Duration = Duration::from_secs(10);
 
 fn main() -> ExitCode {
@@ -25,7 +26,7 @@ fn main() -> ExitCode {
     if let Some(Command::Ctl(args)) = &args.command {
         return control(args);
     }
-    // Before any other descriptor or thread.
+    // This precedes any other descriptor or thread.
     let sockets = PassedSockets::from_environment();
     // Without a log the error cannot be reported.
     let Ok(log) = Log::start(args.log_format) else {
@@ -41,10 +42,10 @@ fn main() -> ExitCode {
 }
 
 fn run(args: &Args, log: &Log, sockets: anyhow::Result<PassedSockets>) -> anyhow::Result<()> {
-    // Before the first socket is made, so that a signal at any moment leaves none behind.
+    // This precedes the first socket, so that a signal at any moment leaves no socket behind.
     let (signalled, by_handler) = UnixStream::pair().context("cannot make a pipe for signals")?;
     for signal in ENDING {
-        // nohup starts the daemon like that.
+        // nohup starts the daemon with SIGHUP ignored.
         if signal == SIGHUP && is_ignored(SIGHUP) {
             continue;
         }
@@ -60,7 +61,7 @@ fn run(args: &Args, log: &Log, sockets: anyhow::Result<PassedSockets>) -> anyhow
     };
     let _pid_file = args.pidfile.as_deref().map(PidFile::create).transpose()?;
     let server = Server::in_process(args, &process)?;
-    // The warnings come first, also where both go to one file.
+    // The warnings precede the line, even if both go to one file.
     log.flush();
     if !write_ready(&signalled).context("cannot write the line \"ready\" to standard output")? {
         return Ok(());
@@ -85,7 +86,7 @@ fn run(args: &Args, log: &Log, sockets: anyhow::Result<PassedSockets>) -> anyhow
 /// Standard output.
 #[derive(Default)]
 struct Output {
-    /// Its reader has gone.
+    /// Set when its reader has closed it.
     is_closed: bool,
 }
 
@@ -114,16 +115,16 @@ fn control(args: &CtlArgs) -> ExitCode {
     let Err(error) = blockd::ctl(args, &mut out) else {
         return ExitCode::SUCCESS;
     };
-    // A reader that closes the pipe, as `head` does, needs no more of it.
+    // A reader that closes the pipe, such as `head`, needs no more output.
     if out.is_closed {
         return ExitCode::SUCCESS;
     }
-    // Without standard error the status has to do.
+    // If standard error is closed, the status alone reports the error.
     let _ = writeln!(io::stderr(), "blockd: {error:#}");
     ExitCode::FAILURE
 }
 
-/// Whether the process was started with the signal ignored.
+/// Returns `true` if the process was started with the signal ignored.
 fn is_ignored(signal: i32) -> bool {
     let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
     status
@@ -133,7 +134,8 @@ fn is_ignored(signal: i32) -> bool {
         .is_some_and(|mask| mask >> (signal - 1) & 1 != 0)
 }
 
-/// Writes the line `ready` to standard output. Returns false if a signal arrives before there is room for it.
+/// Writes the line `ready` to standard output. Returns `false` if a signal arrives before there is space for
+/// it.
 fn write_ready(signalled: &UnixStream) -> anyhow::Result<bool> {
     let mut out = io::stdout();
     let deadline = Instant::now() + MAX_WAIT_FOR_OUTPUT;

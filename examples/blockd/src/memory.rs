@@ -1,7 +1,7 @@
 //! The client's memory: the regions that it shares, mapped into the daemon, and the translation of its addresses.
 //!
-//! A [`Memory`] does not change: when the client adds or removes a region, the queues move to a new one. It gives no
-//! reference into shared memory, only volatile and atomic access within a region's bounds.
+//! A [`Memory`] does not change: when the client adds or removes a region, the queues switch to a new value.
+//! It gives no reference into shared memory, only volatile and atomic access within a region's bounds.
 
 use std::fs::File;
 use std::ops::Deref;
@@ -11,13 +11,14 @@ use vm_memory::{FileOffset, MmapRegion, VolatileMemory, VolatileSlice};
 
 use crate::sigbus::Protection;
 
-/// The most regions of a client, as QEMU can have: DIMMs and parts of a virtio-mem device. Each costs a mapping and a descriptor.
+/// The most regions of a client, the same as with QEMU: DIMMs and parts of a virtio-mem device. Each costs a
+/// mapping and a descriptor.
 pub(crate) const MOST_REGIONS: usize = 509;
 
-/// Why a region was refused.
+/// The reason for which a region was refused.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum MemoryError {
-    /// It is empty, or its end exceeds 64 bits.
+    /// The region is empty, or its end exceeds 64 bits.
     #[error("a memory region at {at:#x} of {len:#x} bytes is not a valid range of addresses")]
     NoRange {
         /// The guest address.
@@ -28,12 +29,12 @@ pub(crate) enum MemoryError {
     /// The file is shorter than the region. An access beyond its end would raise SIGBUS.
     #[error("a memory region needs {needed:#x} bytes of its file, which has {has:#x}")]
     FileTooShort {
-        /// Offset and length of the region.
+        /// The offset plus the length of the region.
         needed: u64,
-        /// Length of the file.
+        /// The length of the file.
         has: u64,
     },
-    /// It overlaps another region.
+    /// The region overlaps another one.
     #[error("a memory region at {at:#x} overlaps another one")]
     Overlap {
         /// The guest address.
@@ -48,21 +49,22 @@ pub(crate) enum MemoryError {
         /// The guest address.
         at: u64,
     },
-    /// The system refuses to map it.
+    /// The system refuses to map the region.
     #[error("cannot map a memory region")]
     Map(#[source] vm_memory::mmap::MmapRegionError),
-    /// Its file system is a process, which may never deliver a page.
+    /// A process serves the region's file system, and may never deliver a page.
     #[error(
         "a memory region lies on a FUSE file system, which can withhold its pages; use a memfd, tmpfs or huge pages"
     )]
     Withheld,
-    /// It consists of huge pages and does not begin and end with one. The system would refuse to unmap it.
+    /// The region consists of huge pages and does not begin and end with one. The system would refuse to
+    /// unmap it.
     #[error("a memory region of huge pages must begin and end at multiples of {page:#x} bytes of its file")]
     HugePages {
-        /// Bytes of a page.
+        /// The bytes of a page.
         page: u64,
     },
-    /// A SIGBUS for its pages would not be handled.
+    /// A SIGBUS for the region's pages would not be handled.
     #[error("cannot handle SIGBUS for a memory region")]
     Protect(#[source] std::io::Error),
     /// The system does not return the length of the file.
@@ -77,9 +79,9 @@ pub(crate) struct Place {
     pub(crate) guest: u64,
     /// The client's virtual address. Ring addresses are of this kind.
     pub(crate) user: u64,
-    /// Bytes.
+    /// The number of bytes.
     pub(crate) len: u64,
-    /// Where it begins in the file.
+    /// The offset of the region in the file.
     pub(crate) offset: u64,
 }
 
@@ -91,7 +93,7 @@ struct Region {
     map: Arc<Mapping>,
 }
 
-/// Mapped memory whose loss of pages is survived. The protection is dropped before the mapping.
+/// Mapped memory. The process survives a loss of its pages. The protection is dropped before the mapping.
 #[derive(Debug)]
 pub(crate) struct Mapping {
     protection: Protection,
@@ -99,7 +101,7 @@ pub(crate) struct Mapping {
 }
 
 impl Mapping {
-    /// Whether it has lost pages and has empty ones instead.
+    /// Returns `true` if the mapping has lost pages and has empty ones instead.
     pub(crate) fn is_lost(&self) -> bool {
         self.protection.is_lost()
     }
@@ -114,22 +116,22 @@ impl Deref for Mapping {
     }
 }
 
-/// A part of one region that is kept mapped for as long as this value lives, such as a queue's ring.
+/// A part of one region that stays mapped during the lifetime of this value, such as a queue's ring.
 #[derive(Clone, Debug)]
 pub(crate) struct Area {
     pub(crate) map: Arc<Mapping>,
     pub(crate) at: usize,
 }
 
-/// All regions that the client shares at one time.
+/// All regions that the client shares at the same time.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Memory {
-    /// In the order of their guest addresses. They do not overlap.
+    /// The regions in the order of their guest addresses. They do not overlap.
     regions: Vec<Region>,
 }
 
 impl Memory {
-    /// The same regions and one more, which is mapped from `file`.
+    /// Returns the same regions and one more, which is mapped from `file`.
     ///
     /// # Errors
     /// [`MemoryError`] if the region is invalid or the system refuses to map it.
@@ -167,7 +169,7 @@ impl Memory {
         Ok(more)
     }
 
-    /// The same regions without the one at `place`. Its offset in the file does not matter.
+    /// Returns the same regions without the one at `place`. The offset of `place` in the file is ignored.
     ///
     /// # Errors
     /// [`MemoryError::Unknown`] if there is none.
@@ -185,15 +187,17 @@ impl Memory {
         Ok(less)
     }
 
-    /// Whether a region has lost pages. Data read since then may not be the client's.
+    /// Returns `true` if a region has lost pages. Data read since then may not be the client's.
     pub(crate) fn is_lost(&self) -> bool {
         self.regions.iter().any(|region| region.map.is_lost())
     }
 
-    /// The bytes at a guest address, up to `len` or the end of the region. `None` if the address is in no region.
+    /// Returns the bytes at a guest address, up to `len` or the end of the region. `None` if the address is
+    /// in no region.
     ///
-    /// Many clients have a single region, so the first one is checked first. The binary search among the others takes 6 ns with four and 23
-    /// with 509. A linear one took 13 and 400: it mispredicts.
+    /// Many clients have a single region, so the first one is checked first. The binary search among the
+    /// others takes 6 ns with four and 23 ns with 509. A linear search took 13 and 400 ns, because of
+    /// mispredicted branches.
     #[inline]
     pub(crate) fn piece(&self, guest: u64, len: u64) -> Option<VolatileSlice<'_>> {
         let first = self.regions.first()?;
@@ -216,13 +220,14 @@ impl Memory {
         (guest - region.guest < region.len).then_some(region)
     }
 
-    /// The `len` bytes at a guest address, if one region contains them.
+    /// Returns the `len` bytes at a guest address, if one region contains them.
     #[inline]
     pub(crate) fn whole(&self, guest: u64, len: u64) -> Option<VolatileSlice<'_>> {
         self.piece(guest, len).filter(|slice| slice.len() as u64 == len)
     }
 
-    /// The `len` bytes at a virtual address of the client, if one region contains them. The result keeps it mapped.
+    /// Returns the `len` bytes at a virtual address of the client, if one region contains them. The result
+    /// keeps the region mapped.
     pub(crate) fn area(&self, user: u64, len: u64) -> Option<Area> {
         let region = self
             .regions
@@ -239,7 +244,7 @@ impl Memory {
     }
 }
 
-/// Maps `len` bytes of a client's file from `offset` on.
+/// Maps `len` bytes of a client's file at `offset`.
 ///
 /// # Errors
 /// [`MemoryError`] if the file is shorter or may withhold its pages, or the system refuses to map it.
@@ -280,14 +285,14 @@ pub(crate) mod tests {
     use super::*;
     use vm_memory::Bytes;
 
-    /// An unnamed file of `len` bytes.
+    /// Returns an unnamed file of `len` bytes.
     pub(crate) fn file(len: u64) -> File {
         let file = tempfile::tempfile().unwrap();
         file.set_len(len).unwrap();
         file
     }
 
-    /// One region of `len` bytes at guest address 0x1000, user address 0x7000_0000.
+    /// Returns one region of `len` bytes at guest address 0x1000, user address 0x7000_0000.
     pub(crate) fn simple(len: u64) -> Memory {
         Memory::default()
             .with(place(0x1000, 0x7000_0000, len), file(len))

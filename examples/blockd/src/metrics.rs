@@ -25,7 +25,8 @@ pub(crate) struct Metrics {
 }
 
 impl Metrics {
-    /// Serves `GET /metrics` at an address: what `figures` passes on, and the figures of the contexts.
+    /// Serves `GET /metrics` at an address. The page has the figures that `figures` passes on, and those of
+    /// the contexts.
     ///
     /// # Errors
     /// If the address cannot be bound, or the loop cannot wait for clients; with the remedy.
@@ -57,13 +58,13 @@ impl Metrics {
         })
     }
 
-    /// Serves a client that is connected already.
+    /// Serves a client that is already connected.
     #[cfg(any(test, feature = "fuzz"))]
     pub(crate) fn join(&self, cx: &Context, client: std::os::fd::OwnedFd) {
         self.peers.join(cx, client).expect("the loop waits for a client");
     }
 
-    /// Where it is served.
+    /// Returns the address at which the page is served.
     pub(crate) fn address(&self) -> SocketAddr {
         self.address
     }

@@ -1,5 +1,5 @@
-//! An export that is opened: its disk and its socket. Opening can wait for a file server or for a lock, so a running daemon
-//! opens exports on a thread.
+//! An opened export: its disk and its socket. Opening can wait for a file server or for a lock, so a running
+//! daemon opens exports on a thread.
 
 use std::io;
 use std::path::Path;
@@ -14,7 +14,8 @@ use crate::request::Device;
 use crate::serial;
 use crate::socket::{Listener, Permissions};
 
-/// An export with its disk, and its listening socket if it has one. Clients can connect, and wait until it is served.
+/// An export with its disk, and its listening socket if it has one. Clients can connect, and wait until the
+/// export is served.
 #[derive(Debug)]
 pub(crate) struct Opened {
     pub(crate) export: Export,
@@ -45,7 +46,7 @@ impl Opened {
     }
 }
 
-/// Which users may connect to a socket with this mode and group.
+/// Returns the permissions of a socket with this mode and group.
 ///
 /// # Errors
 /// If there is no such group.
@@ -54,7 +55,7 @@ pub(crate) fn permissions(mode: Option<u32>, name: Option<&str>) -> anyhow::Resu
     Ok(Permissions { mode, group })
 }
 
-/// The number of a group.
+/// Returns the number of a group.
 fn group(name: &str) -> anyhow::Result<u32> {
     if let Ok(number) = name.parse() {
         return Ok(number);
@@ -77,7 +78,7 @@ fn open_disk(export: &Export) -> anyhow::Result<Disk> {
     })
 }
 
-/// Describes why an image cannot be opened, and the remedy.
+/// Returns the error text for an image that cannot be opened, with the remedy.
 fn cannot_open(path: &Path, readonly: bool, why: io::ErrorKind) -> String {
     let path = path.display();
     let how = if readonly {

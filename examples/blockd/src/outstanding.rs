@@ -1,7 +1,8 @@
 //! [`Outstanding`]: the requests that threads or the ring execute. They end in any order.
 //!
-//! Without in-flight tracking they complete in the order of the available ring, so that the used index tells which requests are complete, also
-//! to the daemon that takes the place of a killed one. With it they complete in the order of their ends.
+//! Without in-flight tracking they complete in the order of the available ring. So the used index tells which
+//! requests are complete, also to the daemon that replaces a killed one. With tracking they complete in the
+//! order of their ends.
 
 use std::collections::VecDeque;
 use std::rc::Rc;
@@ -11,16 +12,16 @@ use std::rc::Rc;
 pub(crate) struct Completion {
     /// The head of its descriptor chain.
     pub(crate) head: u16,
-    /// The number of bytes that the device has written, the status included.
+    /// The number of bytes that the device has written, including the status.
     pub(crate) written: u32,
 }
 
 /// The requests of a queue between the threads and the used ring.
 #[derive(Debug)]
 pub(crate) enum Outstanding {
-    /// They complete in the order of the available ring.
+    /// The requests complete in the order of the available ring.
     InOrder(InOrder),
-    /// They complete in the order of their ends.
+    /// The requests complete in the order of their ends.
     AnyOrder(AnyOrder),
 }
 
@@ -41,7 +42,7 @@ impl Outstanding {
         }
     }
 
-    /// A request has ended, with this number of bytes written.
+    /// Records the end of a request, with the number of bytes written.
     pub(crate) fn end(&mut self, number: u64, written: u32) {
         match self {
             Self::InOrder(all) => all.end(number, written),
@@ -57,7 +58,7 @@ impl Outstanding {
         }
     }
 
-    /// The number of requests without a completion. At most the size of the queue.
+    /// Returns the number of requests without a completion. At most the size of the queue.
     pub(crate) fn len(&self) -> u16 {
         match self {
             Self::InOrder(all) => all.requests.len() as u16,
@@ -73,7 +74,7 @@ impl Outstanding {
 #[derive(Clone, Copy, Debug)]
 struct Request {
     head: u16,
-    /// `None` until it has ended.
+    /// `None` until the request has ended.
     written: Option<u32>,
 }
 
@@ -81,7 +82,7 @@ struct Request {
 #[derive(Debug, Default)]
 pub(crate) struct InOrder {
     requests: VecDeque<Request>,
-    /// The number of the first one. All requests of a queue are numbered.
+    /// The number of the first request. All requests of a queue are numbered.
     first: u64,
 }
 
@@ -109,7 +110,8 @@ impl InOrder {
     }
 }
 
-/// Requests that complete in the order in which they end. The number of one is its head, so nothing is kept of those that have not ended.
+/// Requests that complete in the order in which they end. The number of a request is its head, so no data are
+/// stored for requests that have not ended.
 #[derive(Debug, Default)]
 pub(crate) struct AnyOrder {
     count: u16,
@@ -139,12 +141,12 @@ impl AnyOrder {
 pub(crate) struct Running(Rc<()>);
 
 impl Running {
-    /// Counts one more request for as long as the result lives.
+    /// Counts one more request for the lifetime of the result.
     pub(crate) fn begin(&self) -> Self {
         self.clone()
     }
 
-    /// Whether there is none.
+    /// Returns `true` if there is no such request.
     pub(crate) fn is_none(&self) -> bool {
         Rc::strong_count(&self.0) == 1
     }
@@ -183,7 +185,7 @@ mod tests {
         outstanding.end(numbers[2], 513);
         assert_eq!(outstanding.len(), 3);
         assert_eq!(outstanding.next_completion(), next(5, 513));
-        // The first one does not end, while others come and go.
+        // The first request does not end, while others begin and end.
         for _ in 0..100_000 {
             let number = outstanding.push(5);
             outstanding.end(number, 1);

@@ -1,8 +1,9 @@
-//! [`Peers`]: clients that send requests as bytes and get replies, such as those of the control socket. A client that does not read,
-//! sends half a request or disappears costs a bounded amount of memory, and makes no other client wait.
+//! [`Peers`]: clients that send requests as bytes and get replies, such as those of the control socket. A
+//! client that does not read, sends half a request or disappears costs a bounded amount of memory, and does
+//! not delay other clients.
 //!
-//! Each client has one request at a time. While its request is executed or its reply is not sent, nothing is read from it, so
-//! further requests wait in the system's buffers and then in the client.
+//! Each client has one request at a time. While its request is executed or its reply is not sent, the daemon
+//! reads nothing from it, so further requests wait in the system's buffers and then in the client.
 
 use std::cell::{Cell, RefCell};
 use std::fmt;
@@ -15,30 +16,32 @@ use aio_context::{ClockId, Context, Handler, Interest, Registration, Timer};
 use rustix::io::Errno;
 use rustix::net::{RecvFlags, SendFlags};
 
-/// The bytes that are read at once.
+/// The most bytes of one read.
 const READ_AT_ONCE: usize = 4096;
 
-/// How clients and the daemon talk.
+/// The protocol between clients and the daemon.
 pub(crate) trait Protocol: 'static {
-    /// The most clients at a time. A further one takes the place of the one that has been silent for longest.
+    /// Returns the most clients at a time. A further client replaces the one that has been silent for
+    /// longest.
     fn most_peers(&self) -> usize;
 
-    /// The most bytes of a request.
+    /// Returns the most bytes of a request.
     fn most_request(&self) -> usize;
 
-    /// The time for a client to complete a request that it has begun; `None` is no limit.
+    /// Returns the time limit for the rest of a request after its first byte; `None` is no limit.
     fn request_timeout(&self) -> Option<Duration>;
 
-    /// The time for a client to read a reply.
+    /// Returns the time limit for a client to read a reply.
     fn reply_timeout(&self) -> Duration;
 
-    /// The bytes that end a request.
+    /// Returns the bytes that end a request.
     fn end_of_request(&self) -> &'static [u8];
 
     /// Executes a request, and replies at once or later.
     fn handle(&self, cx: &Context, request: &[u8], reply: Reply);
 
-    /// The reply to a request of more bytes than [`most_request`](Self::most_request). The connection ends after it.
+    /// Returns the reply to a request of more bytes than [`most_request`](Self::most_request). The connection
+    /// ends after it.
     fn too_long(&self) -> Vec<u8>;
 }
 
@@ -47,7 +50,7 @@ pub(crate) struct Peers {
     me: Weak<Self>,
     protocol: Box<dyn Protocol>,
     connected: RefCell<Vec<Rc<Peer>>>,
-    /// Grows with every request.
+    /// A counter that grows with every request.
     now: Cell<u64>,
 }
 
@@ -114,7 +117,7 @@ impl Peers {
             if connected.len() < self.protocol.most_peers() {
                 return;
             }
-            // One whose request is executed has not been silent.
+            // A client whose request is executed has not been silent.
             let key = |peer: &&Rc<Peer>| (peer.state.get() == State::Executes, peer.last_request.get());
             connected.iter().min_by_key(key).cloned()
         };
@@ -134,7 +137,7 @@ impl fmt::Debug for Peers {
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum State {
-    /// It waits for a request.
+    /// The client may send a request.
     Reads,
     /// A request is executed.
     Executes,
@@ -149,14 +152,15 @@ struct Peer {
     socket: OwnedFd,
     /// Bytes of requests that were not taken yet.
     input: RefCell<Vec<u8>>,
-    /// So many of them contain no end of a request: a request that arrives byte by byte is searched once.
+    /// The number of bytes of the input that contain no end of a request, so that a request that arrives byte
+    /// by byte is searched once.
     searched: Cell<usize>,
     /// The rest of a reply.
     output: RefCell<Vec<u8>>,
     state: Cell<State>,
-    /// The connection ends after this reply.
+    /// Set if the connection ends after this reply.
     is_last: Cell<bool>,
-    /// The client sends nothing any more.
+    /// Set if the client sends no more bytes.
     has_ended: Cell<bool>,
     last_request: Cell<u64>,
     /// Ends the connection when the client is too slow.
@@ -164,7 +168,7 @@ struct Peer {
     registration: RefCell<Option<Registration>>,
 }
 
-/// Where the reply to one request goes. Dropped without one, it ends the connection.
+/// The destination of the reply to one request. Dropping it without a reply ends the connection.
 pub(crate) struct Reply(Weak<Peer>);
 
 impl Reply {
@@ -216,7 +220,7 @@ impl Peer {
             Ok(true) => {
                 self.state.set(State::Reads);
                 self.set_timer(None);
-                // The next request gets its turn after other handlers had theirs.
+                // The next request is executed after the other handlers have had their turns.
                 let me = self.me.clone();
                 cx.defer(move |cx| {
                     if let Some(peer) = me.upgrade() {
@@ -234,7 +238,7 @@ impl Peer {
         }
     }
 
-    /// Returns whether all was sent.
+    /// Sends as much as possible. Returns `true` if everything was sent.
     fn try_send(&self) -> Result<bool, Errno> {
         let mut output = self.output.borrow_mut();
         let mut sent = 0;
@@ -290,12 +294,12 @@ impl Peer {
         }
     }
 
-    /// The number of bytes of the first request in `input`, if it is complete.
+    /// Returns the number of bytes of the first request in `input`, if it is complete.
     fn search(&self, input: &[u8], end: &[u8]) -> Option<usize> {
         let from = self.searched.get();
         let found = input[from..].windows(end.len()).position(|bytes| bytes == end);
         if found.is_none() {
-            // The end may have arrived in part.
+            // A part of the end may have arrived.
             self.searched
                 .set(from.max((input.len() + 1).saturating_sub(end.len())));
         }

@@ -1,4 +1,4 @@
-//! [`PidFile`]: the number of the process in a file, for tools that want it there.
+//! [`PidFile`]: the number of the process in a file, for tools that read it there.
 
 use std::fs::{File, TryLockError};
 use std::io::{Seek, Write};
@@ -12,7 +12,8 @@ use crate::written_file;
 /// The most bytes of such a file: other programs put spaces around the number.
 const MOST_BYTES: usize = 32;
 
-/// A file with the number of this process. It is locked for as long as the process runs, and removed when this value is dropped.
+/// A file with the number of this process. It is locked while the process runs, and removed when this value
+/// is dropped.
 #[derive(Debug)]
 #[must_use = "dropping it removes the file"]
 pub struct PidFile {
@@ -21,11 +22,11 @@ pub struct PidFile {
 }
 
 impl PidFile {
-    /// Writes the file. One that another process has left behind is overwritten.
+    /// Writes the file. A file that another process has left is overwritten.
     ///
     /// # Errors
-    /// If a running process has locked it, it contains something else than the number of a process, or it cannot be written; with the
-    /// remedy. A file that contains something else stays as it is.
+    /// If a running process has locked the file, if the file has other contents than the number of a process,
+    /// or if it cannot be written; with the remedy. A file with other contents stays unchanged.
     pub fn create(path: &Path) -> anyhow::Result<Self> {
         let what = || format!("cannot write the number of the process to {}", path.display());
         let mut file = written_file::open(path, is_number).with_context(what)?;
@@ -48,7 +49,7 @@ impl PidFile {
     }
 }
 
-/// Whether these are the contents of a file with the number of a process.
+/// Returns `true` if these are the contents of a file with the number of a process.
 fn is_number(contents: &[u8]) -> bool {
     let text = contents.trim_ascii();
     contents.len() <= MOST_BYTES && !text.is_empty() && text.iter().all(u8::is_ascii_digit)
@@ -83,7 +84,7 @@ mod tests {
         assert!(error.contains("another process runs"), "{error}");
         drop(file);
         assert!(!path.exists());
-        // One that is another's by now stays.
+        // A file that belongs to another process by now stays.
         let file = PidFile::create(&path).unwrap();
         std::fs::remove_file(&path).unwrap();
         std::fs::write(&path, "1\n").unwrap();

@@ -29,10 +29,10 @@ pub(crate) struct Polling {
 #[derive(Clone, Debug)]
 pub(crate) struct Settings {
     policy: String,
-    /// As given. [`Settings::params`] has what the quota leaves of them.
+    /// The given parameters. [`Settings::params`] returns them within the quota.
     params: PollParams,
     quota: Option<Quota>,
-    /// The measurement of the start, if the cost of a sleep is not given: each loop refines a copy.
+    /// The measurement at the start, if the cost of a sleep is not given. Each loop refines a copy.
     calibration: Option<WakeCalibration>,
 }
 
@@ -44,11 +44,12 @@ struct Quota {
 }
 
 impl Settings {
-    /// The settings of the command line, within the quota of the control group (rule A13). Measures the cost of a sleep unless it is given: without polling, too, because it decides how
+    /// Returns the settings of the command line, within the quota of the control group (rule A13). Measures
+    /// the cost of a sleep unless it is given. It is measured even without polling, because it determines how
     /// long the loop checks its descriptors before it sleeps.
     ///
     /// # Errors
-    /// If there is no such policy, or the cost of a sleep cannot be measured.
+    /// If there is no such policy, or if the cost of a sleep cannot be measured.
     pub(crate) fn of(args: &Args) -> anyhow::Result<Self> {
         let quota = CpuQuota::here().unwrap_or_else(|error| {
             tracing::warn!(%error, "the quota of processor time is not known, so it does not limit polling from the start");
@@ -111,14 +112,14 @@ impl Settings {
         Ok(settings)
     }
 
-    /// The parameters: as given, but within the quota.
+    /// Returns the given parameters within the quota.
     pub(crate) fn params(&self) -> PollParams {
         self.quota.map_or(self.params, |Quota { quota, loops }| {
             quota.limit(self.params, loops)
         })
     }
 
-    /// The policy and the values that it works with, and the quota if that has changed them.
+    /// Describes the policy and its parameters, and the quota if that has changed them.
     fn describe(&self) -> String {
         let params = self.params();
         let policy = match self.policy() {
@@ -145,7 +146,7 @@ impl Settings {
             *params = params.with_wake(given(nanos).with_kick(params.wake.kick));
         }
         if let Some(nanos) = change.kick_ns {
-            // What is given is measured no more.
+            // A given cost is not measured any more.
             *params = params.with_wake(params.wake.with_kick(Duration::from_nanos(nanos)));
         }
         if let Some(exclusive) = change.exclusive {
@@ -192,7 +193,8 @@ fn given(nanos: u64) -> WakeCost {
 }
 
 impl Polling {
-    /// The polling of a loop, and the policy for it. Records the waits of the loop in a file, if it is named and the loop polls.
+    /// Creates the polling of a loop, and the policy for it. Records the waits of the loop in a file, if one
+    /// is named and the loop polls.
     ///
     /// # Errors
     /// If waits cannot be recorded.
@@ -224,13 +226,13 @@ impl Polling {
     /// Measures the cost of a sleep again while the loop of `cx` runs, unless it is given.
     ///
     /// # Errors
-    /// What the system says to a thread.
+    /// The error of the system when it starts a thread.
     pub(crate) fn refine(&self, cx: &Context) -> anyhow::Result<()> {
         let calibration = self.settings.borrow().calibration.clone();
         if let Some(calibration) = calibration {
             let refinement = WakeRefinement::start(calibration, &cx.remote());
             let refinement = refinement.context("cannot start a thread that measures the cost of a sleep")?;
-            // The loop is new, and has no other one.
+            // The loop is new, and has no other refinement.
             let _ = self.refinement.set(refinement);
         }
         Ok(())
@@ -243,7 +245,7 @@ impl Polling {
     pub(crate) fn change(&self, cx: &Context, change: &PollChange) -> anyhow::Result<()> {
         let mut settings = self.settings.borrow().clone();
         if settings.params.wake_is_estimate {
-            // It may have been refined since.
+            // The cost may have been refined since then.
             settings.params.wake = cx.remote().stats().wake_cost;
         }
         let changed = settings.changed(change)?;
@@ -254,18 +256,18 @@ impl Polling {
         Ok(())
     }
 
-    /// The policy and the values that it works with.
+    /// Describes the policy and its parameters.
     pub(crate) fn describe(&self) -> String {
         self.settings.borrow().describe()
     }
 
-    /// The longest busy polling, in nanoseconds.
+    /// Returns the longest busy polling, in nanoseconds.
     pub(crate) fn max_ns(&self) -> u64 {
         self.settings.borrow().params().max_ns()
     }
 }
 
-/// A policy that another one can replace, when the loop sets new parameters.
+/// A policy that another one can replace when the loop sets new parameters.
 struct Replaceable {
     policy: Policy,
     next: Rc<RefCell<Option<Policy>>>,
@@ -429,7 +431,7 @@ mod tests {
             "{exclusive}"
         );
         assert!(change(r#"{"exclusive":false}"#).contains("poll-cpu-max=2 "));
-        // A quarter of it is less than a percent.
+        // A quarter of this quota is less than a percent of a core.
         let (polling, _cx) = polling_within(CpuQuota::new(ms(3), ms(100)), given);
         assert!(
             polling.describe().starts_with("off; limited by") && polling.max_ns() == 0,

@@ -1,6 +1,8 @@
-//! What a daemon gets from its process: the sockets and the notification socket of a service manager, and the log.
+//! The inputs of a daemon from its process: the sockets and the notification socket of a service manager, and
+//! the log.
 //!
-//! The protocols are those of systemd (`sd_listen_fds`, `sd_notify`); other service managers speak them as well.
+//! The protocols are those of systemd (`sd_listen_fds`, `sd_notify`). Other service managers use them as
+//! well.
 
 use std::collections::BTreeMap;
 use std::env;
@@ -17,10 +19,10 @@ use listenfd::ListenFd;
 
 use crate::log::LogLevel;
 
-/// The longest wait until the service manager takes a notification.
+/// The longest wait until the service manager accepts a notification.
 const MOST_WAIT: Duration = Duration::from_secs(1);
 
-/// What the process has for its daemon.
+/// The inputs of a daemon from its process.
 #[derive(Clone, Debug, Default)]
 pub struct Process {
     /// The level of its log.
@@ -29,7 +31,8 @@ pub struct Process {
     pub sockets: PassedSockets,
 }
 
-/// Listening sockets that a service manager has passed to the process. Clones share them. They stay open as long as there is one.
+/// Listening sockets that a service manager has passed to the process. Clones share them. They stay open
+/// while a clone exists.
 #[derive(Clone, Debug, Default)]
 pub struct PassedSockets(Arc<BTreeMap<String, Passed>>);
 
@@ -40,8 +43,8 @@ struct Passed {
 }
 
 impl PassedSockets {
-    /// Takes the sockets of the variables LISTEN_FDS, LISTEN_PID and LISTEN_FDNAMES, and removes the first two. Must be called once, before
-    /// the process opens any file and starts any thread.
+    /// Takes the sockets of the variables LISTEN_FDS, LISTEN_PID and LISTEN_FDNAMES, and removes the first
+    /// two. Must be called once, before the process opens any file and starts any thread.
     ///
     /// # Errors
     /// If one of them is not a listening Unix socket, or two have the same name; with the remedy.
@@ -77,10 +80,10 @@ impl PassedSockets {
         Ok(Self(Arc::new(sockets)))
     }
 
-    /// A duplicate of the socket with this name.
+    /// Returns a duplicate of the socket with this name.
     ///
     /// # Errors
-    /// If there is none; with the names that there are.
+    /// If there is no such socket; with the existing names.
     pub(crate) fn get(&self, name: &str) -> anyhow::Result<UnixListener> {
         let Some(passed) = self.0.get(name) else {
             let names: Vec<&str> = self.0.keys().map(String::as_str).collect();
@@ -96,7 +99,7 @@ impl PassedSockets {
         passed.socket.try_clone().context("cannot duplicate a socket")
     }
 
-    /// The names of the sockets that were never [got](Self::get).
+    /// Returns the names of the sockets that were never [got](Self::get).
     pub(crate) fn unused(&self) -> Vec<&str> {
         let is_unused = |passed: &Passed| !*passed.is_used.lock().unwrap_or_else(PoisonError::into_inner);
         let unused = self.0.iter().filter(|(_, passed)| is_unused(passed));
@@ -104,8 +107,8 @@ impl PassedSockets {
     }
 }
 
-/// Tells the service manager about the daemon, with lines such as `READY=1`, if the variable NOTIFY_SOCKET names its socket. An error is
-/// logged.
+/// Sends lines such as `READY=1` to the service manager, if the variable NOTIFY_SOCKET names its socket. An
+/// error is logged.
 pub fn notify(state: &str) {
     let Some(target) = env::var_os("NOTIFY_SOCKET").filter(|target| !target.is_empty()) else {
         return;
@@ -147,7 +150,7 @@ mod tests {
         let count = abstracted.recv(&mut room).unwrap();
         assert_eq!(&room[..count], b"STOPPING=1");
 
-        // A manager that does not read.
+        // The manager does not read.
         let full = (0..10_000).find_map(|_| send(path.as_os_str().as_bytes(), b"READY=1").err());
         assert_eq!(full.unwrap().kind(), io::ErrorKind::WouldBlock);
         drop(receiver);

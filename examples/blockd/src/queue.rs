@@ -1,7 +1,8 @@
 //! The state machine of a queue: the effect of each message of the client.
 //!
 //! # States
-//! A queue is in the first of these states whose condition holds. It accesses the client's memory in *serving* only.
+//! A queue is in the first of these states whose condition holds. It accesses the client's memory only while
+//! *serving*.
 //!
 //! | state | condition |
 //! |---|---|
@@ -13,9 +14,9 @@
 //! | serving | none of the above |
 //!
 //! # Messages
-//! Each message takes effect in every state. A message that changes a serving queue suspends it, changes it and resumes it
-//! at the same position. So the order of messages does not matter, and the message that completes the set-up starts the
-//! queue.
+//! Each message takes effect in every state. A message that changes a serving queue suspends it, changes it
+//! and resumes it at the same position. So messages may arrive in any order, and the message that completes
+//! the set-up starts the queue.
 //!
 //! | message | stops or starts | changes | effect on a serving queue |
 //! |---|---|---|---|
@@ -23,7 +24,7 @@
 //! | SET_VRING_ADDR | | addresses | continues there |
 //! | SET_VRING_BASE | | position | continues: see Starting |
 //! | SET_VRING_KICK | starts | kick descriptor | continues with it |
-//! | SET_VRING_CALL | | call descriptor | the driver is called: an earlier call may have gone to the former descriptor |
+//! | SET_VRING_CALL | | call descriptor | the driver is called, because an earlier call may have gone to the former descriptor |
 //! | SET_VRING_ERR | | error descriptor | |
 //! | SET_VRING_ENABLE 1 | starts, if there is a kick descriptor | enabled | |
 //! | SET_VRING_ENABLE 0 | | disabled | becomes disabled |
@@ -31,8 +32,8 @@
 //! | RESET_OWNER | stops | disabled | stopped |
 //! | SET_FEATURES, if they differ | | event indexes, whether rings must be enabled | continues with them |
 //! | SET_CONFIG, if it turns the write cache on or off | | whether writes wait for the medium | continues with it |
-//! | SET_LOG_BASE | | where written pages are marked, while LOG_ALL is accepted | continues with it |
-//! | SET_INFLIGHT_FD | | where outstanding requests are tracked | continues with it |
+//! | SET_LOG_BASE | | the log of written pages, while LOG_ALL is accepted | continues with it |
+//! | SET_INFLIGHT_FD | | the tracking of outstanding requests | continues with it |
 //! | SET_MEM_TABLE, ADD_MEM_REG, REM_MEM_REG | | memory | continues in it, or waits |
 //! | the connection ends | stops | resets all | stopped |
 //!
@@ -40,27 +41,32 @@
 //! other messages continues where it stopped.
 //!
 //! # Starting
-//! The position is the used index, whatever the client has set, unless the rings contradict that; [`Ring::resume_at`] has the
-//! details. With in-flight tracking, the region and the used index tell the position, and requests that a former daemon has left are executed
-//! first ([`Start`]). Each start checks the available index, so that pending requests need no kick, and calls the driver once, so that no
-//! completion is missed.
+//! The queue starts at the used index, independent of the position that the client has set, unless the rings
+//! contradict that; [`Ring::resume_at`] has the details. With in-flight tracking, the region and the used
+//! index determine the position, and requests that a former daemon has left are executed first ([`Start`]).
+//! Each start checks the available index, so that pending requests need no kick, and calls the driver once,
+//! so that no completion is missed.
 //!
-//! If the memory does not contain the rings, the queue waits for its memory, with a line in the log. At the first start the client has
-//! made a mistake, so the message that starts the queue is refused, and the error descriptor is signalled.
+//! If the memory does not contain the rings, the queue waits for its memory, with a line in the log. At the
+//! first start this is a mistake of the client, so the message that starts the queue is refused, and the
+//! error descriptor is signalled.
 //!
 //! # Queues of other loops
-//! If the export has several I/O threads, the loop of its session serves some of its queues and other loops serve the rest
-//! ([`RemoteHosts`]). Before a message is handled that concerns a queue of another loop, that loop stops the queue: it takes no more
-//! requests, completes those that it has taken, drops the queue with its share of the client's memory, and reports the position. Meanwhile
-//! the session's loop serves everything else. So the message is handled while no thread accesses the memory of the queue, and then the
-//! queue is started anew, if it is still complete. A message that concerns one queue stops no other queue.
+//! If the export has several I/O threads, the loop of its session serves some of its queues and other loops
+//! serve the rest ([`RemoteHosts`]). If a message concerns a queue of another loop, that loop first stops the
+//! queue: it takes no more requests, completes those that it has taken, drops the queue with its reference to
+//! the client's memory, and reports the position. Meanwhile the session's loop serves all other queues. So
+//! the message is handled while no thread accesses the memory of the queue. Afterwards the queue is started
+//! again, if its set-up is still complete. A message that concerns one queue stops no other queue.
 //!
 //! # Failing
-//! A queue whose driver offers an impossible available index or a malformed descriptor chain fails: it stops, signals the error
-//! descriptor, and logs the reason. The other queues and the connection go on. The protocol has no message for this, and says nothing
-//! about the error descriptor but that it is signalled when an error occurs. GET_VRING_BASE returns the position of the first request
-//! that is not complete. SET_VRING_NUM, SET_VRING_ADDR, SET_VRING_BASE, SET_VRING_KICK and SET_VRING_ENABLE 0 set up the queue again; the
-//! messages that concern all queues do not. What made it fail stays outstanding, so a start that finds it unchanged fails again.
+//! A queue whose driver offers an impossible available index or a malformed descriptor chain fails: it stops,
+//! signals the error descriptor, and logs the reason. The other queues and the connection continue. The
+//! protocol has no message for this, and defines only that the error descriptor is signalled when an error
+//! occurs. GET_VRING_BASE returns the position of the first incomplete request. SET_VRING_NUM,
+//! SET_VRING_ADDR, SET_VRING_BASE, SET_VRING_KICK and SET_VRING_ENABLE 0 set up the queue again; the messages
+//! that concern all queues do not. The request that made it fail stays outstanding, so a start that finds it
+//! unchanged fails again.
 
 use std::cell::{Cell, RefCell};
 use std::fs::File;
@@ -96,19 +102,20 @@ pub(crate) struct Shared {
     /// Whether a write may complete before it is on the medium. Only drivers that have accepted `CONFIG_WCE` turn it off.
     pub(crate) write_cache: Cell<bool>,
     pub(crate) memory: RefCell<Arc<Memory>>,
-    /// Where the client wants pages to be marked that the device has written.
+    /// The log in which the client wants written pages to be marked.
     pub(crate) log: RefCell<Option<Arc<DirtyLog>>>,
-    /// Where the client wants outstanding requests to be tracked.
+    /// The area in which the client wants outstanding requests to be tracked.
     pub(crate) inflight: RefCell<Option<Arc<InflightArea>>>,
 }
 
 impl Shared {
-    /// Whether a queue serves only while it is enabled. Without protocol features there is no message that enables it.
+    /// Returns `true` if a queue serves only while it is enabled. Without protocol features there is no
+    /// message that enables it.
     fn must_be_enabled(&self) -> bool {
         self.accepted.get() & PROTOCOL != 0
     }
 
-    /// The log, while the client wants it to be used.
+    /// Returns the log, while the client wants it to be used.
     fn log_if_wanted(&self) -> Option<Arc<DirtyLog>> {
         if self.accepted.get() & LOG_ALL == 0 {
             return None;
@@ -116,7 +123,8 @@ impl Shared {
         self.log.borrow().clone()
     }
 
-    /// Whether each write must be on the medium before it completes: the driver has turned the write cache off, or cannot flush.
+    /// Returns `true` if each write must be on the medium before it completes: the driver has turned the
+    /// write cache off, or cannot flush.
     fn is_write_through(&self) -> bool {
         let accepted = self.accepted.get();
         if accepted & CONFIG_WCE != 0 {
@@ -126,7 +134,7 @@ impl Shared {
     }
 }
 
-/// Why a queue cannot start.
+/// The reason for which a queue cannot start.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum StartError {
     /// The rings cannot be at the given addresses.
@@ -135,7 +143,7 @@ pub(crate) enum StartError {
     /// The loop cannot watch the kick descriptor.
     #[error("cannot wait for kicks: {0}")]
     Watch(#[from] io::Error),
-    /// What a former daemon has left in flight contradicts the rings.
+    /// The requests that a former daemon has left in flight contradict the rings.
     #[error(transparent)]
     Inflight(#[from] InflightError),
 }
@@ -144,7 +152,7 @@ pub(crate) enum StartError {
 #[derive(Debug)]
 pub(crate) enum Message {
     Size(u32),
-    /// With the guest address of the used ring, for the log of written pages.
+    /// The addresses, with the guest address of the used ring for the log of written pages.
     Addresses(RingAddresses, Option<u64>),
     Base(u16),
     Kick(Arc<File>),
@@ -165,7 +173,7 @@ enum State {
     Failed,
     Disabled,
     Incomplete,
-    /// Serving, or waiting for memory.
+    /// The queue serves, or waits for memory.
     Complete(u32, RingAddresses),
 }
 
@@ -183,18 +191,18 @@ pub(crate) struct Queue {
     is_started: bool,
     is_enabled: bool,
     has_served: bool,
-    /// It failed when it served last, and was not set up again since then.
+    /// Set if the queue has failed, and was not set up again since then.
     has_failed: bool,
-    /// Another loop has stopped it for the message that is handled now.
+    /// Set if another loop has stopped the queue for the current message.
     is_parked: bool,
     serving: Option<Place>,
 }
 
-/// Where a queue is served.
+/// The place where a queue is served.
 #[derive(Debug)]
 enum Place {
     Here(Serving),
-    /// By another loop, at this index in [`RemoteHosts`].
+    /// On another loop, at this index in [`RemoteHosts`].
     There(usize),
 }
 
@@ -266,12 +274,12 @@ impl Queue {
         resumed
     }
 
-    /// The position at which the queue was last suspended, or the one that the client has set.
+    /// Returns the position at which the queue was last suspended, or the one that the client has set.
     pub(crate) fn position(&self) -> u16 {
         self.base
     }
 
-    /// Stops serving for a message that sets up the queue again, so it is forgotten that it has failed.
+    /// Stops serving for a message that sets up the queue again, and resets the failure.
     fn prepare(&mut self) {
         self.suspend();
         self.has_failed = false;
@@ -285,12 +293,12 @@ impl Queue {
         }
     }
 
-    /// Whether this loop serves it.
+    /// Returns `true` if this loop serves the queue.
     pub(crate) fn is_serving_here(&self) -> bool {
         matches!(&self.serving, Some(Place::Here(serving)) if !serving.vring.is_stopped())
     }
 
-    /// The index in [`RemoteHosts`] of the loop that serves it, if another one does.
+    /// Returns the index in [`RemoteHosts`] of the loop that serves the queue, if another one does.
     pub(crate) fn served_by(&self) -> Option<usize> {
         match self.serving {
             Some(Place::There(other)) => Some(other),
@@ -298,7 +306,7 @@ impl Queue {
         }
     }
 
-    /// The loop that has served it has stopped it, until [`release`](Self::release).
+    /// Records that the loop that served the queue has stopped it, until [`release`](Self::release).
     pub(crate) fn park(&mut self, parked: Parked) {
         self.serving = None;
         self.is_parked = true;
@@ -306,7 +314,8 @@ impl Queue {
         self.base = parked.position.unwrap_or(self.base);
     }
 
-    /// Takes no requests until [`release`](Self::release), if this loop serves it. Returns whether none is outstanding.
+    /// Takes no requests until [`release`](Self::release), if this loop serves the queue. Returns `true` if
+    /// no request is outstanding.
     pub(crate) fn hold(&self) -> bool {
         match &self.serving {
             Some(Place::Here(serving)) => serving.vring.hold(),
@@ -314,7 +323,7 @@ impl Queue {
         }
     }
 
-    /// Takes requests again. A queue that was parked is resumed.
+    /// Takes requests again. A parked queue is resumed.
     pub(crate) fn release(&mut self, index: usize, shared: &Shared) -> Result<(), StartError> {
         if let Some(Place::Here(serving)) = &self.serving {
             serving.vring.release();
@@ -339,7 +348,7 @@ impl Queue {
         }
     }
 
-    /// Serves if the set-up is complete.
+    /// Starts serving if the set-up is complete.
     pub(crate) fn resume(&mut self, index: usize, shared: &Shared) -> Result<(), StartError> {
         let (State::Complete(size, addresses), None) = (self.state(shared), &self.serving) else {
             return Ok(());

@@ -12,8 +12,8 @@ use crate::written_file;
 /// The first line of each record.
 const HEADER: &str = "# nanoseconds between two pieces of work, as blockd waited for them\n";
 
-/// A policy that forwards to another one and writes a line for every wait: nanoseconds until the next event, without the
-/// latency of the wake-up. `cargo xtask policies --trace` reads such files.
+/// A policy that forwards to another one and writes a line for every wait: the nanoseconds until the next
+/// event, without the latency of the wake-up. `cargo xtask policies --trace` reads such files.
 #[derive(Debug)]
 pub(crate) struct Recorder<P> {
     policy: P,
@@ -23,10 +23,10 @@ pub(crate) struct Recorder<P> {
 }
 
 impl<P: PollPolicy> Recorder<P> {
-    /// Overwrites an earlier record.
+    /// Creates a recorder. Overwrites an earlier record.
     ///
     /// # Errors
-    /// If the file cannot be written, or contains something else; it stays as it is then.
+    /// If the file cannot be written, or has other contents; it stays unchanged then.
     pub(crate) fn new(policy: P, latency: Duration, path: &Path) -> std::io::Result<Self> {
         let mut file = written_file::open(path, |beginning| beginning.starts_with(HEADER.as_bytes()))?;
         if file.metadata()?.is_file() {
@@ -65,7 +65,7 @@ impl<P: PollPolicy> PollPolicy for Recorder<P> {
         if let Some(file) = &mut self.file
             && let Err(error) = writeln!(file, "{}", gap.as_nanos())
         {
-            // Logged once, not for every wait.
+            // This is logged once, not for every wait.
             tracing::warn!(%error, "a wait could not be recorded, so no more waits are recorded");
             self.file = None;
         }
@@ -114,7 +114,7 @@ mod tests {
         let text = std::fs::read_to_string(&path).unwrap();
         let lines: Vec<&str> = text.lines().skip(1).collect();
         assert_eq!(lines, ["3000", "30000"]);
-        // Another record takes its place.
+        // Another record replaces the first.
         let policy = Policy::by_name("always", params).unwrap();
         drop(Recorder::new(policy, Duration::ZERO, &path).unwrap());
         assert_eq!(std::fs::read_to_string(&path).unwrap(), HEADER);

@@ -15,7 +15,7 @@ use crate::host::VringSetup;
 use crate::hosted::{ExportId, Hosted, HostedExports, Parked};
 use crate::limit::Kind;
 
-/// A loop that has not stopped its queues by then is reported.
+/// The time after which a loop that has not stopped its queues is reported.
 const LATE: Duration = Duration::from_secs(2);
 
 /// A loop that another one can call.
@@ -30,7 +30,7 @@ pub(crate) struct Peer {
 pub(crate) struct RemoteHosts {
     id: ExportId,
     peers: Vec<Peer>,
-    /// Whether a queue was passed to them since the last [`end`](Self::end).
+    /// Whether a queue was passed to these loops since the last [`end`](Self::end).
     is_used: Cell<bool>,
     ending: Rc<Ending>,
 }
@@ -38,9 +38,9 @@ pub(crate) struct RemoteHosts {
 /// The end of a former client.
 #[derive(Default)]
 struct Ending {
-    /// The number of loops that still have requests of it.
+    /// The number of loops that still have requests of the client.
     missing: Cell<usize>,
-    /// Called when there is none any more.
+    /// Called when no loop has any more.
     on_end: RefCell<Option<Box<dyn Fn()>>>,
 }
 
@@ -54,23 +54,24 @@ impl RemoteHosts {
         })
     }
 
-    /// Has `on_end` called once no loop has requests of a former client any more.
+    /// Registers `on_end`, which is called once no loop has requests of a former client any more.
     pub(crate) fn on_end(&self, on_end: impl Fn() + 'static) {
         self.ending.on_end.replace(Some(Box::new(on_end)));
     }
 
-    /// The number of loops.
+    /// Returns the number of loops.
     pub(crate) fn count(&self) -> usize {
         self.peers.len()
     }
 
-    /// The index of the loop that serves the queue of this number; `None` if the export's own loop does. The loops take turns. The export's
-    /// own loop is the last one, because it has the clients of NBD as well.
+    /// Returns the index of the loop that serves the queue of this number, or `None` if the export's own loop
+    /// does. The loops take turns. The export's own loop is the last one, because it also serves the NBD
+    /// clients.
     pub(crate) fn host_of(&self, queue: usize) -> Option<usize> {
         ((queue + 1) % (1 + self.peers.len())).checked_sub(1)
     }
 
-    /// Has a loop serve a queue from now on. `socket` is that of the client.
+    /// Makes a loop serve a queue from now on. `socket` is that of the client.
     pub(crate) fn serve(&self, host: usize, socket: Arc<UnixStream>, setup: VringSetup) {
         self.is_used.set(true);
         let id = self.id;
@@ -79,12 +80,14 @@ impl RemoteHosts {
                 hosted.serve(cx, socket, setup);
             }
         };
-        // If the loop has ended, so will the daemon.
+        // If the loop has ended, the daemon ends too.
         self.peers[host].remote.run(serve).unwrap_or_default();
     }
 
-    /// Has a loop stop some of its queues once their requests are complete. `done` gets what has become of them. It is not called if the loop
-    /// has ended: then the daemon ends, too. A loop that is late is reported, and waited for: until then it may write to the client's memory.
+    /// Makes a loop stop some of its queues once their requests are complete, and passes the stopped queues
+    /// to `done`. If the loop has ended, `done` is not called, because the daemon ends, too. A late loop is
+    /// reported, but the caller still waits for it, because until then the loop may write to the client's
+    /// memory.
     pub(crate) fn park(
         &self,
         cx: &Context,
@@ -108,7 +111,8 @@ impl RemoteHosts {
         );
     }
 
-    /// Has a line logged if a loop has not stopped its queues in time: unless the result is dropped before.
+    /// Arms a timer that logs a line if a loop has not stopped its queues in time. Dropping the timer cancels
+    /// that.
     fn report_late(&self, cx: &Context, host: usize, queues: &[usize], connection: Rc<Connection>) -> Timer {
         let name = self.peers[host].name.clone();
         let queues: Vec<String> = queues.iter().map(usize::to_string).collect();
@@ -123,7 +127,8 @@ impl RemoteHosts {
         .armed_after(LATE)
     }
 
-    /// Has all loops stop all queues at once: the client has gone. Their requests are not completed.
+    /// Makes all loops stop all queues at once, because the client has disconnected. Their requests are not
+    /// completed.
     pub(crate) fn end(&self, cx: &Context) {
         if !self.is_used.take() {
             return;
@@ -149,7 +154,7 @@ impl RemoteHosts {
         }
     }
 
-    /// Whether a loop still has requests of a former client.
+    /// Returns `true` if a loop still has requests of a former client.
     pub(crate) fn is_ending(&self) -> bool {
         self.ending.missing.get() > 0
     }
@@ -164,7 +169,7 @@ impl RemoteHosts {
         let id = self.id;
         let work = move |cx: &Context, reply: Reply<T>| match HostedExports::of(cx).find(id) {
             Some(hosted) => work(cx, &hosted, reply),
-            // The export has been removed, and its queues with it.
+            // The export has been removed, together with its queues.
             None => reply.send(cx, Ok(T::default())),
         };
         let peer = &self.peers[host];

@@ -1,11 +1,12 @@
-//! A virtio-blk request: read from a descriptor chain, executed on the disk, answered with a status.
+//! Virtio-blk requests. Each is read from a descriptor chain, executed on the disk, and answered with a
+//! status.
 //!
 //! A request ends in one of two ways: with a status byte where the driver expects it, or with a [`MalformedRequest`], after
 //! which the queue cannot be served any further. The disk is never accessed outside its size.
 //!
-//! A transfer can have up to [`MOST_BYTES`], and a discard can clear terabytes. So a request is executed in steps of about
-//! [`STEP`] bytes. Only its [`Progress`] is kept between two steps; everything else is read and checked again, because the
-//! driver can have changed it.
+//! A transfer can have up to [`MOST_BYTES`], and a discard can clear terabytes. So a request is executed in
+//! steps of about [`STEP`] bytes. Only its [`Progress`] is stored between two steps. All other values are
+//! read and checked again, because the driver may have changed them.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -25,7 +26,8 @@ use crate::descriptor_chain::{ChainError, DescriptorChain};
 use crate::disk::{Disk, DiskError, SECTOR, STEP};
 use crate::memory::Memory;
 
-/// The longest read or write. With its status, a longer one would have more bytes than the specification allows.
+/// The longest read or write. A longer one, with its status, would have more bytes than the specification
+/// allows.
 pub(crate) const MOST_BYTES: u64 = (u32::MAX as u64 - 1) / SECTOR * SECTOR;
 
 const HEADER_LEN: u64 = 16;
@@ -40,9 +42,9 @@ pub(crate) enum MalformedRequest {
     /// The chain is too short for the header or the status.
     #[error("a request of {readable} bytes to read and {writable} to write has no header or no status")]
     TooShort {
-        /// Bytes the device may read.
+        /// The bytes that the device may read.
         readable: u64,
-        /// Bytes the device may write.
+        /// The bytes that the device may write.
         writable: u64,
     },
     /// The header or the status is not in shared memory.
@@ -50,27 +52,28 @@ pub(crate) enum MalformedRequest {
     Unmapped(#[from] Unmapped),
 }
 
-/// Why the status of a request is not `VIRTIO_BLK_S_OK`.
+/// The reason for which the status of a request is not `VIRTIO_BLK_S_OK`.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum RequestError {
     /// The disk returned an error.
     #[error(transparent)]
     Disk(#[from] DiskError),
-    /// Not a whole number of sectors, more than [`MOST_BYTES`], or fewer than were transferred already.
+    /// The length is not a whole number of sectors, is more than [`MOST_BYTES`], or is less than the number
+    /// of bytes transferred already.
     #[error("{0} bytes are not a whole number of sectors, or too many for a request")]
     Length(u64),
     /// The position of the sector exceeds 64 bits.
     #[error("sector {0} is beyond any disk")]
     Sector(u64),
-    /// Too many ranges in a discard or write-zeroes, a range too long, or a part of one.
+    /// A discard or write-zeroes has too many ranges, a range that is too long, or an incomplete range.
     #[error("ranges of a discard or write-zeroes that are not allowed")]
     Ranges,
-    /// An unknown type of request or an unknown flag.
+    /// The type of the request or a flag is unknown.
     #[error("request type {kind} with flags {flags:#x} is not supported")]
     Unsupported {
         /// The type.
         kind: u32,
-        /// The flags, where the type has some.
+        /// The flags, if the type has any.
         flags: u32,
     },
 }
@@ -97,13 +100,13 @@ pub(crate) struct Step {
 /// The completion of a request.
 #[derive(Debug)]
 pub(crate) struct Done {
-    /// The number of bytes that the device has written, the status included.
+    /// The number of bytes that the device has written, including the status.
     pub(crate) written: u32,
-    /// Why the status is not `VIRTIO_BLK_S_OK`.
+    /// The reason for which the status is not `VIRTIO_BLK_S_OK`.
     pub(crate) error: Option<RequestError>,
     /// The type of the request.
     pub(crate) kind: u32,
-    /// The number of bytes of the disk that it has transferred or cleared; 0 after an error.
+    /// The number of bytes of the disk that the request has transferred or cleared; 0 after an error.
     pub(crate) bytes: u64,
 }
 
@@ -115,7 +118,7 @@ struct Executed {
 }
 
 impl Executed {
-    /// The request is complete after one step of negligible duration.
+    /// Returns the result of a request that is complete after one step of negligible duration.
     fn at_once(written: u32) -> Self {
         Self {
             moved: written.into(),
@@ -129,7 +132,7 @@ impl Executed {
 pub(crate) struct Device {
     /// The disk.
     pub(crate) disk: Disk,
-    /// Its serial number, padded with zeroes.
+    /// The serial number, padded with zeroes.
     pub(crate) id: [u8; ID_LEN],
 }
 
@@ -178,11 +181,11 @@ impl Device {
         })
     }
 
-    /// Executes the whole request in `chain`, on a thread that may wait. `None` if it was cancelled meanwhile: a part of it may be
-    /// done.
+    /// Executes the whole request in `chain`, on a thread that may wait. Returns `None` if it was cancelled
+    /// meanwhile; a part of it may be done.
     ///
     /// # Errors
-    /// As [`serve`](Self::serve).
+    /// The errors of [`serve`](Self::serve).
     pub(crate) fn serve_all(
         &self,
         memory: &Memory,
@@ -200,14 +203,14 @@ impl Device {
         Ok(None)
     }
 
-    /// Whether the request in `chain` writes to the page cache.
+    /// Returns `true` if the request in `chain` writes to the page cache.
     pub(crate) fn is_buffered_write(&self, memory: &Memory, chain: &DescriptorChain) -> bool {
         let is_write = |(request, _): (Request<'_>, _)| request.kind == VIRTIO_BLK_T_OUT;
         !self.disk.is_direct() && Request::of(memory, chain).is_ok_and(is_write)
     }
 
-    /// Executes the request in `chain` if it is a read of at most [`STEP`] bytes that need not wait for a medium. `None` if it is not, or
-    /// must be executed in another way to be answered.
+    /// Executes the request in `chain` if it is a read of at most [`STEP`] bytes that need not wait for a
+    /// medium. Returns `None` if it is not such a read, or if only another method can answer it.
     pub(crate) fn serve_now(&self, memory: &Memory, chain: &DescriptorChain) -> Option<Done> {
         let (request, status) = Request::of(memory, chain).ok()?;
         let to_driver = request.to_driver;
@@ -219,7 +222,7 @@ impl Device {
         self.disk.read_now(at, to_driver).ok()?;
         status.write(&[VIRTIO_BLK_S_OK as u8]).ok()?;
         Some(Done {
-            // At most STEP, so it fits.
+            // The sum is at most STEP + 1, so it fits.
             written: len as u32 + 1,
             error: None,
             kind: request.kind,
@@ -242,7 +245,7 @@ impl Device {
                 let is_done = progress.0 == all.len();
                 Ok(Executed {
                     moved,
-                    // At most MOST_BYTES, so it fits.
+                    // The length is at most MOST_BYTES, so it fits.
                     written: is_done.then_some(all.len() as u32),
                 })
             }
@@ -284,7 +287,8 @@ impl Device {
     ) -> Result<u64, RequestError> {
         let at = request.position(all.len())?;
         let done = progress.0;
-        // Nearly every request is a single step. `step` is called in one place, to be inlined there.
+        // Nearly every request is a single step. `step` is called in only one place, so that the compiler
+        // inlines it there.
         let part = if done == 0 && all.len() <= STEP {
             all
         } else {
@@ -297,7 +301,8 @@ impl Device {
     }
 }
 
-/// The next [`STEP`] bytes of a transfer after `done` bytes, or as many as there are. `None` if there are fewer than `done`.
+/// Returns the next [`STEP`] bytes of a transfer after `done` bytes, or the rest if it is shorter. `None` if
+/// there are fewer than `done`.
 #[inline(never)]
 fn part_of(all: Bytes<'_>, done: u64) -> Option<Bytes<'_>> {
     let (_, rest) = all.split_at(done)?;
@@ -314,7 +319,7 @@ struct Request<'a> {
 }
 
 impl<'a> Request<'a> {
-    /// The request in `chain`, and the byte for its status.
+    /// Parses the request in `chain`. Returns it and the byte for its status.
     #[inline]
     fn of(memory: &'a Memory, chain: &'a DescriptorChain) -> Result<(Self, Bytes<'a>), MalformedRequest> {
         let readable = Bytes::new(memory, &chain.readable);
@@ -337,7 +342,7 @@ impl<'a> Request<'a> {
         Ok((request, status))
     }
 
-    /// The first byte of a transfer of `len` bytes.
+    /// Returns the first byte of a transfer of `len` bytes.
     #[inline]
     fn position(&self, len: u64) -> Result<u64, RequestError> {
         if !len.is_multiple_of(SECTOR) || len > MOST_BYTES {

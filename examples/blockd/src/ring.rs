@@ -1,7 +1,7 @@
 //! A split virtqueue in the client's memory: loads, stores and fences.
 //!
 //! The addresses are translated once, when a queue starts. After that an access is one bounds check and one load or store.
-//! A ring has no position; [`crate::vring`] keeps it.
+//! A ring has no position; [`crate::vring`] stores it.
 
 use std::sync::atomic::{AtomicU16, Ordering, fence};
 
@@ -11,11 +11,11 @@ use vm_memory::VolatileMemory;
 
 use crate::memory::{Area, Memory};
 
-/// The largest queue the specification allows.
+/// The largest queue that the specification allows.
 pub(crate) const MOST_ENTRIES: u16 = 32768;
 
 const DESCRIPTOR_LEN: u64 = 16;
-/// Before the entries of either ring: flags and index.
+/// The bytes before the entries of either ring: flags and index.
 const HEADER_LEN: usize = 4;
 const INDEX_AT: usize = 2;
 const AVAIL_ENTRY_LEN: usize = 2;
@@ -26,13 +26,13 @@ const USED_ENTRY_LEN: usize = 8;
 pub(crate) struct RingAddresses {
     /// The descriptor table.
     pub(crate) descriptors: u64,
-    /// The ring the driver writes.
+    /// The ring that the driver writes.
     pub(crate) available: u64,
-    /// The ring the device writes.
+    /// The ring that the device writes.
     pub(crate) used: u64,
 }
 
-/// Why a queue cannot have this size or these addresses.
+/// The reason for which a queue cannot have this size or these addresses.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum RingError {
     /// The number of entries is invalid.
@@ -41,11 +41,11 @@ pub(crate) enum RingError {
     /// A part is not aligned.
     #[error("the {part} at {at:#x} is not aligned to {align} bytes")]
     Alignment {
-        /// Which part.
+        /// The name of the part.
         part: &'static str,
         /// The address.
         at: u64,
-        /// Bytes.
+        /// The required alignment in bytes.
         align: u64,
     },
     /// A part is not in shared memory.
@@ -54,7 +54,7 @@ pub(crate) enum RingError {
          -object memory-backend-memfd,...,share=on for QEMU, shared=on for cloud-hypervisor"
     )]
     Outside {
-        /// Which part.
+        /// The name of the part.
         part: &'static str,
         /// The address.
         at: u64,
@@ -72,7 +72,7 @@ pub(crate) struct Ring {
 }
 
 impl Ring {
-    /// Finds the parts of a queue in memory.
+    /// Finds the parts of a queue in shared memory.
     ///
     /// # Errors
     /// [`RingError`] if the size is invalid, or a part is not aligned or not in one region.
@@ -89,13 +89,13 @@ impl Ring {
                 return Err(RingError::Alignment { part, at, align });
             }
             let area = memory.area(at, len).ok_or(RingError::Outside { part, at })?;
-            // The mapping is page-aligned, but the client's addresses need not be.
+            // The mapping is page-aligned, but the client's addresses may not be.
             if !(area.at as u64).is_multiple_of(align) {
                 return Err(RingError::Alignment { part, at, align });
             }
             Ok(area)
         };
-        // Each ring ends with two bytes for the other side's event index, used or not.
+        // Each ring ends with two bytes for the other side's event index, which may be unused.
         let available_len = 6 + AVAIL_ENTRY_LEN as u64 * entries;
         let used_len = 6 + USED_ENTRY_LEN as u64 * entries;
         Ok(Self {
@@ -111,20 +111,21 @@ impl Ring {
         self.size
     }
 
-    /// The available index. The entries before it are visible afterwards.
+    /// Returns the available index. The entries before it are visible afterwards.
     #[inline]
     pub(crate) fn available_index(&self) -> u16 {
         u16::from_le(atomic(&self.available, INDEX_AT).load(Ordering::Acquire))
     }
 
-    /// The head of the chain at a position of the available ring. The driver can have written any number.
+    /// Returns the head of the chain at a position of the available ring. The driver may have written any
+    /// number.
     #[inline]
     pub(crate) fn available_entry(&self, position: u16) -> u16 {
         let slot = usize::from(position & (self.size - 1));
         u16::from_le(atomic(&self.available, HEADER_LEN + slot * AVAIL_ENTRY_LEN).load(Ordering::Relaxed))
     }
 
-    /// A copy of a descriptor, `None` beyond the table. The driver can change it meanwhile.
+    /// Returns a copy of a descriptor, or `None` beyond the table. The driver may change it meanwhile.
     #[inline]
     pub(crate) fn descriptor(&self, index: u16) -> Option<Descriptor> {
         if index >= self.size {
@@ -138,29 +139,34 @@ impl Ring {
             .map(|descriptor| descriptor.load())
     }
 
-    /// The used index.
+    /// Returns the used index.
     pub(crate) fn used_index(&self) -> u16 {
         u16::from_le(atomic(&self.used, INDEX_AT).load(Ordering::Relaxed))
     }
 
-    /// The entry of the available ring at which to start, if the client has set `base`.
+    /// Returns the entry of the available ring at which to start, if the client has set `base`.
     ///
-    /// This is for a queue without in-flight tracking, or whose region was never used. The device completes requests in the order of the
-    /// available ring, so the used index counts the completed requests, also those of an earlier daemon of this kind. After a daemon was
-    /// killed, the entries from the used index to the available index are requests without a completion, and their descriptors still belong to
-    /// the device. A client may set either index: the used index, because nothing beyond it is complete (QEMU), or the available
-    /// index, because it regards all available requests as taken (cloud-hypervisor). The used index is right in both cases.
-    /// A request that was executed but not published as used is executed again, with all later ones of its queue and in
-    /// their order, so that the disk ends up the same.
+    /// This is for a queue without in-flight tracking, or for one whose region was never used. The device
+    /// completes requests in the order of the available ring, so the used index counts the completed
+    /// requests, also those of an earlier daemon of this kind. After a daemon was killed, the entries from
+    /// the used index to the available index are requests without a completion, and their descriptors still
+    /// belong to the device. A client may set either index: the used index, because no later request is
+    /// complete (QEMU), or the available index, because it regards all available requests as taken
+    /// (cloud-hypervisor). The used index is right in both cases. A request that was executed but not
+    /// published as used is executed again, with all later ones of its queue and in their order, so the
+    /// contents of the disk are the same afterwards.
     ///
-    /// This requires that the former device completed in order, or completed all that it had taken before it answered
-    /// GET_VRING_BASE. After a device that completed out of order and was killed, no index tells which requests are complete.
+    /// This requires that the former device completed requests in order, or completed all taken requests
+    /// before it answered GET_VRING_BASE. After a kill of a device that completed out of order, no index
+    /// tells which requests are complete.
     ///
-    /// No other `base` can be meant, either. Behind the used index are requests that are complete: the driver has their descriptors back, and
-    /// would get more completions than it has offered requests. Beyond the available index there are none.
+    /// No other `base` is valid, either. The requests before the used index are complete: the driver has
+    /// their descriptors back, and would get more completions than it has offered requests. Beyond the
+    /// available index there are no requests.
     ///
-    /// `base` counts only if the available index is further ahead of the used index than the queue has entries: no request can be
-    /// outstanding by such indexes, and the queue fails if that is so by `base` as well.
+    /// `base` counts only if the available index is further ahead of the used index than the queue has
+    /// entries. With such indexes no request can be outstanding. The queue fails if the same is true with
+    /// `base`.
     pub(crate) fn resume_at(&self, base: u16) -> u16 {
         let (used, available) = (self.used_index(), self.available_index());
         match available.wrapping_sub(used) <= self.size {
@@ -186,19 +192,21 @@ impl Ring {
         atomic(&self.used, INDEX_AT).store(index.to_le(), Ordering::Release);
     }
 
-    /// Asks the driver not to kick. It may still kick.
+    /// Suppresses kicks. The driver may still kick.
     #[inline]
     pub(crate) fn suppress_kicks(&self, position: u16) {
         if self.event_idx {
-            // The index before the present one: the driver passes it with the 65,536th request from here, and kicks once.
+            // This is the index before the present one: the driver passes it with the 65,536th request from
+            // here, and then kicks once.
             atomic(&self.used, self.event_at()).store(position.wrapping_sub(1).to_le(), Ordering::Relaxed);
         } else {
             atomic(&self.used, 0).store((VRING_USED_F_NO_NOTIFY as u16).to_le(), Ordering::Relaxed);
         }
     }
 
-    /// Asks the driver to kick once its index passes `position`. Requests that the driver published before it could see this
-    /// are visible in [`available_index`](Self::available_index) after a [`full_fence`].
+    /// Makes the driver kick once its index passes `position`. After a [`full_fence`],
+    /// [`available_index`](Self::available_index) includes all requests that the driver published before it
+    /// could see this.
     #[inline]
     pub(crate) fn ask_for_kicks(&self, position: u16) {
         if self.event_idx {
@@ -208,8 +216,8 @@ impl Ring {
         }
     }
 
-    /// Whether the driver wants a call for the used index going from `before` to `now`. Must be called after the index was
-    /// published and a [`full_fence`].
+    /// Returns `true` if the driver wants a call when the used index goes from `before` to `now`. Must be
+    /// called after the index was published and a [`full_fence`].
     #[inline]
     pub(crate) fn wants_call(&self, before: u16, now: u16) -> bool {
         if self.event_idx {
@@ -226,7 +234,7 @@ impl Ring {
         self.event_idx
     }
 
-    /// Bytes of the used ring.
+    /// Returns the bytes of the used ring.
     pub(crate) fn used_len(&self) -> u64 {
         6 + USED_ENTRY_LEN as u64 * u64::from(self.size)
     }
@@ -236,9 +244,9 @@ impl Ring {
     }
 }
 
-/// Orders earlier stores before later loads. The device stores the used index and then loads whether a call is wanted, or
-/// stores that it wants a kick and then loads the available index; the driver does the reverse. Without a full fence on both
-/// sides, each can miss the other's store.
+/// Orders earlier stores before later loads. The device stores the used index and then loads whether a call
+/// is wanted, or stores its request for kicks and then loads the available index. The driver does the
+/// reverse. Without a full fence on both sides, each can miss the other's store.
 #[inline]
 pub(crate) fn full_fence() {
     fence(Ordering::SeqCst);
@@ -350,13 +358,14 @@ mod tests {
                 for outstanding in 0..=8 {
                     put(&memory, 0x3002, used);
                     put(&memory, 0x2002, used.wrapping_add(outstanding));
-                    // The used index, the available index, what is between them, and requests that are complete or were never offered.
+                    // The base is the used index, the available index, one between them, or the position of a
+                    // request that is complete or was never offered.
                     for base in 0..=u16::MAX {
                         let start = ring.resume_at(used.wrapping_add(base));
                         assert_eq!(start, used, "{used} {outstanding} {base}");
                     }
                 }
-                // More requests than the queue has entries are invalid.
+                // More outstanding requests than the queue has entries are invalid.
                 put(&memory, 0x2002, used.wrapping_add(9));
                 assert_eq!(ring.resume_at(used.wrapping_add(9)), used.wrapping_add(9));
             }
@@ -380,7 +389,7 @@ mod tests {
     fn kicks_are_switched_by_the_event_index() {
         let (memory, ring) = ring(true);
         let event = 0x3000 + 4 + 8 * 8;
-        // As a driver does: it kicks if its index has passed the event since its last check.
+        // A driver kicks if its index has passed the event index since its last check.
         let driver_kicks = |before: u16, now: u16| {
             now.wrapping_sub(get(&memory, event)).wrapping_sub(1) < now.wrapping_sub(before)
         };

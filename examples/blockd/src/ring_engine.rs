@@ -11,23 +11,23 @@ use aio_context::{Completed, Context, NotSubmitted, Operation, WeakContext};
 
 use crate::ring_flushes::RingFlushes;
 
-/// The most requests of an export that the kernel executes at a time. If an image hangs, each of them can occupy a thread of the kernel, of
-/// which the exports share 512.
+/// The most requests of an export that the kernel executes at a time. If an image hangs, each of them can
+/// occupy a thread of the kernel, of which the exports share 512.
 const MOST_IN_KERNEL: usize = 32;
 
-/// The ring, as one export uses it.
+/// The use of the ring by one export.
 pub(crate) struct RingEngine {
     context: WeakContext,
     in_flight: Cell<usize>,
     in_kernel: Cell<usize>,
-    /// What starts the requests beyond the limit.
+    /// Functions that start the requests beyond the limit.
     waiting: RefCell<VecDeque<Box<dyn FnOnce()>>>,
-    /// The context has lost its ring.
+    /// Set if the context has lost its ring.
     is_lost: Cell<bool>,
     flushes: RingFlushes,
 }
 
-/// A request that has not ended is counted as long as this value lives.
+/// The count of a request that has not ended. It lasts for the lifetime of this value.
 pub(crate) struct InFlight(Rc<RingEngine>);
 
 impl RingEngine {
@@ -42,7 +42,7 @@ impl RingEngine {
         })
     }
 
-    /// The number of requests that have not ended, those of former clients included.
+    /// Returns the number of requests that have not ended, including those of former clients.
     pub(crate) fn in_flight(&self) -> usize {
         self.in_flight.get()
     }
@@ -65,7 +65,7 @@ impl RingEngine {
     /// Submits an operation. `done` accepts its result.
     ///
     /// # Errors
-    /// As [`Context::submit`].
+    /// The errors of [`Context::submit`].
     pub(crate) fn submit(
         self: &Rc<Self>,
         operation: Operation,
@@ -92,7 +92,7 @@ impl RingEngine {
         }
     }
 
-    /// Starts requests that wait, as far as the limit allows.
+    /// Starts waiting requests, as far as the limit allows.
     fn start_waiting(&self) {
         while self.in_kernel.get() < MOST_IN_KERNEL {
             let next = self.waiting.borrow_mut().pop_front();
@@ -139,7 +139,7 @@ mod tests {
 
     use aio_context::{BackendKind, Wait};
 
-    /// At most so many requests are in the kernel, and all of them end.
+    /// At most [`MOST_IN_KERNEL`] requests are in the kernel, and all requests end.
     #[test]
     fn c8_an_export_has_a_limit_in_the_kernel() {
         let cx = Context::builder()

@@ -1,4 +1,5 @@
-//! [`RingFlushes`]: which flushes of an export wait for the ring, and [`Flushes`]: what follows a flush.
+//! [`RingFlushes`]: the flushes of an export that wait for the ring, and [`Flushes`]: the steps of a request
+//! after a flush.
 
 use std::cell::{Cell, RefCell};
 use std::fmt;
@@ -6,27 +7,27 @@ use std::rc::Rc;
 
 use crate::disk::{DiskError, RingProgress};
 
-/// What has become of a flush.
+/// The result of a flush.
 #[derive(Debug)]
 pub(crate) enum Flushed {
-    /// It is over.
+    /// The flush has ended.
     Ended(Result<(), DiskError>),
-    /// A thread has to flush: the ring cannot, or another loop does at the moment.
+    /// A thread must flush: the ring cannot, or another loop is flushing.
     Threads,
 }
 
-/// A request that the ring executes, whose steps can be flushes.
+/// A request that the ring executes. Its steps can be flushes.
 pub(crate) trait Flushes {
-    /// How far it is.
+    /// Returns the progress of the request.
     fn progress(&self) -> &Cell<RingProgress>;
 
-    /// Does the next step.
+    /// Executes the next step.
     fn advance(self: &Rc<Self>);
 
-    /// Ends with an error.
+    /// Ends the request with an error.
     fn fail(self: &Rc<Self>, error: DiskError);
 
-    /// Passes the request to a thread, which begins it anew.
+    /// Passes the request to a thread, which begins it again.
     fn leave(self: &Rc<Self>);
 
     /// Accepts the result of a flush.
@@ -46,7 +47,7 @@ pub(crate) trait Flushes {
 
 pub(crate) type FlushDone = Box<dyn FnOnce(Flushed)>;
 
-/// The flushes of an export: one at a time, and those that are asked for meanwhile.
+/// The flushes of an export: one runs at a time, and the others wait.
 #[derive(Default)]
 pub(crate) struct RingFlushes {
     pub(crate) is_running: Cell<bool>,

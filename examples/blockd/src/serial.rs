@@ -6,8 +6,9 @@ use std::path::Path;
 use crate::disk::Source;
 use crate::export::{Export, passed_name};
 
-/// The serial number of an export: the one that `serial=` sets, or a hash of the path of its image, or of its socket if it has
-/// no image, or of its name if it has neither. It does not depend on other exports, their order, or the number of daemons.
+/// Returns the serial number of an export: the one that `serial=` sets, or a hash. The hash is of the path of
+/// its image, or of its socket if it has no image, or of its name if it has neither. It does not depend on
+/// other exports, their order, or the number of daemons.
 pub(crate) fn of(export: &Export) -> String {
     let path = match (&export.serial, &export.source) {
         (Some(serial), _) => return serial.clone(),
@@ -18,7 +19,7 @@ pub(crate) fn of(export: &Export) -> String {
         },
     };
     if passed_name(path).is_some() {
-        // It is not a path, and does not depend on the directory.
+        // The name is not a path, and does not depend on the directory.
         return format!("blockd-{:013x}", hash(path) >> 12);
     }
     // Symbolic links are not followed: the name in /dev/disk/by-id is the stable one.
@@ -30,7 +31,8 @@ fn serial_of(path: &Path) -> String {
     format!("blockd-{:013x}", hash(path) >> 12)
 }
 
-/// FNV-1a. The result must be the same in every version, which the standard library's hash does not promise.
+/// Returns the FNV-1a hash. The result must be the same in every version. The standard library's hash does
+/// not promise that.
 fn hash(path: &Path) -> u64 {
     path.as_os_str()
         .as_bytes()
@@ -49,7 +51,7 @@ mod tests {
     fn c25_the_serial_follows_from_the_path() {
         let file = |path: &str| of(&Export::new(Source::File(path.into()), "/tmp/any"));
         let ram = |socket: &str| of(&Export::new(Source::Ram(512), socket));
-        // These values are on disks' labels: they must never change.
+        // These values are on the labels of disks: they must never change.
         assert_eq!(file("/srv/a.raw"), "blockd-d0cabe369c873");
         assert_eq!(ram("/run/a.sock"), "blockd-ea4ba7cb7c199");
         assert_ne!(file("/srv/a.raw"), file("/srv/b.raw"));

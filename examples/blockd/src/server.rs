@@ -25,13 +25,13 @@ use crate::polling::Settings;
 use crate::process::Process;
 use crate::stopper::Stopper;
 
-/// The time for the reply of a loop that has completed its requests, or has no more time for that.
+/// The time limit for the reply of a loop that has completed its requests, or whose time for that is over.
 const REPLY_TIME: Duration = Duration::from_secs(1);
 
 /// All exports, served by the thread that made this value and by the I/O threads that it has started.
 #[derive(Debug)]
 pub struct Server {
-    /// These end first.
+    /// The control socket and the metrics. They end first.
     control: Option<Control>,
     metrics: Option<Metrics>,
     exports: Rc<Exports>,
@@ -49,10 +49,10 @@ impl Server {
         Self::in_process(args, &Process::default())
     }
 
-    /// As [`new`](Self::new), with what the process has got from its service manager, and its log.
+    /// Like [`new`](Self::new), with the inputs from a service manager, and the log of the process.
     ///
     /// # Errors
-    /// As [`new`](Self::new).
+    /// The errors of [`new`](Self::new).
     pub fn in_process(args: &Args, process: &Process) -> anyhow::Result<Self> {
         for (at, export) in args.exports.iter().enumerate() {
             check_unique(&args.exports[..at], export, !args.nbd.is_empty())?;
@@ -138,19 +138,19 @@ impl Server {
         Ok(server)
     }
 
-    /// The event loop of this thread.
+    /// Returns the event loop of this thread.
     #[must_use]
     pub fn context(&self) -> &Context {
         &self.context
     }
 
-    /// All exports.
+    /// Returns all exports.
     #[cfg(test)]
     pub(crate) fn exports(&self) -> &Rc<Exports> {
         &self.exports
     }
 
-    /// Serves the metrics to a client that is connected already.
+    /// Serves the metrics to a client that is already connected.
     #[cfg(any(test, feature = "fuzz"))]
     pub(crate) fn join_metrics(&self, client: std::os::fd::OwnedFd) {
         if let Some(metrics) = &self.metrics {
@@ -158,21 +158,22 @@ impl Server {
         }
     }
 
-    /// A handle that stops the server.
+    /// Returns a handle that stops the server.
     #[must_use]
     pub fn stopper(&self) -> Stopper {
         self.stopper.clone()
     }
 
-    /// Whether it is to stop, or has stopped.
+    /// Returns `true` if the server is to stop, or has stopped.
     pub(crate) fn is_stopped(&self) -> bool {
         self.stopper.is_stopped()
     }
 
-    /// Serves until it is stopped.
+    /// Serves until the server is stopped.
     ///
     /// # Errors
-    /// If the system refuses to wait, or an I/O thread has ended. [`finish`](Self::finish) then still completes the requests of the others.
+    /// If the system refuses to wait, or an I/O thread has ended. [`finish`](Self::finish) then still
+    /// completes the requests of the other threads.
     pub fn run(&self) -> io::Result<()> {
         while !self.is_stopped() {
             self.context.poll(Wait::Block)?;
@@ -180,7 +181,8 @@ impl Server {
         self.loops.failure().map_or(Ok(()), Err)
     }
 
-    /// Takes no more requests, and completes those that were taken. Requests that are not complete after five seconds are logged.
+    /// Stops taking requests, and completes the requests taken before. Requests that are not complete after
+    /// five seconds are logged.
     ///
     /// # Errors
     /// If the system refuses to wait.
@@ -243,12 +245,12 @@ impl Drop for Server {
     fn drop(&mut self) {
         self.loops.stop();
         self.loops.own().close();
-        // Those of a loop that does not respond.
+        // A loop that does not respond has not removed its sockets.
         self.exports.remove_sockets();
     }
 }
 
-/// Logs which requests are not complete, and what all exports have done.
+/// Logs the incomplete requests, and the figures of all exports.
 fn report(all: Vec<Finished>) {
     let mut incomplete: BTreeMap<&str, usize> = BTreeMap::new();
     for (export, count) in all.iter().flat_map(|finished| &finished.incomplete) {
@@ -271,7 +273,7 @@ fn report(all: Vec<Finished>) {
     }
 }
 
-/// Logs what an export has done.
+/// Logs the figures of an export.
 fn summarize(export: &ExportFigures) {
     let sums = export.sums();
     tracing::info!(
@@ -294,7 +296,7 @@ fn summarize(export: &ExportFigures) {
 /// Serves on this thread until it is stopped. Calls `ready` with a [`Stopper`] once every socket accepts clients.
 ///
 /// # Errors
-/// As [`Server::new`] and [`Server::run`].
+/// The errors of [`Server::new`] and [`Server::run`].
 pub fn serve(args: &Args, ready: impl FnOnce(Stopper)) -> anyhow::Result<()> {
     let server = Server::new(args)?;
     ready(server.stopper());
@@ -304,7 +306,7 @@ pub fn serve(args: &Args, ready: impl FnOnce(Stopper)) -> anyhow::Result<()> {
     ended.and(finished).context("an event loop has failed")
 }
 
-/// Raises the soft limit of open files to the hard limit, and warns if that may be too low.
+/// Raises the soft limit of open files to the hard limit, and warns if that limit may be too low.
 fn raise_descriptor_limit(args: &Args) {
     let limit = rustix::process::getrlimit(Resource::Nofile);
     let raised = Rlimit {
@@ -314,7 +316,7 @@ fn raise_descriptor_limit(args: &Args) {
     if let Err(error) = rustix::process::setrlimit(Resource::Nofile, raised) {
         tracing::warn!(%error, "cannot raise the limit of open files");
     }
-    // A socket, a disk and some memory for each export, a kick and a call for each queue.
+    // Each export needs a socket, a disk and some memory, and each queue a kick and a call.
     let needed: u64 = args
         .exports
         .iter()

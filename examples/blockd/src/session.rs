@@ -1,7 +1,7 @@
-//! One connection: handles vhost-user messages one at a time, each once it has arrived completely.
+//! One connection: handles vhost-user messages one at a time, each after its complete arrival.
 //!
-//! The protocol's library reads and writes a blocking socket. It is called only when the message is complete and there is
-//! room for the reply, so that no client makes the loop wait.
+//! The protocol's library reads and writes a blocking socket. It is called only when the message is complete
+//! and there is space for the reply, so that no client makes the loop wait.
 
 use std::cell::{Cell, RefCell};
 use std::fmt;
@@ -23,12 +23,12 @@ use crate::concerned::Concerned;
 use crate::connection::Connection;
 use crate::limit::Kind;
 
-/// The time between two checks for the rest of a message. A stream socket is readable while a part is missing, so the loop
-/// cannot wait for it.
+/// The time between two checks for the rest of a message. A stream socket is readable while only a part has
+/// arrived, so the loop cannot wait for the rest.
 const RECHECK_AFTER: Duration = Duration::from_millis(1);
-/// The longest time between two checks whether the requests of the queues have ended.
+/// The longest time between two checks for outstanding requests of the queues.
 const LONGEST_RECHECK: Duration = Duration::from_millis(64);
-/// A message must be complete this long after its first byte.
+/// The time limit for the rest of a message after its first byte.
 const TIMEOUT: Duration = Duration::from_secs(2);
 
 /// A connected client.
@@ -42,12 +42,12 @@ pub(crate) struct Session {
     backend: Arc<Backend>,
     protocol: RefCell<BackendReqHandler<Backend>>,
     registration: RefCell<Option<Registration>>,
-    /// When the first byte of an incomplete message was seen.
+    /// The time at which the first byte of an incomplete message was seen.
     incomplete_since: Cell<Option<Moment>>,
-    /// The time to the next check whether a message can be handled, while requests are outstanding.
+    /// The time to the next check for outstanding requests, while they prevent a message from being handled.
     held_for: Cell<Option<Duration>>,
     recheck: RefCell<Option<Timer>>,
-    /// No message is handled any more.
+    /// Set when no more messages are handled.
     is_finished: Cell<bool>,
 }
 
@@ -84,7 +84,7 @@ impl Session {
         Ok(session)
     }
 
-    /// Stops the queues and watches the socket no longer. Does not call `on_end`.
+    /// Stops the queues and stops watching the socket. Does not call `on_end`.
     pub(crate) fn close(&self) {
         self.backend.reset();
         let registration = self.registration.take();
@@ -92,12 +92,12 @@ impl Session {
         drop((registration, recheck));
     }
 
-    /// Tells the client to read the configuration again, if it has a channel for that.
+    /// Notifies the client that the configuration has changed, if it has a channel for that.
     pub(crate) fn configuration_has_changed(&self) {
         self.backend.configuration_has_changed();
     }
 
-    /// The number of queues that this loop serves now.
+    /// Returns the number of queues that this loop serves now.
     pub(crate) fn serving(&self) -> u16 {
         self.backend.serving()
     }
@@ -112,7 +112,7 @@ impl Session {
             Ok(Arrived::Nothing) => self.watch_again(),
             Ok(Arrived::Part) => self.wait_for_rest(cx),
             Ok(Arrived::Message { code }) => {
-                // A message can change all that outstanding requests use.
+                // A message can change everything that outstanding requests use.
                 let concerned = Concerned::by(code, &self.socket);
                 let is_held = self.backend.hold(concerned);
                 if !self.park(cx, concerned) || !is_held {
@@ -140,7 +140,7 @@ impl Session {
         }
     }
 
-    /// Has other loops stop the queues that the message can change. Returns whether they have.
+    /// Makes other loops stop the queues that the message can change. Returns `true` if they have.
     fn park(&self, cx: &Context, concerned: Concerned) -> bool {
         if !self.backend.has_others() {
             return true;
@@ -149,7 +149,7 @@ impl Session {
         self.backend.park(cx, concerned, move |cx, parked| {
             if let Some(session) = session.upgrade() {
                 session.backend.have_parked(parked);
-                // Unless it was closed or takes no more messages.
+                // The session may have been closed, or take no more messages.
                 if session.registration.borrow().is_some() && !session.is_finished.get() {
                     session.check_socket(cx);
                 }
@@ -176,7 +176,7 @@ impl Session {
         self.end();
     }
 
-    /// Whether the client has disconnected, even if that was not handled yet.
+    /// Returns `true` if the client has disconnected, even if that was not handled yet.
     pub(crate) fn has_ended(&self) -> bool {
         poll_state(&self.socket).is_ok_and(|state| state.intersects(PollFlags::RDHUP | PollFlags::HUP))
     }
@@ -197,7 +197,7 @@ impl Session {
         self.recheck_after(cx, time);
     }
 
-    /// Takes no more requests and handles no more messages. Outstanding requests are completed.
+    /// Stops taking requests and handling messages. Outstanding requests are completed.
     pub(crate) fn finish(&self) {
         self.is_finished.set(true);
         self.backend.hold(Concerned::All);

@@ -1,13 +1,13 @@
-//! Survives a bus error (SIGBUS) in a client's memory.
+//! Handles bus errors (SIGBUS) in a client's memory, so that the process survives them.
 //!
-//! A client can truncate the file behind memory that it shares. Its pages are then gone, and an access to them raises
-//! SIGBUS, which would end the daemon. Therefore every mapping of a client's memory has a [`Protection`]. The handler of
-//! SIGBUS maps empty private pages over the whole mapping and marks it as lost, and the interrupted access goes on. The
-//! queue that made the access then finds [`Protection::is_lost`] and ends the connection. Any other SIGBUS ends the process
-//! as usual.
+//! A client can truncate the file behind memory that it shares. The pages are then lost, and an access to
+//! them raises SIGBUS, which would end the daemon. Therefore every mapping of a client's memory has a
+//! [`Protection`]. The handler of SIGBUS maps empty private pages over the whole mapping and marks it as
+//! lost, and the interrupted access continues. The queue that made the access then detects this by
+//! [`Protection::is_lost`] and ends the connection. Any other SIGBUS ends the process as usual.
 //!
-//! A check of the file's length before each access is not enough, because the client can truncate the file a moment later.
-//! Seals exist for memfds only, and do not prevent that huge pages run out.
+//! A check of the file's length before each access is not enough, because the client can truncate the file a
+//! moment later. Seals exist for memfds only, and do not prevent a shortage of huge pages.
 #![allow(unsafe_code, reason = "a signal handler, and one mapping put over another")]
 
 use std::ffi::c_void;
@@ -19,17 +19,17 @@ use libc::{SIGBUS, c_int, siginfo_t};
 use rustix::mm::{MapFlags, ProtFlags, mmap_anonymous};
 use vm_memory::MmapRegion;
 
-/// The most mappings of the whole process that are protected at a time.
+/// The most mappings of the whole process that are protected at the same time.
 const MOST_MAPPINGS: usize = 32_768;
 /// The start of a slot that a thread is filling. No mapping begins at this address.
 const CLAIMED: usize = 1;
 
 /// All protected mappings. The signal handler reads them without a lock.
 static SLOTS: [Slot; MOST_MAPPINGS] = [const { Slot::new() }; MOST_MAPPINGS];
-/// The number of mappings that were lost. The path of every request compares it.
+/// The number of lost mappings. Every request compares it.
 static LOSSES: AtomicU32 = AtomicU32::new(0);
 
-/// The range of one mapping; `start` is 0 while there is none.
+/// The range of one mapping. `start` is 0 while there is none.
 #[derive(Debug)]
 struct Slot {
     start: AtomicUsize,
@@ -47,21 +47,21 @@ impl Slot {
     }
 }
 
-/// Protects one mapping against SIGBUS. It must be dropped before the mapping is.
+/// The protection of one mapping against SIGBUS. It must be dropped before the mapping is.
 #[derive(Debug)]
 pub(crate) struct Protection {
     slot: &'static Slot,
 }
 
 impl Protection {
-    /// Protects `map` from now on.
+    /// Starts to protect `map`.
     ///
     /// # Errors
     /// If the process has too many mappings, or the system refuses the signal handler.
     pub(crate) fn of(map: &MmapRegion) -> io::Result<Self> {
         install_handler()?;
         let claim = |slot: &&Slot| {
-            // Most are claimed if there are many clients, and the load costs less than the attempt.
+            // With many clients most slots are claimed, and a load costs less than an attempt.
             if slot.start.load(Ordering::Relaxed) != 0 {
                 return false;
             }
@@ -81,7 +81,7 @@ impl Protection {
         Ok(Self { slot })
     }
 
-    /// Whether the mapping lost its pages and has empty ones instead.
+    /// Returns `true` if the mapping has lost its pages and has empty ones instead.
     pub(crate) fn is_lost(&self) -> bool {
         self.slot.lost.load(Ordering::Relaxed)
     }
@@ -93,7 +93,8 @@ impl Drop for Protection {
     }
 }
 
-/// The number of mappings that were lost so far. The thread whose access lost a mapping sees the new number at once.
+/// Returns the number of mappings lost so far. The thread whose access lost a mapping sees the new number at
+/// once.
 #[inline]
 pub(crate) fn losses() -> u32 {
     // The handler runs on the thread of the access, so only the compiler could move this load before the access.
@@ -101,8 +102,8 @@ pub(crate) fn losses() -> u32 {
     LOSSES.load(Ordering::Relaxed)
 }
 
-/// Installs the handler, once. It replaces the standard library's handler, which would end the process at the second SIGBUS.
-/// That one reports stack overflows, which are another signal on Linux.
+/// Installs the handler, once. It replaces the standard library's handler, which would end the process at the
+/// second SIGBUS. That handler reports stack overflows, which raise another signal on Linux.
 fn install_handler() -> io::Result<()> {
     static INSTALLED: OnceLock<Result<(), i32>> = OnceLock::new();
     let installed = INSTALLED.get_or_init(|| {
@@ -111,21 +112,21 @@ fn install_handler() -> io::Result<()> {
     installed.map_err(io::Error::from_raw_os_error)
 }
 
-/// The handler. It may interrupt anything, so it consists of loads, stores and system calls.
+/// Handles SIGBUS. It may interrupt any code, so it consists of loads, stores and system calls.
 extern "C" fn on_sigbus(signal: c_int, info: *mut siginfo_t, _: *mut c_void) {
-    // SAFETY: the kernel gives a handler that is installed with SA_SIGINFO a valid description of the signal, and one of
-    // a fault (a positive code) has an address.
+    // SAFETY: the kernel passes a valid description of the signal to a handler that is installed with
+    // SA_SIGINFO, and the description of a fault (a positive code) has an address.
     let at = unsafe {
         let info = &*info;
         (info.si_code > 0).then(|| info.si_addr() as usize)
     };
     if !at.is_some_and(map_empty_pages) {
-        // A fault of this program, or a signal from another process: the default action.
+        // This is a fault of this program, or a signal from another process, so the default action follows.
         drop(signal_hook::low_level::emulate_default_handler(signal));
     }
 }
 
-/// Replaces the pages of the protected mapping that contains an address. Returns false if there is none.
+/// Replaces the pages of the protected mapping that contains an address. Returns `false` if there is none.
 fn map_empty_pages(at: usize) -> bool {
     let found = SLOTS.iter().find(|slot| {
         let start = slot.start.load(Ordering::Acquire);
@@ -136,8 +137,9 @@ fn map_empty_pages(at: usize) -> bool {
     let len = slot.len.load(Ordering::Relaxed);
     let flags = MapFlags::PRIVATE | MapFlags::FIXED | MapFlags::NORESERVE;
     let empty =
-        // SAFETY: the range is a mapping that its `MmapRegion` owns and will unmap, whatever lies there by then; it is
-        // accessed by volatile and atomic operations only, for which any contents and any change are fine.
+        // SAFETY: the range is a mapping that its `MmapRegion` owns and will unmap with its contents of that
+        // time. It is accessed by volatile and atomic operations only, which allow any contents and any
+        // change.
         unsafe { mmap_anonymous(start as *mut c_void, len, ProtFlags::READ | ProtFlags::WRITE, flags) };
     if empty.is_err() {
         return false;

@@ -1,8 +1,9 @@
-//! A listening socket and its path: one daemon at a time has the path, and removes it at its end.
+//! A listening socket and its path. One daemon at a time owns the path, and removes it at its end.
 //!
-//! A daemon that was killed leaves its socket behind, so a start replaces a stale socket, one without a listener. Between
-//! the check and the replacement another daemon could do the same. Therefore each start, and each removal, holds a lock
-//! (`flock`) on the socket's directory meanwhile. The lock leaves no file behind and ends with the process.
+//! A killed daemon leaves its socket behind, so a start replaces a stale socket, which has no listener.
+//! Between the check and the replacement another daemon could do the same. Therefore each start, and each
+//! removal, holds a lock (`flock`) on the socket's directory meanwhile. The lock leaves no file behind and
+//! ends with the process.
 //!
 //! Mode and group are set before the socket listens: no client can connect earlier.
 
@@ -24,18 +25,19 @@ use rustix::process::Pid;
 
 /// The time between two attempts to get a lock that another process holds.
 const LOCK_AGAIN: Duration = Duration::from_millis(10);
-/// The time between two checks whether the socket of a process that has ended is closed, and their number.
+/// The time between two checks whether the socket of an ended process is closed, and their number.
 const CLOSE_AGAIN: Duration = Duration::from_millis(2);
 const CLOSE_TRIES: u32 = 1000;
-/// The most attempts of a start: two seconds.
+/// The most attempts to get the lock at a start: two seconds.
 const TRIES_TO_BIND: u32 = 200;
-/// The most attempts at the end, for each socket.
+/// The most attempts to get the lock at the end, for each socket.
 const TRIES_TO_REMOVE: u32 = 5;
 
 /// The most clients that wait in a socket's queue; the system may have a lower limit.
 const BACKLOG: i32 = 4096;
 
-/// Which users may connect. Without a mode the umask decides, and without a group the process's is used.
+/// The permission to connect. Without a mode the umask decides. Without a group, the group of the process is
+/// used.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Permissions {
     /// The permission bits, such as 0o660.
@@ -45,14 +47,14 @@ pub(crate) struct Permissions {
 }
 
 impl Permissions {
-    /// For the user of this process only.
+    /// The permissions that only the user of this process has.
     pub(crate) const PRIVATE: Self = Self {
         mode: Some(0o600),
         group: None,
     };
 }
 
-/// A listening socket. Dropping it removes its path, if that is still its own.
+/// A listening socket. Dropping it removes its path, if the path still is its own.
 #[derive(Debug)]
 pub(crate) struct Listener {
     socket: UnixListener,
@@ -64,7 +66,7 @@ pub(crate) struct Listener {
 #[derive(Debug)]
 struct Own {
     path: PathBuf,
-    /// Device and inode of the path. The inode is not reused while the socket is open.
+    /// The device and inode of the path. The inode is not reused while the socket is open.
     id: (u64, u64),
     is_removed: AtomicBool,
 }
@@ -78,7 +80,7 @@ impl Listener {
         let about = path
             .symlink_metadata()
             .with_context(|| format!("the socket {} disappeared", path.display()))?;
-        // From now on it is removed after an error.
+        // From now on the path is removed after an error.
         let listener = Self {
             socket: UnixListener::from(socket),
             own: Some(Own {
@@ -93,7 +95,7 @@ impl Listener {
         Ok(listener)
     }
 
-    /// A non-blocking socket that listens already. Its path is not removed.
+    /// Returns a non-blocking socket that listens already. Its path is not removed.
     pub(crate) fn passed(socket: UnixListener) -> Self {
         Self { socket, own: None }
     }
@@ -102,13 +104,15 @@ impl Listener {
         &self.socket
     }
 
-    /// Removes the path, if it is still this socket's. Waits for other processes that lock the directory, for some milliseconds.
+    /// Removes the path, if it still is this socket's. If other processes lock the directory, waits for some
+    /// milliseconds.
     pub(crate) fn remove(&self) {
         let Some(own) = &self.own else { return };
         if own.is_removed.swap(true, Ordering::Relaxed) {
             return;
         }
-        // Without the lock the path is still compared, and only a start at the same moment could lose its socket.
+        // Without the lock the path is still compared. Only a daemon that starts at the same moment could
+        // lose its socket.
         let _lock = lock_directory(&own.path, TRIES_TO_REMOVE);
         let is_own = own
             .path
@@ -147,14 +151,14 @@ impl Accept for Listener {
     }
 }
 
-/// A non-blocking socket with this path. It does not listen yet.
+/// Returns a non-blocking socket with this path. It does not listen yet.
 fn bind(path: &Path, permissions: Permissions) -> anyhow::Result<OwnedFd> {
     let bound = || -> Result<OwnedFd, Errno> {
         let address = SocketAddrUnix::new(path)?;
         let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
         let socket = rustix::net::socket_with(AddressFamily::UNIX, SocketType::STREAM, flags, None)?;
         if let Some(mode) = permissions.mode {
-            // The path gets these bits, without those of the umask.
+            // The path gets these bits, without the bits of the umask.
             rustix::fs::fchmod(&socket, Mode::from_raw_mode(mode))?;
         }
         rustix::net::bind(&socket, &address)?;
@@ -181,7 +185,7 @@ fn bind(path: &Path, permissions: Permissions) -> anyhow::Result<OwnedFd> {
     })
 }
 
-/// Sets group and mode of a path that has been bound and does not listen yet.
+/// Sets the group and the mode of a path that has been bound and does not listen yet.
 fn permit(path: &Path, about: &Metadata, permissions: Permissions) -> anyhow::Result<()> {
     if let Some(group) = permissions.group {
         rustix::fs::chownat(
@@ -198,7 +202,7 @@ fn permit(path: &Path, about: &Metadata, permissions: Permissions) -> anyhow::Re
             )
         })?;
     }
-    // The umask has taken bits away.
+    // The umask has removed bits.
     if let Some(mode) = permissions.mode
         && about.mode() & 0o777 != mode
     {
@@ -212,7 +216,8 @@ fn id(about: &Metadata) -> (u64, u64) {
     (about.dev(), about.ino())
 }
 
-/// Locks the directory of `path`. `None` if that is impossible; if the directory does not exist, the next step reports it.
+/// Locks the directory of `path`. Returns `None` if that is impossible. If the directory does not exist, the
+/// next step reports it.
 fn lock_directory(path: &Path, tries: u32) -> anyhow::Result<Option<File>> {
     let directory = match path.parent() {
         Some(parent) if !parent.as_os_str().is_empty() => parent,
@@ -227,7 +232,7 @@ fn lock_directory(path: &Path, tries: u32) -> anyhow::Result<Option<File>> {
             Ok(()) => return Ok(Some(file)),
             Err(TryLockError::WouldBlock) => {}
             Err(TryLockError::Error(error)) if error.kind() == io::ErrorKind::Interrupted => {}
-            // A file system without locks.
+            // The file system has no locks.
             Err(TryLockError::Error(_)) => return Ok(None),
         }
         std::thread::sleep(LOCK_AGAIN);
@@ -238,7 +243,7 @@ fn lock_directory(path: &Path, tries: u32) -> anyhow::Result<Option<File>> {
     );
 }
 
-/// Removes a stale socket, such as one of a daemon that was killed. The directory must be locked.
+/// Removes a stale socket, such as that of a killed daemon. The directory must be locked.
 fn remove_stale(path: &Path) -> anyhow::Result<()> {
     let Ok(about) = std::fs::symlink_metadata(path) else {
         return Ok(());
@@ -266,9 +271,11 @@ fn remove_stale(path: &Path) -> anyhow::Result<()> {
     std::fs::remove_file(path).with_context(|| format!("cannot remove the stale socket {}", path.display()))
 }
 
-/// The process that listens at `path`, if there is one and the system tells it. Does not wait until it accepts.
+/// Returns the process that listens at `path`, if there is a listener and the system reports its process.
+/// Does not wait until it accepts.
 ///
-/// The kernel closes the sockets of a killed process that used an io_uring some time after its end. Until then they take connections.
+/// If a killed process used an io_uring, the kernel closes its sockets some time after its end. Until then
+/// they accept connections.
 fn listener_at(path: &Path) -> anyhow::Result<Option<Option<Pid>>> {
     for _ in 0..CLOSE_TRIES {
         match probe(path)? {
@@ -280,11 +287,11 @@ fn listener_at(path: &Path) -> anyhow::Result<Option<Option<Pid>>> {
     Ok(Some(None))
 }
 
-/// What a connection to a socket tells about its listener.
+/// The result of a connection to a socket: the state of its listener.
 enum Probe {
     Free,
     Taken(Option<Pid>),
-    /// The process that made it has ended. It may have passed the listener on.
+    /// The process that made the listener has ended. It may have passed the listener on.
     Ended,
 }
 
@@ -311,7 +318,7 @@ fn probe(path: &Path) -> anyhow::Result<Probe> {
             Err(Errno::AGAIN) => return Ok(Probe::Taken(None)),
             Err(Errno::CONNREFUSED | Errno::NOENT) => return Ok(Probe::Free),
             Err(Errno::INTR) => {}
-            // For example a datagram socket, or one of another user.
+            // The socket may be a datagram socket, or belong to another user.
             Err(error) => return Err(error).with_context(what),
         }
     }

@@ -1,8 +1,8 @@
 //! Counters of an export's queues.
 //!
-//! The loop's thread alone writes and reads them, so a count costs a load and a store. The clock is read twice in one of
-//! [`TIMED_TURNS`] turns, and once for each batch that is passed to threads. Together that is 8 instructions for a request and 21 for a
-//! turn, beside the thousand that a request of a disk in memory takes.
+//! Only the loop's thread writes and reads them, so a count costs a load and a store. The clock is read twice
+//! in one of [`TIMED_TURNS`] turns, and once for each batch that is passed to threads. Together that is 8
+//! instructions for a request and 21 for a turn, beside the thousand of a request of a disk in memory.
 
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
@@ -14,7 +14,8 @@ use virtio_bindings::virtio_blk::{
 
 use crate::figures::{BUCKETS, KINDS, KindFigures, Latency, QueueFigures, bucket_of};
 
-/// One turn in so many is timed if the loop executes its requests, and counts so many times.
+/// The number of turns of which one is timed, if the loop executes the requests. A timed request counts this
+/// number of times.
 const TIMED_TURNS: u32 = 16;
 
 /// The index in [`KINDS`] of each type of request.
@@ -28,10 +29,10 @@ const KIND_OF: [u8; 16] = {
     kinds
 };
 
-/// The index in [`KINDS`] of a type of request.
+/// Returns the index in [`KINDS`] of a type of request.
 #[inline]
 fn kind_of(request_type: u32) -> usize {
-    // Types that are unknown are among the others.
+    // Unknown types count as "other".
     usize::from(KIND_OF[(request_type as usize).min(KIND_OF.len() - 1)])
 }
 
@@ -44,22 +45,22 @@ fn add(counter: &Cell<u64>, more: u64) {
 #[derive(Debug, Default)]
 pub(crate) struct ExportStats {
     clients: Cell<u64>,
-    /// Those of queues that have served.
+    /// The counters of queues that have served.
     queues: RefCell<Vec<Option<Rc<QueueStats>>>>,
 }
 
 impl ExportStats {
-    /// A client has connected.
+    /// Counts a client that has connected.
     pub(crate) fn has_client(&self) {
         add(&self.clients, 1);
     }
 
-    /// The number of clients so far.
+    /// Returns the number of clients so far.
     pub(crate) fn clients(&self) -> u64 {
         self.clients.get()
     }
 
-    /// The counters of a queue.
+    /// Returns the counters of a queue.
     pub(crate) fn queue(&self, index: usize) -> Rc<QueueStats> {
         let mut queues = self.queues.borrow_mut();
         if queues.len() <= index {
@@ -68,7 +69,7 @@ impl ExportStats {
         queues[index].get_or_insert_default().clone()
     }
 
-    /// The figures of all queues that have served.
+    /// Returns the figures of all queues that have served.
     pub(crate) fn figures(&self) -> Vec<QueueFigures> {
         let queues = self.queues.borrow();
         let used = (0..).zip(&*queues);
@@ -88,7 +89,7 @@ struct KindStats {
 #[derive(Debug, Default)]
 pub(crate) struct QueueStats {
     kinds: [KindStats; KINDS.len()],
-    /// Requests that the loop has executed.
+    /// The number of requests that the loop has executed.
     executed: Cell<u64>,
     turns: Cell<u32>,
     latency: [Cell<u64>; BUCKETS],
@@ -98,7 +99,7 @@ pub(crate) struct QueueStats {
     calls: Cell<u64>,
 }
 
-/// A turn that is timed.
+/// A timed turn.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct TimedTurn {
     began: Instant,
@@ -106,7 +107,7 @@ pub(crate) struct TimedTurn {
 }
 
 impl QueueStats {
-    /// Counts a complete request of this type that has moved so many bytes.
+    /// Counts a complete request of this type that has moved `bytes` bytes.
     #[inline]
     pub(crate) fn completed(&self, request_type: u32, bytes: u64, failed: bool) {
         let kind = &self.kinds[kind_of(request_type)];
@@ -117,14 +118,14 @@ impl QueueStats {
         }
     }
 
-    /// As [`completed`](Self::completed), for a request that the loop has executed in the present turn.
+    /// Like [`completed`](Self::completed), for a request that the loop has executed in the present turn.
     #[inline]
     pub(crate) fn completed_in_turn(&self, request_type: u32, bytes: u64, failed: bool) {
         add(&self.executed, 1);
         self.completed(request_type, bytes, failed);
     }
 
-    /// A turn begins. Returns whether it is to be timed; the first one is.
+    /// Begins a turn. Returns a value if the turn is timed, as the first one is.
     #[inline]
     pub(crate) fn begin_turn(&self) -> Option<TimedTurn> {
         let turn = self.turns.get();
@@ -138,7 +139,8 @@ impl QueueStats {
         })
     }
 
-    /// A timed turn ends. The requests that it has executed were complete by now. Returns how long it took, and their number.
+    /// Ends a timed turn. The requests that it has executed count as complete now. Returns its duration, and
+    /// their number.
     #[inline(never)]
     pub(crate) fn end_turn(&self, turn: TimedTurn) -> (Duration, u64) {
         let requests = self.executed.get().wrapping_sub(turn.executed);
@@ -147,26 +149,26 @@ impl QueueStats {
         (took, requests)
     }
 
-    /// Counts so many requests that took this long.
+    /// Counts `requests` requests with this duration.
     pub(crate) fn took(&self, time: Duration, requests: u64) {
         let ns = u64::try_from(time.as_nanos()).unwrap_or(u64::MAX);
         add(&self.latency[bucket_of(ns)], requests);
         add(&self.latency_ns, ns.wrapping_mul(requests));
     }
 
-    /// Polling has found a request.
+    /// Counts a poll that has found requests.
     #[inline]
     pub(crate) fn poll_hit(&self) {
         add(&self.poll_hits, 1);
     }
 
-    /// The driver has kicked.
+    /// Counts kicks of the driver.
     #[inline]
     pub(crate) fn kicked(&self, times: u64) {
         add(&self.kicks, times);
     }
 
-    /// The driver was called.
+    /// Counts a call of the driver.
     #[inline]
     pub(crate) fn called(&self) {
         add(&self.calls, 1);

@@ -20,7 +20,7 @@ impl Stopper {
         }
     }
 
-    /// Whether the server is to stop, or has stopped.
+    /// Returns `true` if the server is to stop, or has stopped.
     pub(crate) fn is_stopped(&self) -> bool {
         self.stop.load(Ordering::Acquire)
     }

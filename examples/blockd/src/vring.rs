@@ -1,12 +1,13 @@
-//! A running virtqueue. It is a handler of the event loop: its kick eventfd is readable, or polling finds a new available
-//! index.
+//! A running virtqueue. It is a handler of the event loop: the loop calls it when its kick eventfd is
+//! readable, or when polling finds a new available index.
 //!
-//! A queue serves a bounded number of requests in a turn and never waits for the driver. After it has stopped, it does not
-//! access the client's memory, except for requests that threads or the kernel had begun.
+//! A queue serves a bounded number of requests in a turn and never waits for the driver. After it has
+//! stopped, it does not access the client's memory, except for requests that threads or the kernel had begun.
 //!
 //! # Threads and the ring
-//! With [`Workers`] the queue passes its requests to threads or to the ring of the loop. With in-flight tracking it completes each when it has
-//! ended ([`redo`]), else once all before it are complete, too ([`Outstanding`]). While it is [held](Vring::hold), it takes no new request.
+//! With [`Workers`] the queue passes its requests to threads or to the ring of the loop. With in-flight
+//! tracking it completes each request when that has ended ([`redo`]), otherwise when all requests before it
+//! are complete, too ([`Outstanding`]). While it is [held](Vring::hold), it takes no new requests.
 
 mod failure;
 mod logging;
@@ -45,60 +46,61 @@ use failure::VringError;
 
 /// The most requests that one turn serves.
 const REQUESTS_PER_TURN: u32 = 128;
-/// A turn ends after the step that reaches this number of bytes, so it moves less than twice as many.
+/// The number of bytes after which a turn ends. The last step may exceed it, so a turn moves less than twice
+/// as many.
 const BYTES_PER_TURN: u64 = STEP;
 /// The most completions that are published together. Each publication moves a cache line that a polling driver reads.
 const PUBLISH_EVERY: u16 = 8;
 
-/// All that a queue needs besides its ring.
+/// The parts that a queue needs besides its ring.
 #[derive(Debug)]
 pub(crate) struct VringConfig {
     pub(crate) index: usize,
     pub(crate) kick: Arc<File>,
-    /// The client can replace this and the next one while the queue runs.
+    /// The call descriptor. The client can replace this and the next one while the queue runs.
     pub(crate) call: RefCell<Option<Arc<File>>>,
     pub(crate) error: RefCell<Option<Arc<File>>>,
     pub(crate) memory: Arc<Memory>,
     pub(crate) device: Arc<Device>,
-    /// The threads that execute requests. Without them the loop does.
+    /// The threads that execute requests. Without them the loop executes requests.
     pub(crate) workers: Option<Rc<Workers>>,
     /// Shared by all queues, because only one of them runs at a time.
     pub(crate) chain: Rc<RefCell<DescriptorChain>>,
     pub(crate) connection: Rc<Connection>,
     pub(crate) stats: Rc<QueueStats>,
-    /// Where pages are marked that the device has written, if the client wants that.
+    /// The log of pages that the device has written, if the client wants one.
     pub(crate) log: Option<Arc<DirtyLog>>,
     /// The guest address of the used ring in that log.
     pub(crate) used_log: Option<u64>,
-    /// The driver does not flush, so each write must be on the medium before it completes.
+    /// Set if the driver does not flush, so each write must be on the medium before it completes.
     pub(crate) write_through: bool,
-    /// What a call that wakes the driver takes.
+    /// The duration of a call that wakes the driver.
     pub(crate) call_price: Duration,
 }
 
 /// A running virtqueue.
 #[derive(Debug)]
 pub(crate) struct Vring {
-    /// The queue itself, for completions.
+    /// A reference to the queue itself, for completions.
     me: Weak<Self>,
     ring: Ring,
     /// The next entry of the available ring to serve.
     next_available: Cell<u16>,
-    /// The loop polls, so the driver is asked not to kick.
+    /// Set while the loop polls. Kicks are suppressed then.
     polled: Cell<bool>,
-    /// The queue failed or was stopped: the ring must not be accessed.
+    /// Set if the queue failed or was stopped. The ring must then not be accessed.
     stopped: Cell<bool>,
-    /// No new request is taken.
+    /// Set while no new request is taken.
     held: Cell<bool>,
-    /// Kicks of the queue itself that were not received yet.
+    /// The number of kicks by the queue itself that were not received yet.
     own_kicks: Cell<u64>,
     /// The requests that threads or the ring execute.
     outstanding: RefCell<Outstanding>,
-    /// Where the next daemon finds the outstanding requests, if the client wants that.
+    /// The region in which the next daemon finds the outstanding requests, if the client wants one.
     tracking: Option<Box<Tracking>>,
-    /// Those that may access the client's memory, also after the queue has stopped.
+    /// The requests that may access the client's memory, even after the queue has stopped.
     running: Running,
-    /// The threads leave the rest of the outstanding requests undone.
+    /// Set when threads are to abandon the rest of the outstanding requests.
     cancelled: Arc<AtomicBool>,
     /// The progress of the request at `next_available`, if it takes more than one step.
     progress: Cell<Progress>,
@@ -106,7 +108,7 @@ pub(crate) struct Vring {
     next_used: Cell<u16>,
     /// The used index at the last check whether the driver wants a call.
     called_up_to: Cell<u16>,
-    /// When to call the driver within a batch.
+    /// Decides when to call the driver within a batch.
     calls: Cell<CallPacer>,
     /// The value of [`sigbus::losses`] at the last check of this queue's memory.
     losses: Cell<u32>,
@@ -146,14 +148,14 @@ impl Vring {
             next_used: Cell::new(next_used),
             called_up_to: Cell::new(next_used),
             calls: Cell::new(CallPacer::new(config.call_price)),
-            // Differs from the current value, so that the first check finds memory that was lost before.
+            // This differs from the current value, so that the first check finds memory that was lost before.
             losses: Cell::new(sigbus::losses().wrapping_sub(1)),
             publish_every,
             config,
         })
     }
 
-    /// Calls the driver, asks for kicks, and schedules the requests that are pending already.
+    /// Calls the driver, enables kicks, and schedules the requests that are pending already.
     ///
     /// The call announces completions that were published without one: by an earlier daemon, or while no descriptor for
     /// calls was set. Drivers tolerate calls without a completion.
@@ -166,33 +168,35 @@ impl Vring {
         }
     }
 
-    /// Stops the queue. Returns the available entry at which to continue, which is the used index. Outstanding requests are not completed,
-    /// unless the queue was [held](Self::hold) until there was none.
+    /// Stops the queue. Returns the available entry at which to continue, which is the used index.
+    /// Outstanding requests are not completed. There are none if the queue was [held](Self::hold) until their
+    /// end.
     pub(crate) fn stop(&self) -> u16 {
         self.stopped.set(true);
         self.cancelled.store(true, Ordering::Relaxed);
         self.first_incomplete()
     }
 
-    /// The number of completed requests, as a position.
+    /// Returns the number of completed requests, as a position.
     fn first_incomplete(&self) -> u16 {
         let left = self.tracking.as_ref().map_or(0, |tracking| tracking.count_left());
         let incomplete = self.outstanding.borrow().len().wrapping_add(left);
         self.next_available.get().wrapping_sub(incomplete)
     }
 
-    /// Whether it has failed or was stopped.
+    /// Returns `true` if the queue has failed or was stopped.
     pub(crate) fn is_stopped(&self) -> bool {
         self.stopped.get()
     }
 
-    /// The first available entry that is not completed, and the next entry of the used ring.
+    /// Returns the first available entry that is not completed, and the next entry of the used ring.
     #[cfg(any(test, feature = "fuzz"))]
     pub(crate) fn positions(&self) -> (u16, u16) {
         (self.first_incomplete(), self.next_used.get())
     }
 
-    /// Replaces the descriptor for calls, and calls the driver: an earlier call may have gone to the former one.
+    /// Replaces the descriptor for calls, and calls the driver, because an earlier call may have gone to the
+    /// former descriptor.
     pub(crate) fn set_call(&self, call: Option<Arc<File>>) {
         self.config.call.replace(call);
         self.call();
@@ -203,7 +207,7 @@ impl Vring {
         self.config.error.replace(error);
     }
 
-    /// Calls the driver, whether it wants a call or not.
+    /// Calls the driver, even if it wants no call.
     fn call(&self) {
         if let Some(call) = &*self.config.call.borrow() {
             self.config.stats.called();
@@ -240,11 +244,12 @@ impl Vring {
         };
         loop {
             if !polled && !self.ring.has_event_idx() {
-                // With event indexes the driver does not kick until the event index moves.
+                // With event indexes this is not needed: the driver does not kick until the event index
+                // moves.
                 self.ring.suppress_kicks(self.next_available.get());
             }
             let served = self.serve_pending(&mut turn);
-            // Lost memory is reported first: it reads as zeroes, which can look malformed.
+            // Lost memory is reported first, because it reads as zeroes, which can look malformed.
             if let Err(error) = self.check_memory().and(served) {
                 self.fail(&error);
                 return;
@@ -255,7 +260,8 @@ impl Vring {
             if !polled && !turn.is_over() {
                 self.ring.ask_for_kicks(self.next_available.get());
             }
-            // One fence for both checks: whether the driver wants a call, and whether there are more requests.
+            // One fence serves both checks: whether the driver wants a call, and whether there are more
+            // requests.
             full_fence();
             self.call_if_wanted();
             if polled {
@@ -335,7 +341,7 @@ impl Vring {
         served
     }
 
-    /// Executes one step of a request. Returns how many bytes were written once the request has ended.
+    /// Executes one step of a request. Returns the number of bytes written once the request has ended.
     #[inline(always)]
     fn serve_one(
         &self,
@@ -370,7 +376,7 @@ impl Vring {
         Ok(Some(done.written))
     }
 
-    /// Fails if the client's memory has lost pages: data read from it since then is not the client's.
+    /// Fails if the client's memory has lost pages: data read from it since then are not the client's.
     #[inline]
     fn check_memory(&self) -> Result<(), VringError> {
         let losses = sigbus::losses();
@@ -386,7 +392,8 @@ impl Vring {
         Ok(())
     }
 
-    /// Must be called after a full fence that follows the last publication.
+    /// Calls the driver if it wants a call. Must be called after a full fence that follows the last
+    /// publication.
     fn call_if_wanted(&self) {
         let used = self.next_used.get();
         if self.ring.wants_call(self.called_up_to.replace(used), used) {
@@ -402,7 +409,8 @@ impl Vring {
         self.config.connection.log(Kind::Requests, line);
     }
 
-    /// Stops the queue after an error, and tells the client. An error that concerns more than this queue ends the connection.
+    /// Stops the queue after an error, and signals the error to the client. An error that concerns more than
+    /// this queue ends the connection.
     #[cold]
     fn fail(&self, why: &VringError) {
         self.stopped.set(true);
@@ -420,11 +428,11 @@ impl Vring {
     }
 }
 
-/// What is left of the limits of a turn.
+/// The remaining limits of a turn.
 struct Turn {
     requests: u32,
     bytes: u64,
-    /// When its first request was passed to a thread.
+    /// The time at which its first request was passed to a thread.
     passed_on_at: Option<Instant>,
 }
 

@@ -1,19 +1,22 @@
-//! Files that options name and the daemon writes. Their former contents are lost, so only those of such a file are overwritten.
+//! Files that options name and the daemon writes. Their former contents are lost, so only files of the same
+//! kind are overwritten.
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, Read};
 use std::os::unix::fs::{FileTypeExt, OpenOptionsExt};
 use std::path::Path;
 
-/// The beginning of a file that tells whether it may be overwritten.
+/// The bytes at the beginning of a file that determine whether it may be overwritten.
 const MOST_BYTES: u64 = 256;
 
-/// Opens a file for writing, or makes it. Its contents stay until the caller truncates it: it can still be locked by another process.
+/// Opens a file for writing, or makes it. The contents stay until the caller truncates the file, because
+/// another process may still have locked it.
 ///
-/// A device of characters is opened as well: it keeps nothing. Of an existing file `is_own` gets the first bytes, at most 256.
+/// A character device is opened as well, because it stores nothing. `is_own` gets the first bytes of an
+/// existing file, at most 256.
 ///
 /// # Errors
-/// If it is not a file, contains something else than `is_own` accepts, or cannot be opened; with the remedy.
+/// If it is not a file, if it has contents that `is_own` refuses, or if it cannot be opened; with the remedy.
 pub(crate) fn open(path: &Path, is_own: impl FnOnce(&[u8]) -> bool) -> io::Result<File> {
     let mut file = OpenOptions::new()
         .read(true)
@@ -21,7 +24,7 @@ pub(crate) fn open(path: &Path, is_own: impl FnOnce(&[u8]) -> bool) -> io::Resul
         .create(true)
         .truncate(false)
         .mode(0o644)
-        // The open of a FIFO without a reader does not wait.
+        // Opening a FIFO without a reader then does not wait.
         .custom_flags(libc::O_NONBLOCK | libc::O_NOCTTY)
         .open(path)?;
     let kind = file.metadata()?.file_type();

@@ -1,4 +1,4 @@
-//! Which queues take no requests while a message is handled, on this loop and on others.
+//! Stops queues from taking requests while a message is handled, on this loop and on others.
 
 use aio_context::Context;
 
@@ -8,8 +8,9 @@ use crate::hosted::Parked;
 use crate::queue::Queue;
 
 impl Backend {
-    /// Takes no requests from the queue that a message concerns until [`release`](Self::release), or from all that this loop serves if it
-    /// does not concern a single one. Returns whether none is outstanding, so that no thread accesses the client's memory for it.
+    /// Stops taking requests from the queue that a message concerns, or from all that this loop serves if the
+    /// message does not concern a single one, until [`release`](Self::release). Returns `true` if no request
+    /// is outstanding, so that no thread accesses the client's memory for it.
     pub(crate) fn hold(&self, concerned: Concerned) -> bool {
         let queues = self.queues.borrow();
         if let Concerned::One(index) = concerned {
@@ -19,8 +20,8 @@ impl Backend {
         busy.count() == 0
     }
 
-    /// Has other loops stop their queues that a message concerns. Returns whether none of these queues is served any more. If not, each loop
-    /// replies by `deliver`, and this is to be called again.
+    /// Makes other loops stop the queues that a message concerns. Returns `true` if no other loop serves one
+    /// of them any more. If not, each loop replies by `deliver`, and the caller must call this again.
     pub(crate) fn park(
         &self,
         cx: &Context,
@@ -50,7 +51,7 @@ impl Backend {
         self.parking.get() == 0
     }
 
-    /// Another loop has stopped these queues.
+    /// Accepts the reply of another loop, which has stopped these queues.
     pub(crate) fn have_parked(&self, all: Vec<Parked>) {
         self.parking.set(self.parking.get() - 1);
         let mut queues = self.queues.borrow_mut();
@@ -59,12 +60,12 @@ impl Backend {
         }
     }
 
-    /// Whether other loops serve queues of the export.
+    /// Returns `true` if other loops serve queues of the export.
     pub(crate) fn has_others(&self) -> bool {
         self.shared.others.count() > 0
     }
 
-    /// Takes requests again, and has the other loops serve again what they had stopped.
+    /// Takes requests again, and makes the other loops serve their stopped queues again.
     pub(crate) fn release(&self) {
         for (index, queue) in self.queues.borrow_mut().iter_mut().enumerate() {
             let released = queue.release(index, &self.shared);

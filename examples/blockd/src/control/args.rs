@@ -77,7 +77,8 @@ pub(super) enum Action {
 }
 
 impl Action {
-    /// As it is sent. Paths become absolute: the daemon may run in another directory.
+    /// Returns the command in the form that is sent. Paths become absolute, because the daemon may run in
+    /// another directory.
     pub(super) fn command(&self) -> Command {
         match self {
             Self::List => Command::List {},
@@ -100,7 +101,7 @@ impl Action {
     }
 }
 
-/// Parses a time that is long enough for a person.
+/// Parses an interval that is long enough for a reader.
 fn parse_interval(text: &str) -> Result<Duration, String> {
     let interval = parse_duration(text)?;
     if interval < LEAST_INTERVAL {
@@ -109,7 +110,7 @@ fn parse_interval(text: &str) -> Result<Duration, String> {
     Ok(interval)
 }
 
-/// The description of an export with absolute paths.
+/// Returns the description of an export with absolute paths.
 fn absolute(export: &str) -> String {
     let part = |part: &str| match part.split_once('=') {
         Some((key @ ("path" | "socket"), path)) if !path.is_empty() && !path.starts_with("fd:") => {

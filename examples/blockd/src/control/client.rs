@@ -94,7 +94,7 @@ fn print_list(list: &List, out: &mut dyn Write) -> io::Result<()> {
     Ok(())
 }
 
-/// A number of bytes with a unit, if it is a multiple of one.
+/// Formats a number of bytes with the largest unit of which it is a multiple.
 fn bytes(bytes: u64) -> String {
     let units = [(40, "T"), (30, "G"), (20, "M"), (10, "K")];
     let whole = |(shift, _): &(u32, &str)| bytes >> shift > 0 && bytes.is_multiple_of(1 << shift);

@@ -18,19 +18,19 @@ pub(crate) enum Command {
     Stats {},
     /// Serves another export.
     Add {
-        /// As `--export` takes it.
+        /// The description, in the form of `--export`.
         export: String,
     },
     /// Completes the requests that an export has taken, and serves it no longer.
     Remove {
-        /// Its name.
+        /// The name of the export.
         name: String,
     },
     /// Changes the size of a disk.
     Resize {
-        /// The name of its export.
+        /// The name of the export.
         name: String,
-        /// Bytes, as `ram=` takes them; or `auto`.
+        /// Bytes, in the form of `ram=`; or `auto`.
         size: String,
         /// Whether data at its end may be lost.
         #[serde(default)]
@@ -40,25 +40,25 @@ pub(crate) enum Command {
     SetPoll {
         /// The name of the loop, or of an export that it serves.
         name: String,
-        /// What is to change.
+        /// The parameters that change.
         poll: PollChange,
     },
     /// Changes the level of the log.
     LogLevel {
-        /// As BLOCKD_LOG takes it.
+        /// The level, in the form of BLOCKD_LOG.
         level: String,
     },
 }
 
 impl fmt::Display for Command {
-    /// As it is sent, with control characters escaped.
+    /// Writes the command in the form that is sent, with control characters escaped.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&serde_json::to_string(self).map_err(|_| fmt::Error)?)
     }
 }
 
-/// The polling parameters that are to change, those of the command line: as `blockd ctl` takes them, and as they are sent. The daemon
-/// checks their values.
+/// The polling parameters of the command line that are to change. `blockd ctl` takes them and sends them in
+/// this form. The daemon checks their values.
 #[derive(Args, Clone, Debug, Default, Deserialize, PartialEq, Eq, Serialize)]
 #[group(required = true, multiple = true)]
 #[serde(default, deny_unknown_fields, rename_all = "kebab-case")]
@@ -109,16 +109,16 @@ pub(crate) struct PollChange {
 #[derive(Clone, Debug, Deserialize, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub(crate) enum Answer {
-    /// It was done; with what it returns.
+    /// The command was executed; this is its result.
     Ok(serde_json::Value),
-    /// It was not done: the cause and the remedy.
+    /// The command was not executed; this is the cause and the remedy.
     Error(String),
 }
 
 impl Answer {
-    /// As a line.
+    /// Returns the answer as a line.
     pub(crate) fn to_line(&self) -> Vec<u8> {
-        // It consists of text and numbers, so it has a JSON form.
+        // The answer consists of text and numbers, so it has a JSON form.
         let mut line = serde_json::to_vec(self).unwrap_or_else(|_| b"{\"error\":\"\"}".to_vec());
         line.push(b'\n');
         line

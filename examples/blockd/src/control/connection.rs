@@ -22,7 +22,7 @@ impl Connection {
     /// Connects to the daemon with this control socket.
     ///
     /// # Errors
-    /// If there is none; with the remedy.
+    /// If there is no such daemon; with the remedy.
     pub(super) fn open(path: &Path) -> anyhow::Result<Self> {
         let socket = UnixStream::connect(path).map_err(|error| {
             let remedy = match error.kind() {
@@ -38,7 +38,7 @@ impl Connection {
             let what = format!("cannot connect to {}: {remedy}", path.display());
             anyhow::Error::new(error).context(what)
         })?;
-        // A daemon that does not answer for so long hangs.
+        // A daemon without an answer for this time hangs.
         socket.set_read_timeout(Some(TIMEOUT))?;
         socket.set_write_timeout(Some(TIMEOUT))?;
         Ok(Self {

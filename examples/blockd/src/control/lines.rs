@@ -20,22 +20,23 @@ use crate::peers::{Protocol, Reply};
 
 /// The most clients of a control socket.
 const MOST_CLIENTS: usize = 32;
-/// A client that does not read its answer for so long is disconnected.
+/// The time after which a client that does not read its answer is disconnected.
 const REPLY_TIMEOUT: Duration = Duration::from_secs(30);
 
-/// A command that has no result by then is answered with an error. A removal takes up to five seconds.
+/// The time after which a command without a result is answered with an error. A removal takes up to five
+/// seconds.
 const RESULT_TIMEOUT: Duration = Duration::from_secs(10);
 
 const NO_RESULT: &str = "there is no result in time: an I/O thread or a file server does not respond; the command `list` shows which threads \
                          do not. The command goes on as soon as they respond";
 
-/// What the commands act on.
+/// The objects on which the commands act.
 #[derive(Clone, Debug)]
 pub(crate) struct Controlled {
     pub(crate) exports: Rc<Exports>,
-    /// `None` if the log is not the daemon's.
+    /// `None` if the log belongs to another program.
     pub(crate) log_level: Option<LogLevel>,
-    /// Where metrics are served.
+    /// The address at which metrics are served.
     pub(crate) metrics: Option<SocketAddr>,
     pub(crate) background: Background,
 }
@@ -62,7 +63,7 @@ impl Lines {
             Command::Stats {} => {
                 let background = self.0.background.clone();
                 exports.snapshot(cx, move |cx, snapshot| {
-                    // That of thousands of queues takes some time to format.
+                    // The snapshot of thousands of queues takes some time to format.
                     background.run(cx, move || value(&snapshot), done);
                 });
             }
@@ -95,7 +96,7 @@ impl Lines {
         }
     }
 
-    /// Changes the polling of a loop, which is named, or of those that serve the export that is named.
+    /// Changes the polling of the loop `name`, or of the loops that serve the export `name`.
     fn set_poll(&self, cx: &Context, name: &str, change: PollChange, done: Done) {
         let loops = self.0.exports.loops();
         let named = loops.find(name).map(|index| vec![index]);
@@ -126,7 +127,8 @@ impl Lines {
     }
 }
 
-/// Passes on a result, or an error if there is none in time: a thread or a file server may hang.
+/// Passes on a result, or an error if there is none within `limit`, because a thread or a file server may
+/// hang.
 fn within(cx: &Context, limit: Duration, what: String, done: Done) -> Done {
     let done = Rc::new(Cell::new(Some(done)));
     let late = done.clone();
@@ -145,7 +147,8 @@ fn within(cx: &Context, limit: Duration, what: String, done: Done) -> Done {
     })
 }
 
-/// Adds a warning to the answer, and logs it, if the disk of this export and others can take more memory than there is.
+/// Adds a warning to the answer, and logs it, if the disks of this export and others can take more memory
+/// than there is.
 fn with_warning(exports: &Exports, name: &str, mut answer: Value) -> Value {
     if let Some(warning) = exports.memory_warning(name) {
         tracing::warn!("{warning}");
@@ -154,7 +157,7 @@ fn with_warning(exports: &Exports, name: &str, mut answer: Value) -> Value {
     answer
 }
 
-/// The JSON form of an answer.
+/// Returns the JSON form of an answer.
 fn value(answer: &impl Serialize) -> anyhow::Result<Value> {
     Ok(serde_json::to_value(answer)?)
 }
@@ -169,7 +172,7 @@ impl Protocol for Lines {
     }
 
     fn request_timeout(&self) -> Option<Duration> {
-        // A person may type it. The number of clients is limited.
+        // A person may type the command, so there is no limit of time. The number of clients is limited.
         None
     }
 
@@ -216,7 +219,7 @@ mod tests {
     use super::*;
     use aio_context::Wait;
 
-    /// What arrives of two results, the second of which is late.
+    /// Returns the results that arrive, if a second result follows late.
     fn results(limit: Duration, is_in_time: bool) -> Vec<String> {
         let cx = Context::new().unwrap();
         let arrived = Rc::new(std::cell::RefCell::new(Vec::new()));

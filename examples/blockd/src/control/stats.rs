@@ -80,7 +80,7 @@ pub(super) fn watch(
     }
 }
 
-/// The rates of the past.
+/// The rates up to now.
 #[derive(Debug, Default)]
 struct Rates {
     /// Requests per second, by the name of the export.
@@ -111,7 +111,7 @@ impl Rates {
             let sums = export.sums();
             let then = before.exports.iter().find(|then| then.name == export.name);
             let then = then.map_or_else(Sums::default, ExportFigures::sums);
-            // An export that was removed and added again begins anew.
+            // The counters of an export that was removed and added again begin at zero.
             let rate = |now: u64, then: u64| now.saturating_sub(then) as f64 / seconds;
             let iops = rate(sums.requests, then.requests);
             let history = self.history.entry(export.name.clone()).or_default();
@@ -146,7 +146,7 @@ impl Rates {
 
 fn write_loop(then: &LoopFigures, now: &LoopFigures, seconds: f64, out: &mut dyn Write) -> io::Result<()> {
     let rate = |now: u64, then: u64| now.saturating_sub(then) as f64 / seconds;
-    // Nanoseconds per second, in percent.
+    // The unit is nanoseconds per second, in percent.
     let share = |now, then| rate(now, then) / 1e7;
     writeln!(
         out,
@@ -165,7 +165,7 @@ fn client(export: &ExportFigures) -> &'static str {
     if export.connected { "connected" } else { "none" }
 }
 
-/// Blocks whose heights are the values, relative to the largest.
+/// Draws a block for each value, with a height relative to the largest.
 fn sparkline(values: &[f64]) -> String {
     const BLOCKS: [char; 8] = [
         '\u{2581}', '\u{2582}', '\u{2583}', '\u{2584}', '\u{2585}', '\u{2586}', '\u{2587}', '\u{2588}',
@@ -181,12 +181,12 @@ fn sparkline(values: &[f64]) -> String {
     values.iter().map(block).collect()
 }
 
-/// A rounded number with a unit of thousands.
+/// Formats a rounded number with a unit of thousands.
 fn count(value: f64) -> String {
     with_unit(value, 1000.0, &["", "k", "M", "G"])
 }
 
-/// A rounded number of bytes with a unit of 1024.
+/// Formats a rounded number of bytes with a unit of 1024.
 fn bytes(value: f64) -> String {
     with_unit(value, 1024.0, &["B", "KiB", "MiB", "GiB", "TiB", "PiB"])
 }
@@ -201,7 +201,7 @@ fn with_unit(mut value: f64, step: f64, units: &[&str]) -> String {
     format!("{value:.decimals$}{}", units[unit])
 }
 
-/// A time of whole microseconds.
+/// Formats a time of whole microseconds.
 fn time(us: Option<u64>) -> String {
     match us {
         None => "-".to_owned(),
@@ -286,7 +286,7 @@ mod tests {
         for second in 12..100 {
             write(snapshot(second, 9000), snapshot(second + 1, 9000));
         }
-        // A daemon that has restarted counts from zero.
+        // A restarted daemon counts from zero.
         let text = write(snapshot(100, 9000), snapshot(1, 0));
         let row = text.lines().nth(1).unwrap();
         let blocks = row.chars().filter(|c| ('\u{2581}'..='\u{2588}').contains(c));

@@ -1,4 +1,4 @@
-//! [`Screen`]: text that is shown again and again, and a wait that a signal ends.
+//! [`Screen`]: text that is shown repeatedly, and a wait that a signal ends.
 
 use std::io::{self, Write};
 use std::os::unix::net::UnixStream;
@@ -10,14 +10,15 @@ use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 
 const HIDE_CURSOR: &str = "\x1b[?25l";
 const SHOW_CURSOR: &str = "\x1b[?25h";
-/// To the upper left corner.
+/// Moves the cursor to the upper left corner.
 const HOME: &str = "\x1b[H";
 const CLEAR_LINE: &str = "\x1b[K";
 const CLEAR_BELOW: &str = "\x1b[J";
-/// The columns of a terminal that does not tell.
+/// The columns of a terminal whose width is unknown.
 const USUAL_WIDTH: u16 = 80;
 
-/// On a terminal each text takes the place of the former one; elsewhere it follows it. Dropping the screen shows the cursor again.
+/// The output of repeated texts. On a terminal each text replaces the former one; elsewhere it follows it.
+/// Dropping the screen shows the cursor again.
 pub(super) struct Screen<'a> {
     out: &'a mut dyn Write,
     is_terminal: bool,
@@ -25,7 +26,8 @@ pub(super) struct Screen<'a> {
 }
 
 impl<'a> Screen<'a> {
-    /// Takes over standard output, through which `out` writes and which may be a terminal, and the signals SIGINT, SIGTERM and SIGHUP.
+    /// Takes over standard output, to which `out` writes and which may be a terminal, and the signals SIGINT,
+    /// SIGTERM and SIGHUP.
     ///
     /// # Errors
     /// If the signals cannot be handled.
@@ -58,7 +60,7 @@ impl<'a> Screen<'a> {
         let size = size.filter(|size| size.ws_col > 0 && size.ws_row > 0);
         let (columns, rows) = size.map_or((USUAL_WIDTH, u16::MAX), |size| (size.ws_col, size.ws_row));
         let mut screen = String::from(HOME);
-        // A line that is too long, or one too many, would scroll.
+        // A line that is too long, or one line too many, would scroll.
         for line in text.lines().take(usize::from(rows) - 1) {
             screen.extend(line.chars().take(columns.into()));
             screen.push_str(CLEAR_LINE);
@@ -73,7 +75,7 @@ impl<'a> Screen<'a> {
         self.out.flush()
     }
 
-    /// Waits. Returns whether a signal has arrived.
+    /// Waits. Returns `true` if a signal has arrived.
     ///
     /// # Errors
     /// If the system refuses to wait.
@@ -85,13 +87,13 @@ impl<'a> Screen<'a> {
 impl Drop for Screen<'_> {
     fn drop(&mut self) {
         if self.is_terminal {
-            // The terminal may be gone.
+            // The terminal may no longer exist.
             self.write(SHOW_CURSOR).unwrap_or_default();
         }
     }
 }
 
-/// Waits until a descriptor is readable. Returns whether it is.
+/// Waits until a descriptor is readable. Returns `true` if it is.
 fn wait_readable(descriptor: &UnixStream, time: Duration) -> io::Result<bool> {
     let deadline = Instant::now() + time;
     loop {

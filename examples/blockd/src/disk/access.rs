@@ -1,24 +1,24 @@
-//! [`Access`]: how a disk is opened.
+//! [`Access`]: the options for opening a disk.
 
-/// How a disk is opened.
+/// The options for opening a disk.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Access {
-    /// Writing is refused.
+    /// Refuse writes.
     pub(crate) read_only: bool,
-    /// An image is locked against other users.
+    /// Lock an image against other users.
     pub(crate) lock: bool,
-    /// An image is raw, even if it looks like another format.
+    /// Serve an image as raw, even if it looks like another format.
     pub(crate) raw: bool,
-    /// Discards release storage.
+    /// Release storage on discards.
     pub(crate) discard: bool,
-    /// An image is read and written past the page cache.
+    /// Read and write an image past the page cache.
     pub(crate) direct: bool,
-    /// Bytes of a block: the unit in which the driver is to address the disk. A multiple of a sector.
+    /// The bytes of a block: the unit in which the driver is to address the disk. A multiple of a sector.
     pub(crate) block: u64,
 }
 
 impl Access {
-    /// The default.
+    /// Returns the default options.
     #[cfg(any(test, feature = "fuzz"))]
     pub(crate) fn new(read_only: bool) -> Self {
         Self {

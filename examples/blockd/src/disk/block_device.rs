@@ -10,16 +10,16 @@ use std::path::{Path, PathBuf};
 pub(super) struct BlockDevice {
     /// The bytes of a logical block, the unit of discards and zeroes.
     pub(super) block: u64,
-    /// Whether it supports discards, if the system reports it.
+    /// Set if the device supports discards, or if the system does not report it.
     pub(super) can_discard: bool,
-    /// Whether writes fail. Opening such a device for writing succeeds.
+    /// Set if writes fail. Opening such a device for writing succeeds.
     pub(super) read_only: bool,
-    /// Whether it zeroes a range without a transfer of zeroes.
+    /// Set if the device zeroes a range without a transfer of zeroes.
     pub(super) can_zero: bool,
 }
 
 impl BlockDevice {
-    /// Examines a file. `None` if it is not a block device.
+    /// Examines a file. Returns `None` if it is not a block device.
     ///
     /// # Errors
     /// If the system does not report the block size.
@@ -33,14 +33,14 @@ impl BlockDevice {
         Ok(Some(Self {
             block: rustix::fs::ioctl_blksszget(file)?.into(),
             read_only: number(&device.join("ro")) == Some(1),
-            // If the limit is unknown, discards are tried: a discard without effect is not an error.
+            // An unknown limit counts as support, because a discard without effect is not an error.
             can_discard: limit(&device, "discard_max_bytes") != Some(0),
             can_zero: limit(&device, "write_zeroes_max_bytes").is_some_and(|most| most > 0),
         }))
     }
 }
 
-/// A limit of the queue of a device. A partition has that of its device.
+/// Returns a limit of the queue of a device. A partition has the limits of its device.
 fn limit(device: &Path, name: &str) -> Option<u64> {
     ["queue", "../queue"]
         .iter()

@@ -8,7 +8,7 @@ use super::STEP;
 const RELEASED: u64 = 16 * STEP;
 /// The most bytes of a step in a hole, which has little to release.
 const HOLE: u64 = 1024 * STEP;
-/// The most that a step in a hole costs: the hole can be reserved space.
+/// The highest cost of a step in a hole: the hole can be reserved space.
 const HOLE_COST: u64 = STEP / 16;
 /// The cost of the shortest step.
 const LEAST_COST: u64 = 8 * 1024;
@@ -20,17 +20,18 @@ static ZEROES: [u8; 64 * 1024] = [0; 64 * 1024];
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[must_use = "the rest of the range is still to be cleared"]
 pub(crate) struct Cleared {
-    /// The number of bytes, from the beginning of the range, that are cleared.
+    /// The number of bytes, from the beginning of the range, that the step has cleared.
     pub(crate) bytes: u64,
     /// The cost, as the number of bytes whose transfer takes as long.
     pub(crate) cost: u64,
 }
 
 impl Cleared {
-    /// Writes zeroes. Calls `write` with the position and the zeroes of each part of the range.
+    /// Clears a range by writing zeroes. Calls `write` with the position and the zeroes of each part of the
+    /// range.
     ///
     /// # Errors
-    /// Those of `write`.
+    /// The errors of `write`.
     pub(super) fn by_writing(
         at: u64,
         bytes: u64,
@@ -46,7 +47,7 @@ impl Cleared {
         Ok(Self { bytes, cost })
     }
 
-    /// Nothing had to be done.
+    /// Returns the result of a step that had nothing to do.
     pub(super) fn nothing(bytes: u64) -> Self {
         Self {
             bytes,
@@ -60,14 +61,14 @@ impl Cleared {
 pub(super) struct Stretch {
     /// The first byte.
     pub(super) from: u64,
-    /// Bytes.
+    /// The number of bytes.
     pub(super) len: u64,
-    /// The file has no data in it.
+    /// Set if the file has no data there.
     is_hole: bool,
 }
 
 impl Stretch {
-    /// The result of a step that began at byte `at` and cleared the stretch.
+    /// Returns the result of a step that began at byte `at` and cleared the stretch.
     pub(super) fn cleared(self, at: u64) -> Cleared {
         let cost = (self.len / (RELEASED / STEP)).max(LEAST_COST);
         Cleared {
@@ -88,27 +89,28 @@ pub(super) struct Clearing {
 }
 
 impl Clearing {
-    /// A range and the unit in bytes: a power of two, at most [`RELEASED`].
+    /// Creates a step for a range. `unit` is in bytes: a power of two, at most [`RELEASED`].
     pub(super) fn new(at: u64, len: u64, unit: u64) -> Self {
         Self { at, len, unit }
     }
 
-    /// The whole units that the next step clears, if there are any.
+    /// Returns the whole units that the next step clears, if there are any.
     pub(super) fn middle(&self) -> Option<Stretch> {
         self.units(RELEASED, false)
     }
 
-    /// As [`middle`](Self::middle), in a step as long as one in a hole.
+    /// Like [`middle`](Self::middle), for a step as long as one in a hole.
     pub(super) fn long(&self) -> Option<Stretch> {
         self.units(HOLE, false)
     }
 
-    /// Whether the range has more than `len` bytes.
+    /// Returns `true` if the range has more than `len` bytes.
     pub(super) fn is_longer_than(&self, len: u64) -> bool {
         self.len > len
     }
 
-    /// As [`middle`](Self::middle), if the file has a hole up to byte `data`. `None` if the step would not be longer.
+    /// Like [`middle`](Self::middle), if the file has a hole up to byte `data`. Returns `None` if the step
+    /// would not be longer.
     pub(super) fn hole(&self, data: u64) -> Option<Stretch> {
         let before_data = Self {
             len: self.len.min(data.saturating_sub(self.at)),
@@ -119,7 +121,7 @@ impl Clearing {
             .filter(|stretch| stretch.len > RELEASED)
     }
 
-    /// The first whole units, up to the next multiple of `most`.
+    /// Returns the first whole units, up to the next multiple of `most`.
     fn units(&self, most: u64, is_hole: bool) -> Option<Stretch> {
         let from = self.at.next_multiple_of(self.unit);
         let end = self.at + self.len;
@@ -132,7 +134,8 @@ impl Clearing {
         })
     }
 
-    /// The number of bytes of which the next step writes zeroes: with `quick`, at most up to the first whole unit.
+    /// Returns the number of bytes to which the next step writes zeroes: with `quick`, at most up to the
+    /// first whole unit.
     pub(super) fn write_len(&self, quick: bool) -> u64 {
         let most = self.len.min(STEP);
         match self.middle() {
@@ -146,7 +149,7 @@ impl Clearing {
 mod tests {
     use super::*;
 
-    /// Whatever the range, steps cover all of it once, in order, and each costs a bounded amount.
+    /// Steps cover all of any range once, in order, and each costs a bounded amount.
     #[test]
     fn c13_steps_cover_a_range() {
         for (at, len) in [

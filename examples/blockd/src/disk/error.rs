@@ -1,20 +1,21 @@
-//! [`DiskError`]: why a request to a disk failed. [`ResizeError`]: why a disk keeps its size.
+//! [`DiskError`]: the error of a failed request to a disk. [`ResizeError`]: the error of a failed change of
+//! its size.
 
 use std::io;
 
 use crate::buffers::Unmapped;
 
-/// Why a request to a disk failed.
+/// The error of a request to a disk.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum DiskError {
     /// The range exceeds the disk.
     #[error("bytes {at} to {at} + {len} are not on a disk of {size} bytes")]
     Outside {
-        /// First byte.
+        /// The first byte.
         at: u64,
-        /// Bytes.
+        /// The number of bytes.
         len: u64,
-        /// Size of the disk in bytes.
+        /// The size of the disk in bytes.
         size: u64,
     },
     /// The disk is read-only.
@@ -34,7 +35,7 @@ pub(crate) enum DiskError {
     File(#[from] io::Error),
 }
 
-/// Why a disk keeps its size.
+/// The reason for which a disk keeps its size.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum ResizeError {
     /// The contents beyond the new end would be lost.
@@ -43,20 +44,20 @@ pub(crate) enum ResizeError {
         from - to
     )]
     Shrinks {
-        /// Bytes now.
+        /// The present size in bytes.
         from: u64,
-        /// Bytes wanted.
+        /// The wanted size in bytes.
         to: u64,
     },
-    /// Less than a block, or not a multiple of one.
+    /// The size is less than a block, or not a multiple of one.
     #[error("{0} bytes are not a size: this disk has a positive multiple of {1} bytes")]
     NoSize(u64, u64),
-    /// The size of a block device is not the daemon's.
+    /// The daemon cannot set the size of a block device.
     #[error(
         "the image is a block device of {0} bytes; resize the device itself, then name `auto` as the size"
     )]
     Device(u64),
-    /// Only an image has a size of its own.
+    /// Only an image has a size that can be adopted.
     #[error("only an image has a size to read anew; name the new size")]
     NoImage,
     /// The disk is read-only.
@@ -65,7 +66,7 @@ pub(crate) enum ResizeError {
     /// The reserved addresses are exhausted.
     #[error("this disk in memory cannot grow beyond {0} bytes; add another export")]
     NoRoom(u64),
-    /// The system refuses.
+    /// The system has refused the change.
     #[error("the system refuses: {0}")]
     System(io::Error),
 }

@@ -4,7 +4,7 @@ use std::fs::File;
 use std::io;
 use std::os::unix::fs::FileExt;
 
-/// Bytes that are examined at the beginning and at the end.
+/// The number of bytes that are examined at the beginning and at the end.
 const EXAMINED: usize = 512;
 
 /// The mark of a format and its position.

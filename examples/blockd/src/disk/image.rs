@@ -33,7 +33,7 @@ pub(crate) use flush::{FlushStart, Flushing};
 pub(crate) use ring_file::{RingFile, SharedWrites};
 use whole::read_all;
 
-/// Bytes of the buffer through which a file is read and written.
+/// The bytes of the buffer through which a file is read and written.
 const BUFFER: usize = 256 * 1024;
 
 thread_local! {
@@ -41,23 +41,23 @@ thread_local! {
     static PASSING: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
 }
 
-/// Makes a hole and leaves the size as it is.
+/// Makes a hole and keeps the size.
 const HOLE: FallocateFlags = FallocateFlags::PUNCH_HOLE.union(FallocateFlags::KEEP_SIZE);
 
 /// An open image. Any thread can use it.
 #[derive(Debug)]
 pub(super) struct Image {
     file: Arc<File>,
-    /// For access past the page cache, if that is wanted.
+    /// The access past the page cache, if it is wanted.
     direct: Option<Direct>,
-    /// For log lines.
+    /// The path, for log lines.
     path: PathBuf,
     /// The capabilities of a block device; `None` for a file.
     device: Option<BlockDevice>,
     flushes: Arc<Flushes>,
-    /// The file system has no reads that do not wait.
+    /// Set if the file system has no reads that do not wait.
     always_waits: AtomicBool,
-    /// Whether a discard without effect was logged.
+    /// Set once a discard without effect was logged.
     discard_reported: AtomicBool,
 }
 
@@ -67,7 +67,7 @@ impl Image {
     /// # Errors
     /// If it cannot be opened, locked or read, or is not an image that can be served.
     pub(super) fn open(path: &Path, access: Access) -> io::Result<(Self, u64)> {
-        // Before the open: that of a pipe would wait for its other end.
+        // This precedes the open, because opening a pipe would wait for its other end.
         let kind = std::fs::metadata(path)?.file_type();
         if !kind.is_file() && !kind.is_block_device() {
             return Err(io::Error::new(
@@ -147,7 +147,7 @@ impl Image {
         })
     }
 
-    /// Reads what is in the page cache.
+    /// Reads data that are in the page cache.
     pub(super) fn read_now(&self, at: u64, into: Bytes<'_>) -> Result<(), DiskError> {
         if self.always_waits.load(Ordering::Relaxed) {
             return Err(DiskError::WouldWait);
@@ -156,7 +156,8 @@ impl Image {
             let flags = ReadWriteFlags::NOWAIT;
             match preadv2(&self.file, &mut [IoSliceMut::new(buffer)], at, flags) {
                 Ok(count) if count == buffer.len() => Ok(part.write(buffer)?),
-                // A part of it is there, or the file is shorter now: a read that may wait says which.
+                // A part of the data is there, or the file is shorter now. A read that may wait finds out
+                // which.
                 Ok(_) | Err(Errno::AGAIN | Errno::INTR) => Err(DiskError::WouldWait),
                 Err(_) => {
                     self.always_waits.store(true, Ordering::Relaxed);
@@ -188,7 +189,8 @@ impl Image {
         })
     }
 
-    /// Calls `each` for every part of `all`, with an aligned buffer of its length and its position.
+    /// Calls `each` for every part of `all`, with an aligned buffer of the part's length and the part's
+    /// position.
     fn in_parts(
         mut at: u64,
         all: Bytes<'_>,
@@ -223,12 +225,13 @@ impl Image {
         self.flushes.begin(self.file())
     }
 
-    /// Whether a discard may have an effect.
+    /// Returns `false` if a discard can have no effect.
     pub(super) fn can_discard(&self) -> bool {
         self.device.is_none_or(|device| device.can_discard)
     }
 
-    /// Releases the storage of the beginning of the range. If the system refuses, the contents stay, which is not an error.
+    /// Releases the storage of the beginning of the range. If the system refuses, the contents stay, and that
+    /// is not an error.
     pub(super) fn discard(&self, at: u64, len: u64) -> Cleared {
         let Some(stretch) = self.next_to_release(self.clearing(at, len)) else {
             return Cleared::nothing(len);
@@ -278,7 +281,7 @@ impl Image {
         Clearing::new(at, len, self.device.map_or(1, |device| device.block))
     }
 
-    /// The whole units that the next step releases: more than usual if the file has a hole there.
+    /// Returns the whole units that the next step releases: more than usual if the file has a hole there.
     fn next_to_release(&self, step: Clearing) -> Option<Stretch> {
         let usual = step.middle()?;
         if self.device.is_some() || !step.is_longer_than(usual.len) {
@@ -287,7 +290,7 @@ impl Image {
         step.hole(self.next_data(usual.from)).or(Some(usual))
     }
 
-    /// The position of the first data from byte `at` on.
+    /// Returns the position of the first data at or after byte `at`.
     fn next_data(&self, at: u64) -> u64 {
         match rustix::fs::seek(&self.file, rustix::fs::SeekFrom::Data(at)) {
             Ok(data) => data,
@@ -297,26 +300,27 @@ impl Image {
         }
     }
 
-    /// Makes a hole. Returns false if the system refuses.
+    /// Makes a hole. Returns `false` if the system refuses.
     fn unmap(&self, at: u64, len: u64) -> bool {
-        // A hole beyond the end of a truncated file would not extend it, as a write does.
+        // A hole beyond the end of a truncated file would not extend it. A write does.
         let is_inside =
             || self.device.is_some() || self.file.metadata().is_ok_and(|about| about.len() >= at + len);
         is_inside() && allocate(&self.file, HOLE, at, len).is_ok()
     }
 
-    /// Whether it may be asked to zero. If a block device cannot zero, the kernel would write all zeroes in one call.
+    /// Returns `true` if zeroing is left to the system. If a block device cannot zero, the kernel would write
+    /// all zeroes in one call.
     pub(super) fn zeroes_quickly(&self) -> bool {
         self.device.is_none_or(|device| device.can_zero)
     }
 
-    /// Zeroes whole units without a transfer. Returns false if the system refuses.
+    /// Zeroes whole units without a transfer. Returns `false` if the system refuses.
     fn zero_quickly(&self, at: u64, len: u64) -> bool {
         self.zeroes_quickly() && allocate(&self.file, FallocateFlags::ZERO_RANGE, at, len).is_ok()
     }
 }
 
-/// Changes how a range of a file is allocated.
+/// Changes the allocation of a range of a file.
 fn allocate(file: &File, how: FallocateFlags, at: u64, len: u64) -> io::Result<()> {
     loop {
         match rustix::fs::fallocate(file, how, at, len) {

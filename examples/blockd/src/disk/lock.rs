@@ -1,4 +1,4 @@
-//! Locks on image files, in the places where QEMU puts its own.
+//! Locks on image files, compatible with the locks of QEMU.
 //!
 //! QEMU locks single bytes of a raw image through open file description locks. Each byte stands for a permission: a byte
 //! from [`HELD`] on is locked by a process that uses the permission, a byte from [`UNSHARED`] on by a process that does not
@@ -23,9 +23,9 @@ use nix::fcntl::{FcntlArg, fcntl};
 /// The time between two attempts, and their number.
 const CLOSE_AGAIN: Duration = Duration::from_millis(5);
 const CLOSE_TRIES: u32 = 400;
-/// Byte of the first permission, locked while it is used.
+/// The byte of the first permission, locked while the permission is used.
 const HELD: i64 = 100;
-/// Byte of the first permission, locked while others must not use it.
+/// The byte of the first permission, locked while others must not use the permission.
 const UNSHARED: i64 = 200;
 
 /// A permission for an image, with QEMU's number. (2, "write unchanged", is not used here.)
@@ -36,10 +36,11 @@ enum Permission {
     Resize = 3,
 }
 
-/// No export lets others write to the image or change its size, not even one that only reads.
+/// The permissions that no export shares: others must not write to the image or change its size, even while
+/// the export only reads.
 const NOT_SHARED: [Permission; 2] = [Permission::Write, Permission::Resize];
 
-/// Why an image cannot be locked.
+/// The reason for which an image cannot be locked.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum LockError {
     /// Another user of the image has a conflicting lock.
@@ -50,9 +51,10 @@ pub(super) enum LockError {
     Taken {
         /// The process, if the system reports it.
         user: String,
-        /// What it does.
+        /// The conflicting action of the process.
         conflict: &'static str,
-        /// The system reports a process. If not, one that has ended can have it still: see [`once_closed`].
+        /// Set if the system reports a process. If not, the lock can belong to a process that has ended: see
+        /// [`once_closed`].
         is_named: bool,
     },
     /// The system does not support locks on this file.
@@ -60,9 +62,10 @@ pub(super) enum LockError {
     Impossible(#[source] io::Error),
 }
 
-/// Repeats what fails because a file is in use, while that may pass.
+/// Repeats an attempt that fails because a file is in use, as long as the cause may pass.
 ///
-/// The kernel closes the files of a killed process that used an io_uring some time after its end: requests in flight are executed first.
+/// If a killed process used an io_uring, the kernel closes the files of the process some time after its end:
+/// it executes requests in flight first.
 pub(super) fn once_closed<T, E>(
     mut attempt: impl FnMut() -> Result<T, E>,
     may_pass: impl Fn(&E) -> bool,
@@ -76,8 +79,8 @@ pub(super) fn once_closed<T, E>(
     attempt()
 }
 
-/// Locks an image for reading, or for reading and writing, until `file` and its duplicates are closed. Waits some seconds at the most for
-/// a process that has ended.
+/// Locks an image for reading, or for reading and writing, until `file` and its duplicates are closed. Waits
+/// for at most some seconds for a process that has ended.
 pub(super) fn lock(file: &File, writes: bool) -> Result<(), LockError> {
     once_closed(
         || lock_now(file, writes),
@@ -101,7 +104,7 @@ fn lock_now(file: &File, writes: bool) -> Result<(), LockError> {
             match fcntl(file, FcntlArg::F_OFD_SETLK(&shared)) {
                 Ok(_) => break,
                 Err(Errno::EINTR) => {}
-                // An exclusive lock over the byte, which QEMU does not use.
+                // The other lock is an exclusive one over the byte, which QEMU does not use.
                 Err(Errno::EAGAIN | Errno::EACCES) => return Err(taken(file, byte, "has locked it")),
                 Err(error) => return Err(LockError::Impossible(error.into())),
             }
@@ -157,8 +160,9 @@ fn taken(file: &File, byte: i64, conflict: &'static str) -> LockError {
     }
 }
 
-/// The processes that lock a byte of a file. The kernel does not name the owner of an open file description lock, but lists
-/// a process's locks beside each of its descriptors, for processes that this one may examine.
+/// Returns the processes that lock a byte of a file. The kernel does not report the owner of an open file
+/// description lock. It lists a process's locks beside each of its descriptors, for processes that this one
+/// may examine.
 fn users(file: &File, byte: i64) -> io::Result<Vec<String>> {
     let mut users = Vec::new();
     for process in std::fs::read_dir("/proc")?.flatten() {
@@ -181,7 +185,7 @@ fn describe(process: &Path, pid: u32) -> String {
     format!("process {pid} ({})", name.trim())
 }
 
-/// Whether a process locks the byte, through another descriptor than `file`.
+/// Returns `true` if a process locks the byte, through another descriptor than `file`.
 fn locks(process: &Path, file: &File, byte: i64) -> io::Result<bool> {
     let about = file.metadata()?;
     let own = process.ends_with(std::process::id().to_string());
@@ -205,7 +209,8 @@ fn locks(process: &Path, file: &File, byte: i64) -> io::Result<bool> {
     Ok(false)
 }
 
-/// Whether a line such as `lock: 1: OFDLCK ADVISORY READ -1 fe:00:1062 100 101` is about a byte of a file.
+/// Returns `true` if a line such as `lock: 1: OFDLCK ADVISORY READ -1 fe:00:1062 100 101` is about a byte of
+/// a file.
 fn covers(line: &str, inode: u64, byte: i64) -> bool {
     let Some(lock) = line.strip_prefix("lock:") else {
         return false;
@@ -228,7 +233,7 @@ mod tests {
         File::options().read(true).write(write).open(path).unwrap()
     }
 
-    /// Every pair of users that may meet: only two readers go together.
+    /// Tests every pair of users: only two readers are compatible.
     #[test]
     fn c2_only_readers_share_an_image() {
         let image = tempfile::NamedTempFile::new().unwrap();
@@ -250,7 +255,7 @@ mod tests {
                 );
             }
             drop(two);
-            // A duplicate keeps the lock, and only until it is closed.
+            // A duplicate keeps the lock until it is closed, and no longer.
             let duplicate = one.try_clone().unwrap();
             drop(one);
             assert_eq!(lock(&open(image.path(), second), second).is_ok(), together);
@@ -259,7 +264,7 @@ mod tests {
         }
     }
 
-    /// A lock of the whole file, as other hypervisors take it, is respected as well.
+    /// An exclusive lock of the whole file, as other hypervisors take it, conflicts as well.
     #[test]
     fn c2_an_exclusive_lock_of_the_file_is_respected() {
         let image = tempfile::NamedTempFile::new().unwrap();
@@ -273,7 +278,7 @@ mod tests {
         }
     }
 
-    /// What fails while a file is closed is repeated, and not for ever; other errors are not.
+    /// An attempt that fails while a file is closed is repeated, with a limit; other errors are not repeated.
     #[test]
     fn c2_what_may_pass_is_repeated() {
         let left = std::cell::Cell::new(0);
@@ -289,7 +294,7 @@ mod tests {
         assert_eq!(once_closed(attempt, |_| true), Err(1));
     }
 
-    /// A descriptor that cannot be locked, here because it is write-only: the error names the remedy.
+    /// If a descriptor cannot be locked, here because it is write-only, the error names the remedy.
     #[test]
     fn c2_a_file_that_cannot_be_locked_is_an_error_with_a_remedy() {
         let image = tempfile::NamedTempFile::new().unwrap();

@@ -1,7 +1,9 @@
-//! What a ring does for an image: one operation after the other, each chosen by the result of the one before.
+//! Requests to an image on a ring: one operation after the other, each chosen by the result of the one
+//! before.
 //!
-//! The loop makes no system call on an image here, because each can wait: not even `lseek` or `fstat`. So a step is not chosen by whether the
-//! file has a hole, as on threads, and the ring is asked for the size of a file before a hole is made at its end.
+//! The loop makes no system call on an image here, because each can wait, even `lseek` or `fstat`. So the
+//! choice of a step does not depend on holes of the file, as it does on threads. Before a hole is made at the
+//! end of a file, the ring queries the size of the file.
 
 use std::io;
 
@@ -12,22 +14,22 @@ use super::clear::{Clearing, Stretch};
 use super::image::{FlushStart, Image, RingFile};
 use super::{Disk, DiskError, Medium};
 
-/// How a range is cleared.
+/// The way in which a range is cleared.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Clear {
     /// Its storage is released, if the medium can.
     Discard,
-    /// It is zeroed.
+    /// The range is zeroed.
     Zeroes {
         /// Its storage may be released.
         unmap: bool,
     },
 }
 
-/// The means of zeroing that is tried next. Each that the system refuses is followed by the next one.
+/// The means of zeroing that is tried next. If the system refuses one, the next one follows.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 enum Means {
-    /// The size of the file tells whether a hole would have to extend it.
+    /// Query the size of the file first: a hole must not have to extend the file.
     #[default]
     Size,
     Hole,
@@ -35,45 +37,46 @@ enum Means {
     Write,
 }
 
-/// How far a request on the ring has come.
+/// The progress of a request on the ring.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct RingProgress {
     /// The number of bytes that were transferred or cleared.
     pub(crate) done: u64,
-    /// What it has changed is on the medium.
+    /// Set when all changes of the request are on the medium.
     pub(crate) is_flushed: bool,
     means: Means,
 }
 
-/// What the result of an operation means.
+/// The meaning of the result of an operation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Outcome {
-    /// It is a number of bytes that were read.
+    /// The result is a number of bytes that were read.
     Transferred,
-    /// It is a number of bytes that were written, of those up to this position.
+    /// The result is a number of bytes that were written, of those up to this position.
     Written { end: u64 },
-    /// It is the size of the file, which must reach this position for a hole.
+    /// The result is the size of the file, which must reach this position for a hole.
     Size { end: u64 },
-    /// So many bytes are cleared, up to this position, or the system refuses this means.
+    /// The operation cleared `bytes` bytes, up to this position, or the system refuses this means.
     Zeroed { bytes: u64, end: u64 },
-    /// So many bytes are discarded, or discards have no effect.
+    /// The operation discarded this number of bytes, or discards have no effect.
     Discarded(u64),
 }
 
 /// The next step of a request.
 #[derive(Debug)]
 pub(crate) enum RingStep {
-    /// This operation. [`Disk::accept`] accepts its result.
+    /// Execute this operation. [`Disk::accept`] accepts its result.
     Operation(Operation, Outcome),
-    /// So many bytes need no operation.
+    /// This number of bytes needs no operation.
     Nothing(u64),
-    /// Only a thread can do it.
+    /// Only a thread can execute the step.
     Threads,
 }
 
 impl Disk {
-    /// The file with which a ring transfers a part of an image: `len` bytes from `at`, in memory whose addresses and lengths are multiples of
-    /// `alignment`. `None` if only a thread can.
+    /// Returns the file with which a ring transfers a part of an image: `len` bytes from `at`, in memory
+    /// whose addresses and lengths are multiples of `alignment`. Returns `None` if only a thread can transfer
+    /// it.
     pub(crate) fn ring_file(&self, writes: bool, at: u64, len: u64, alignment: u64) -> Option<RingFile> {
         match &self.medium {
             Medium::File(image) => image.ring_file(writes, at, len, alignment),
@@ -89,7 +92,7 @@ impl Disk {
         }
     }
 
-    /// The next step of clearing a range that is not empty.
+    /// Returns the next step of clearing a range that is not empty.
     ///
     /// # Errors
     /// [`DiskError`] if the disk is read-only or smaller.
@@ -117,7 +120,7 @@ impl Disk {
     /// Accepts the result of an operation.
     ///
     /// # Errors
-    /// That of the operation, unless another means can take its place; or if the file has ended.
+    /// The error of the operation, unless another means can replace it; or an error if the file has ended.
     pub(crate) fn accept(
         &self,
         progress: &mut RingProgress,
@@ -141,7 +144,7 @@ impl Disk {
             (Outcome::Transferred | Outcome::Written { .. }, Ok(count)) => progress.done += count as u64,
             (Outcome::Transferred | Outcome::Written { .. }, Err(error))
                 if error.kind() == io::ErrorKind::Interrupted => {}
-            // It was not executed, and by no other means it would be.
+            // The operation was not executed, and another means would not be executed either.
             (_, Err(error)) if Errno::from_io_error(&error) == Some(Errno::CANCELED) => return Err(error),
             (Outcome::Transferred | Outcome::Written { .. }, Err(error)) => return Err(error),
             (Outcome::Size { end }, Ok(size)) if size as u64 >= end => progress.means = Means::Hole,
@@ -172,7 +175,7 @@ impl Disk {
 impl Image {
     fn next_to_discard(&self, at: u64, len: u64) -> RingStep {
         if self.is_device() {
-            // The ring has no operation for that.
+            // The ring has no operation for this.
             return RingStep::Threads;
         }
         match self.clearing(at, len).long() {
@@ -211,7 +214,8 @@ impl Image {
         }
     }
 
-    /// Steps on files are long, because only other requests to the same file wait for them. A device can take long for each.
+    /// Returns the stretch of the next step. Steps on files are long, because only other requests to the same
+    /// file wait for them. On a device they are short, because each can take long.
     fn quick_stretch(&self, step: Clearing) -> Option<Stretch> {
         if self.is_device() {
             step.middle()

@@ -1,6 +1,6 @@
 //! Disks in memory. A page takes no memory before the first write to it and after a discard.
 //!
-//! A disk reserves more addresses than it has bytes, so that it can grow where it is while requests are executed.
+//! A disk reserves more addresses than its size, so that it can grow in place while requests are executed.
 
 use std::io;
 
@@ -11,37 +11,38 @@ use super::error::{DiskError, ResizeError};
 use super::sys::{make_accessible, release_pages};
 use crate::buffers::Bytes;
 
-/// The least number of bytes of addresses that are reserved for a disk. They cost no memory.
+/// The least number of bytes of addresses reserved for a disk. They cost no memory.
 const LEAST_ROOM: usize = 64 << 30;
-/// How many times its size a disk can have at least.
+/// The factor by which a disk can grow at least.
 const GROWTH: usize = 4;
 
 /// Memory of one disk, private to this process.
 #[derive(Debug)]
 pub(super) struct Ram {
-    /// All reserved addresses. Those beyond the size of the disk have never been made accessible, or are released.
+    /// All reserved addresses. The addresses beyond the size of the disk have never been made accessible, or
+    /// are released.
     map: MmapRegion,
 }
 
 impl Ram {
-    /// Reserves memory of this number of bytes, which read as zeroes.
+    /// Reserves memory of this number of bytes, all zero.
     ///
     /// # Errors
     /// If the system refuses the mapping.
     pub(super) fn new(bytes: u64) -> io::Result<Self> {
         let len = usize::try_from(bytes).map_err(io::Error::other)?;
         let room = len.saturating_mul(GROWTH).max(LEAST_ROOM);
-        // A limit of addresses (ulimit -v) may leave no room to grow.
+        // A limit of addresses (ulimit -v) may leave no space for growth.
         let map = reserve(room).or_else(|_| reserve(len.max(1)))?;
         let ram = Self { map };
         make_accessible(&ram.map, len)?;
         Ok(ram)
     }
 
-    /// Changes the number of bytes from `from` to `to`. Bytes beyond either are zero afterwards.
+    /// Changes the number of bytes from `from` to `to`. The bytes beyond either size are zero afterwards.
     ///
     /// # Errors
-    /// If there is no room, or the system refuses; nothing has changed.
+    /// If the reserved addresses do not suffice, or the system refuses; nothing has changed.
     pub(super) fn resize(&self, from: u64, to: u64) -> Result<(), ResizeError> {
         let room = self.map.size();
         let no_room = ResizeError::NoRoom(room as u64);
@@ -52,14 +53,15 @@ impl Ram {
             return Err(no_room);
         }
         if to > from {
-            // A request that was in flight when it shrank can have written there.
+            // A request that was in flight while the disk shrank may have written there.
             self.clear(from, to)?;
             return Ok(make_accessible(&self.map, to)?);
         }
         self.clear(to, from)
     }
 
-    /// Releases the pages from byte `from` to byte `to`, and zeroes what `from` leaves of its page, which is accessible.
+    /// Releases the pages from byte `from` to byte `to`, and zeroes the end of the page of `from`, which is
+    /// accessible.
     fn clear(&self, from: usize, to: usize) -> Result<(), ResizeError> {
         let page = page_size() as usize;
         let (whole, end) = (
@@ -123,7 +125,7 @@ impl Ram {
         let Some(stretch) = step.middle() else {
             return Cleared::nothing(len);
         };
-        // After a failure the pages keep their contents, which a discard allows.
+        // After a failure the pages keep their contents, as a discard may do.
         if let Err(error) = release_pages(&self.map, stretch.from as usize, stretch.len as usize) {
             tracing::debug!(%error, "memory cannot be released");
         }

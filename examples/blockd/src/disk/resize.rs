@@ -1,11 +1,12 @@
 //! Changes of a disk's size while it is served.
 //!
-//! The size changes after the storage has grown, and before it shrinks. So a request that is checked against either size finds
-//! its bytes, and a read that is executed meanwhile fails at worst as it does on a truncated image.
+//! The size changes after the storage has grown, and before it shrinks. So a request that is checked against
+//! either size finds its bytes. A read that is executed meanwhile can fail only as on a truncated image.
 //!
-//! A write that was checked before the disk shrank, and is executed after that, extends the image again. So each write checks its end
-//! again once it is over, and one that ends beyond the disk has the image [cut](super::Cut) again. If the file was truncated before the write, then
-//! the size had changed before it as well, because the kernel executes the two one after the other.
+//! A write that was checked before the disk shrank, and is executed after that, extends the image again. So
+//! each write checks its end again after its execution, and one that ends beyond the disk has the image
+//! [cut](super::Cut) again. If the file was truncated before the write, then the size had changed before it
+//! as well, because the kernel executes the two one after the other.
 
 use std::io;
 use std::sync::atomic::Ordering;
@@ -17,7 +18,7 @@ use super::image::Image;
 use super::{Disk, Medium};
 
 impl Disk {
-    /// A write up to `end` is over.
+    /// Checks the end of a write after its execution.
     #[inline]
     pub(super) fn has_written(&self, end: u64) {
         if end > self.size() {
@@ -25,10 +26,12 @@ impl Disk {
         }
     }
 
-    /// As [`has_written`](Self::has_written), for a write on a ring, whose loop must not wait for the image.
+    /// Like [`has_written`](Self::has_written), for a write on a ring, whose loop must not wait for the
+    /// image.
     ///
     /// # Errors
-    /// If the disk has shrunk meanwhile. [`has_shrunk`](super::has_shrunk) knows the error, and a thread has to execute the write anew.
+    /// If the disk has shrunk meanwhile. [`has_shrunk`](super::has_shrunk) recognizes the error, and a thread
+    /// must execute the write again.
     pub(super) fn has_written_on_ring(&self, end: u64) -> io::Result<()> {
         if end <= self.size() {
             return Ok(());
@@ -36,7 +39,8 @@ impl Disk {
         Err(self.cut.leave_to_thread())
     }
 
-    /// A write is not on the disk. If that is because the disk has shrunk while a ring executed the write, the image is cut.
+    /// Handles a write that is outside the disk. If the disk has shrunk while a ring executed the write, the
+    /// image is cut.
     #[cold]
     pub(super) fn is_outside(&self) {
         if self.cut.take_due() {
@@ -51,10 +55,11 @@ impl Disk {
         }
     }
 
-    /// Adopts the size that the image has by now. Returns whether it has changed. Can wait for a file server.
+    /// Adopts the present size of the image. Returns `true` if it has changed. May wait for a file server.
     ///
     /// # Errors
-    /// [`ResizeError`] if there is no image, it is shorter than a block, or the system does not tell its size; the disk keeps its size.
+    /// [`ResizeError`] if there is no image, if it is shorter than a block, or if the system does not report
+    /// its size; the disk keeps its size.
     pub(crate) fn adopt_size(&self) -> Result<bool, ResizeError> {
         let Medium::File(image) = &self.medium else {
             return Err(ResizeError::NoImage);
@@ -69,7 +74,8 @@ impl Disk {
         Ok(self.size.swap(size, Ordering::Relaxed) != size)
     }
 
-    /// Changes the size to `to` bytes: extends or truncates an image file, or memory. New bytes are zero. Can wait for the medium.
+    /// Changes the size to `to` bytes: extends or truncates an image file, or memory. New bytes are zero. May
+    /// wait for the medium.
     ///
     /// # Errors
     /// [`ResizeError`]; the disk keeps its size.
@@ -79,7 +85,7 @@ impl Disk {
         }
         let mut len = self.cut.lock();
         let from = match &self.medium {
-            // It may have grown by itself, and is truncated only on demand.
+            // The file may have grown from outside, and is truncated only on demand.
             Medium::File(image) => image.len()?,
             Medium::Ram(_) | Medium::Null => self.size(),
         };
@@ -118,7 +124,7 @@ impl Disk {
     }
 }
 
-/// Extends or truncates an image file. No file has more bytes than an `off_t` counts.
+/// Extends or truncates an image file to at most the number of bytes that an `off_t` can count.
 fn set_len(image: &Image, to: u64) -> Result<(), ResizeError> {
     if i64::try_from(to).is_err() {
         return Err(io::Error::from(Errno::FBIG).into());
@@ -181,7 +187,7 @@ mod tests {
                 assert_eq!(sector(&disk, at, None), [0; 512], "{source:?} at {at}");
                 sector(&disk, at, Some(9));
             }
-            // What lies beyond the end is gone when it comes back.
+            // The bytes beyond the end are zero when the disk grows again.
             disk.resize(MIB + 512, true).unwrap();
             assert!(disk.check(MIB + 512, 1).is_err());
             disk.resize(4 * MIB, false).unwrap();
@@ -192,7 +198,7 @@ mod tests {
         }
     }
 
-    /// A write that was checked before the disk shrank, and executed after that.
+    /// Tests a write that was checked before the disk shrank, and executed after that.
     #[test]
     fn c14_a_write_in_flight_leaves_nothing_behind_the_new_end() {
         let (image, file) = image(2 * MIB);
@@ -201,11 +207,11 @@ mod tests {
         let at = 2 * MIB - 512;
         disk.check_write(at, 512).unwrap();
         disk.resize(MIB, true).unwrap();
-        // By a thread.
+        // A thread writes.
         image.as_file().write_all_at(&[7; 512], at).unwrap();
         disk.has_written(at + 512);
         assert_eq!((len(), disk.size()), (MIB, MIB));
-        // By a ring: its loop leaves it to a thread, which finds it outside the disk.
+        // A ring writes: its loop leaves the write to a thread, which finds it outside the disk.
         for outcome in [
             Outcome::Written { end: at + 512 },
             Outcome::Zeroed {
@@ -221,7 +227,7 @@ mod tests {
             disk.check_write(at, 512).unwrap_err();
             assert_eq!((len(), disk.size()), (MIB, MIB), "{outcome:?}");
         }
-        // What lies in the disk is unchanged, and so is an image that another program has extended.
+        // Bytes inside the disk are unchanged, and so is an image that another program has extended.
         let within = Outcome::Written { end: MIB };
         disk.accept(&mut RingProgress::default(), within, Ok(512))
             .unwrap();

@@ -1,28 +1,28 @@
-//! Disks read into and written from memory of the daemon, and which parts of them are allocated.
+//! Disks read into and written from memory of the daemon, and the extents of a disk.
 
 use super::{Disk, DiskError, Medium};
 
-/// A part of a disk of one kind.
+/// A part of a disk that is all data or all hole.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Extent {
-    /// Bytes, at least one.
+    /// The number of bytes, at least one.
     pub(crate) len: u64,
-    /// It takes no storage and reads as zeroes.
+    /// Set if the extent takes no storage and reads as zeroes.
     pub(crate) is_hole: bool,
 }
 
 impl Disk {
-    /// As [`read`](Self::read), into a slice.
+    /// Reads like [`read`](Self::read), into a slice.
     ///
     /// # Errors
-    /// [`DiskError`]; a part can have been read.
+    /// [`DiskError`]; a part may have been read.
     #[inline]
     pub(crate) fn read_into(&self, at: u64, into: &mut [u8]) -> Result<(), DiskError> {
         self.check(at, into.len() as u64)?;
         match &self.medium {
             Medium::Ram(ram) => ram.read_into(at, into),
             Medium::File(image) => image.read_into(at, into),
-            // The slice can have bytes of another request.
+            // The slice can contain bytes of another request.
             Medium::Null => {
                 into.fill(0);
                 Ok(())
@@ -30,10 +30,11 @@ impl Disk {
         }
     }
 
-    /// As [`read_into`](Self::read_into), without waiting for a medium.
+    /// Reads like [`read_into`](Self::read_into), without waiting for a medium.
     ///
     /// # Errors
-    /// [`DiskError::WouldWait`] if the data are not in memory, or the system does not say so; a part can have been read.
+    /// [`DiskError::WouldWait`] if the data are not in memory, or the system does not report whether they
+    /// are; a part may have been read.
     pub(crate) fn read_into_now(&self, at: u64, into: &mut [u8]) -> Result<(), DiskError> {
         self.check(at, into.len() as u64)?;
         match &self.medium {
@@ -42,10 +43,10 @@ impl Disk {
         }
     }
 
-    /// As [`write`](Self::write), from a slice.
+    /// Writes like [`write`](Self::write), from a slice.
     ///
     /// # Errors
-    /// [`DiskError`]; a part can have been written, never outside the range.
+    /// [`DiskError`]; a part may have been written, never outside the range.
     #[inline]
     pub(crate) fn write_from(&self, at: u64, from: &[u8]) -> Result<(), DiskError> {
         self.check_write(at, from.len() as u64)?;
@@ -61,7 +62,7 @@ impl Disk {
         }
     }
 
-    /// The first extent of a range that is not empty, at most as long as the range.
+    /// Returns the first extent of a range that is not empty. It is at most as long as the range.
     ///
     /// # Errors
     /// [`DiskError`] if the range is not on the disk, or the file cannot be examined.
@@ -73,7 +74,7 @@ impl Disk {
         }
     }
 
-    /// Prepares to read a range soon. It may do nothing.
+    /// Advises the system to read the range ahead. The system may ignore that.
     ///
     /// # Errors
     /// [`DiskError`] if the range is not on the disk.
@@ -85,7 +86,7 @@ impl Disk {
         Ok(())
     }
 
-    /// What the disk is, for people.
+    /// Returns a description of the disk, for people.
     pub(crate) fn kind(&self) -> &'static str {
         match self.medium {
             Medium::File(_) => "image",

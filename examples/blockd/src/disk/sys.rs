@@ -15,8 +15,8 @@ use vm_memory::{MmapRegion, VolatileMemory};
 /// `BLKDISCARD` of linux/fs.h: a pointer to first byte and number of bytes.
 const BLKDISCARD: Opcode = opcode::none(0x12, 119);
 
-/// Releases pages of private anonymous memory. They read as zeroes from then on. Both numbers are
-/// multiples of the page size.
+/// Releases pages of private anonymous memory. They read as zeroes from then on. Both numbers are multiples
+/// of the page size.
 pub(super) fn release_pages(map: &MmapRegion, at: usize, len: usize) -> io::Result<()> {
     let pages = map.get_slice(at, len).map_err(io::Error::other)?;
     // SAFETY: the slice lies within the mapping, which outlives the call. The memory is anonymous, private and accessed
@@ -29,8 +29,8 @@ pub(super) fn release_pages(map: &MmapRegion, at: usize, len: usize) -> io::Resu
 pub(super) fn make_accessible(map: &MmapRegion, len: usize) -> io::Result<()> {
     let pages = map.get_slice(0, len).map_err(io::Error::other)?;
     let access = MprotectFlags::READ | MprotectFlags::WRITE;
-    // SAFETY: the slice lies within the mapping, which outlives the call and begins at a page. More access to memory makes no
-    // access to it invalid.
+    // SAFETY: the slice lies within the mapping, which outlives the call and begins at a page. Wider access
+    // rights to memory make no access to it invalid.
     unsafe { mprotect(pages.ptr_guard_mut().as_ptr().cast(), len, access) }?;
     Ok(())
 }

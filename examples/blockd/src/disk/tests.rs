@@ -1,4 +1,5 @@
-//! Disks of every kind: written data is read back, nothing outside the disk is accessed, and files that fail.
+//! Disks of every kind: written data can be read again, no access is outside the disk, and file errors are
+//! reported.
 
 use super::*;
 use crate::buffers::Buffer;
@@ -157,8 +158,8 @@ fn an_unmapped_buffer_is_an_error_and_not_a_crash() {
     });
 }
 
-/// The image is truncated while it is served: a read beyond its end is an error, not zeroes and not a SIGBUS. The rest is
-/// served, and a write extends the image again.
+/// The image is truncated while it is served. A read beyond its end returns an error, and no zeroes or
+/// SIGBUS. The rest is served, and a write extends the image again.
 #[test]
 fn an_image_that_shrank_is_an_error() {
     let (image, source) = image(1 << 20);
@@ -180,7 +181,7 @@ fn an_image_that_shrank_is_an_error() {
     assert!(image.as_file().metadata().unwrap().len() <= 1 << 20);
 }
 
-/// Writes fail because the file system is full: an error, and the disk is still served.
+/// Writes fail because the file system is full. The error is reported, and the disk is still served.
 #[test]
 fn a_full_file_system_is_an_error() {
     let full = std::path::Path::new("/dev/full");

@@ -1,4 +1,4 @@
-//! `--export`: what it understands, and what its errors say.
+//! The syntax of `--export`, and its errors.
 
 use super::*;
 use clap::CommandFactory as _;

@@ -1,10 +1,10 @@
-//! What is wrong with an export before it is opened.
+//! Checks of an export before it is opened.
 
 use anyhow::bail;
 
 use crate::export::{Export, IoThreads};
 
-/// Fails if an export names a loop of a higher index than there are.
+/// Fails if an export names a loop whose index is too high.
 pub(crate) fn check_threads(export: &Export, count: usize) -> anyhow::Result<()> {
     let IoThreads::These(threads) = &export.iothreads else {
         return Ok(());
@@ -24,7 +24,7 @@ pub(crate) fn check_threads(export: &Export, count: usize) -> anyhow::Result<()>
     Ok(())
 }
 
-/// Fails if an export cannot be reached, or one of the others has the same name or socket.
+/// Fails if no client can reach an export, or if another export has the same name or socket.
 pub(crate) fn check_unique<'a>(
     others: impl IntoIterator<Item = &'a Export>,
     export: &Export,

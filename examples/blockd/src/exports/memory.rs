@@ -1,11 +1,12 @@
-//! What the disks in memory can take together.
+//! The memory that all disks in memory can take together.
 
 use super::Exports;
 use crate::advice;
 use crate::disk::Source;
 
 impl Exports {
-    /// A warning if the disk of this export is in memory and all that are can exceed the memory that there is.
+    /// Returns a warning if the disk of this export is in memory, and all such disks together can exceed the
+    /// available memory.
     pub(crate) fn memory_warning(&self, name: &str) -> Option<String> {
         let entries = self.entries.borrow();
         let in_memory = || {

@@ -1,4 +1,4 @@
-//! Exports whose loops cannot serve them.
+//! Exports that their loops cannot serve.
 
 use std::fs::File;
 use std::os::fd::OwnedFd;
@@ -13,7 +13,7 @@ use super::*;
 use crate::Server;
 use crate::cli::Args;
 
-/// A daemon with three loops and an export.
+/// Returns a daemon with three loops and an export.
 fn server(directory: &tempfile::TempDir) -> Server {
     let socket = directory.path().join("first.sock");
     let export = format!("ram=1M,name=first,iothread=0,socket={}", socket.display());
@@ -30,7 +30,8 @@ fn server(directory: &tempfile::TempDir) -> Server {
     Server::new(&Args::try_parse_from(args).unwrap()).unwrap()
 }
 
-/// An export of three loops, for whose clients no loop can wait: its socket is a file of which only the path is known.
+/// Returns an export of three loops that no loop can serve: its socket is a file of which only the path is
+/// open.
 fn unservable(directory: &tempfile::TempDir) -> Opened {
     let path = directory.path().join("second.sock");
     File::create(&path).unwrap();
@@ -50,7 +51,7 @@ fn unservable(directory: &tempfile::TempDir) -> Opened {
     }
 }
 
-/// The error of an export that cannot be served.
+/// Returns the error of an export that cannot be served.
 fn error_of(server: &Server, opened: Opened) -> String {
     let result = Rc::new(RefCell::new(None));
     let sink = result.clone();
@@ -67,7 +68,7 @@ fn error_of(server: &Server, opened: Opened) -> String {
     }
 }
 
-/// The names of the exports on each loop that responds.
+/// Returns the names of the exports on each loop that responds.
 fn served(server: &Server) -> Vec<Vec<String>> {
     let gathered = Rc::new(RefCell::new(None));
     let sink = gathered.clone();
@@ -100,7 +101,7 @@ fn an_export_that_its_own_loop_cannot_serve_is_on_no_loop() {
     }
 }
 
-/// The answer does not wait for a loop that hangs; it forgets the export when it responds again.
+/// The answer does not wait for a loop that hangs. That loop removes the export when it responds again.
 #[test]
 fn an_export_that_its_own_loop_cannot_serve_waits_for_no_other() {
     let directory = tempfile::tempdir().unwrap();
@@ -110,7 +111,7 @@ fn an_export_that_its_own_loop_cannot_serve_waits_for_no_other() {
         server.context(),
         2,
         move |cx, _, reply| {
-            // Until it is released.
+            // Blocks until the test drops the sender.
             hang.recv().unwrap_err();
             reply.send(cx, Ok(()));
         },
@@ -123,7 +124,7 @@ fn an_export_that_its_own_loop_cannot_serve_waits_for_no_other() {
     while served(&server) != [vec!["first".to_owned()], vec![], vec![]] {}
 }
 
-/// A loop that panics meanwhile is reported, and the export is on no other.
+/// If another loop panics meanwhile, the error reports it, and no other loop has the export.
 #[test]
 fn an_export_that_its_own_loop_cannot_serve_survives_a_panic_of_another() {
     let directory = tempfile::tempdir().unwrap();

@@ -1,4 +1,5 @@
-//! An arbitrary client of the control socket, after which the daemon must be what an honest one makes of it.
+//! An arbitrary client of the control socket. After it, the daemon must be in the state that valid commands
+//! produce.
 
 use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
@@ -13,7 +14,7 @@ use crate::export::Export;
 use crate::nbd::Address;
 use crate::server::Server;
 
-/// The only export of a daemon between two conversations.
+/// The only export of a daemon at the start of each conversation.
 const EXPORT: &str = "ram=64K,name=a";
 
 thread_local! {
@@ -51,7 +52,7 @@ impl Scene {
         UnixStream::connect(&self.control).expect("a connection")
     }
 
-    /// The answers to these bytes.
+    /// Returns the answers to these bytes.
     fn answers(&self, bytes: &[u8], piece: usize) -> Vec<Value> {
         let all = converse(self.server.context(), self.connect(), bytes, piece);
         assert!(all.is_empty() || all.ends_with(b"\n"), "an answer is cut short");
@@ -68,7 +69,7 @@ impl Scene {
             .collect()
     }
 
-    /// Sends one honest command.
+    /// Sends one valid command.
     fn run(&self, command: &Value) -> Value {
         let mut answers = self.answers(format!("{command}\n").as_bytes(), usize::MAX);
         assert_eq!(answers.len(), 1, "{command}");
@@ -77,7 +78,7 @@ impl Scene {
         answer["ok"].clone()
     }
 
-    /// Makes the daemon what it was, if it is not.
+    /// Restores the first state of the daemon if it has changed.
     fn reset(&self) {
         let list = self.run(&json!({"command": "list"}));
         if list["loops"][0]["poll_max_ns"] != 0 {
@@ -96,7 +97,7 @@ impl Scene {
     }
 }
 
-/// Whether a line would touch files: the target is not to use those of the machine it runs on.
+/// Returns `true` if a line could touch files. The target must not use files of its machine.
 fn touches_files(line: &[u8]) -> bool {
     let Ok(Command::Add { export }) = serde_json::from_slice(line) else {
         return false;
@@ -109,7 +110,8 @@ fn touches_files(line: &[u8]) -> bool {
 
 /// Sends the bytes of a client to the control socket of a daemon, and checks that each line has one answer.
 ///
-/// The first byte says in pieces of what length they are sent, and whether a line follows that is too long.
+/// The first byte encodes the length of the pieces that are sent, and whether a line follows that is too
+/// long.
 ///
 /// # Panics
 /// If a line has no answer or two, or the daemon does not serve the next client.
@@ -129,7 +131,7 @@ pub fn control(data: &[u8]) {
         expected += 1;
     }
     SCENE.with(|scene| {
-        // Short pieces of a long line take long.
+        // A long line in short pieces would take long.
         let least = if how & 0x80 == 0 { 1 } else { 1 << 10 };
         let answers = scene.answers(&sent, least.max(1 << (how % 16)));
         assert_eq!(answers.len(), expected, "{answers:?}");

@@ -1,4 +1,4 @@
-//! Arbitrary option strings: what is accepted has a meaning that can be written down again.
+//! Arbitrary option strings: an accepted string has a meaning that can be written as a string again.
 
 use std::time::Duration;
 
@@ -8,7 +8,7 @@ use crate::export::{Export, IoThreads, MOST_QUEUES};
 use crate::metrics::parse_address;
 use crate::nbd::Address;
 
-/// Writes an export as `--export` takes it.
+/// Writes an export in the form of `--export`.
 fn describe(export: &Export) -> String {
     let mut text = match &export.source {
         Source::File(path) => format!("path={}", path.display()),
@@ -61,7 +61,8 @@ fn describe(export: &Export) -> String {
     text
 }
 
-/// Fields that [`describe`] does not write belong to the execution, not to the disk.
+/// Returns `true` if both exports are equal. Fields that [`describe`] does not write belong to the execution,
+/// not to the disk.
 fn is_the_same(one: &Export, other: &Export) -> bool {
     let fields = |export: &Export| {
         (
@@ -110,10 +111,10 @@ fn check_export(text: &str) {
     );
 }
 
-/// Parses an option string: that of an export, of an address, or of a duration, as the first byte says.
+/// Parses an option string. The first byte selects the kind: an export, an address, or a duration.
 ///
 /// # Panics
-/// If what is accepted breaks a limit, or does not survive being written and parsed again.
+/// If an accepted value breaks a limit, or changes when it is written and parsed again.
 pub fn export(data: &[u8]) {
     let Some((how, text)) = data.split_first() else {
         return;

@@ -1,4 +1,4 @@
-//! Arbitrary image files: opened, recognized, measured.
+//! Arbitrary image files, which are opened and recognized, and whose size is determined.
 
 use std::cell::RefCell;
 use std::fs::File;
@@ -14,7 +14,7 @@ thread_local! {
     static SCENE: RefCell<Scene> = RefCell::new(Scene::new());
 }
 
-/// A file that is an image of its own for each input.
+/// A file that each input turns into a new image.
 struct Scene {
     file: File,
     path: PathBuf,
@@ -35,7 +35,8 @@ impl Scene {
     }
 }
 
-/// What other programs call a file that begins and ends so; a second implementation of the recognition. A file can have several marks.
+/// Returns the names of the formats that other programs recognize by these first and last bytes. It is a
+/// second implementation of the recognition. A file can have several marks.
 fn containers(first: &[u8], last: &[u8]) -> Vec<&'static str> {
     let names: [(&[u8], &str); 11] = [
         (b"QFI\xfb", "qcow2"),
@@ -61,7 +62,8 @@ fn containers(first: &[u8], last: &[u8]) -> Vec<&'static str> {
     found
 }
 
-/// Opens an image that `data` describes: how it is opened, its size, and bytes at its beginning and at its end.
+/// Opens an image that `data` describes: the options for opening it, its size, and bytes at its beginning and
+/// at its end.
 ///
 /// # Panics
 /// If a container is served as a raw image without the option that allows it, if a raw image is refused for no reason, or if the disk has
@@ -81,7 +83,7 @@ pub fn image(data: &[u8]) {
             direct: how & 16 != 0,
             block: if how & 32 == 0 { SECTOR } else { 4096 },
         };
-        // Beginning and end have different bytes.
+        // The beginning and the end have different bytes.
         let (first, last) = contents.split_at(contents.len() / 2);
         scene.file.set_len(0).expect("a memfd shrinks");
         scene.file.set_len(size).expect("a memfd grows");

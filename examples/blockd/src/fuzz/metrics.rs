@@ -1,4 +1,4 @@
-//! An arbitrary HTTP client of the metrics, after which an honest one must get the page.
+//! An arbitrary HTTP client of the metrics. After it, a valid client must get the page.
 
 use std::os::unix::net::UnixStream;
 
@@ -32,7 +32,7 @@ impl Scene {
     }
 }
 
-/// Whether the body is as long as the head says.
+/// Returns `true` if the body has the length that the head gives.
 fn is_complete_page(page: &[u8]) -> bool {
     let text = String::from_utf8_lossy(page);
     let Some((head, body)) = text.split_once("\r\n\r\n") else {
@@ -43,10 +43,11 @@ fn is_complete_page(page: &[u8]) -> bool {
     length == Some(body.len()) && body.contains("aio_")
 }
 
-/// Sends the bytes of a client, and checks the answer. The first byte says in pieces of what length they are sent.
+/// Sends the bytes of a client, and checks the answer. The first byte encodes the length of the pieces that
+/// are sent.
 ///
 /// # Panics
-/// If the answer is not one of HTTP, or the next client does not get the page.
+/// If the answer is not a valid HTTP answer, or the next client does not get the page.
 pub fn metrics(data: &[u8]) {
     let Some((how, request)) = data.split_first() else {
         return;

@@ -1,6 +1,7 @@
 //! Entry points for fuzzing: arbitrary guest memory, conversations, options and images, each with its invariants.
 //!
-//! Only tests and the feature `fuzz` build this. The targets are in `fuzz/`; their seeds are replayed by the tests below.
+//! Only tests and the feature `fuzz` build this module. The targets are in `fuzz/`; the tests below replay
+//! their seeds.
 
 mod control;
 mod export;
@@ -24,7 +25,7 @@ mod tests {
     use super::*;
     use std::path::Path;
 
-    /// Runs every seed of a target, and each of them cut short and with single bytes changed.
+    /// Runs every seed of a target, and also truncated seeds, and seeds with single bytes changed.
     fn replay(target: &str, run: fn(&[u8])) {
         let seeds = Path::new(env!("CARGO_MANIFEST_DIR"))
             .join("../../fuzz/seeds")

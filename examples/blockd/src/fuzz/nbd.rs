@@ -1,4 +1,4 @@
-//! An arbitrary NBD client, after which an honest one must be served.
+//! An arbitrary NBD client. After it, the server must serve a valid client.
 
 use std::io::{ErrorKind, Read, Write};
 use std::net::Shutdown;
@@ -59,7 +59,8 @@ impl Scene {
         self.context.poll(Wait::NoBlock).expect("an iteration");
     }
 
-    /// Sends all bytes, and reads what comes meanwhile. Returns false if the server has ended the connection.
+    /// Sends all bytes, and reads the replies meanwhile. Returns `false` if the server has ended the
+    /// connection.
     fn send(&self, mut client: &UnixStream, mut bytes: &[u8]) -> bool {
         for _ in 0..MOST_ITERATIONS {
             if bytes.is_empty() {
@@ -76,7 +77,7 @@ impl Scene {
         panic!("the server does not read");
     }
 
-    /// Checks that an honest client is served.
+    /// Checks that a valid client is served.
     fn serves(&self) {
         let client = self.connect();
         received(&client);
@@ -102,7 +103,7 @@ impl Scene {
     }
 }
 
-/// What has arrived.
+/// Returns the bytes that have arrived.
 fn received(mut client: &UnixStream) -> Vec<u8> {
     let mut all = Vec::new();
     let mut some = [0; 65536];
@@ -120,7 +121,7 @@ fn option(number: u32, data: &[u8]) -> Vec<u8> {
     [&b"IHAVEOPT"[..], &number.to_be_bytes(), &len, data].concat()
 }
 
-/// A handshake that chooses an export, perhaps with structured replies and block status.
+/// Returns a handshake that chooses an export, optionally with structured replies and block status.
 fn choose(name: &[u8], structured: bool) -> Vec<u8> {
     let len = (name.len() as u32).to_be_bytes();
     let mut all = vec![0, 0, 0, 3];
@@ -148,10 +149,10 @@ fn request(command: u16, at: u64, len: u32) -> Vec<u8> {
 
 /// Sends the bytes of a client to a server, and checks that it ends the connection and serves the next client.
 ///
-/// The first byte says what comes before the others, and how long the pieces are in which they are sent.
+/// The first byte encodes the handshake before the other bytes, and the length of the pieces that are sent.
 ///
 /// # Panics
-/// If the server does not.
+/// If the server does not end the connection or does not serve the next client.
 pub fn nbd(data: &[u8]) {
     let Some((how, data)) = data.split_first() else {
         return;
@@ -167,7 +168,7 @@ pub fn nbd(data: &[u8]) {
         let piece = 1 << (how >> 4);
         let is_open =
             scene.send(&client, &before) && data.chunks(piece).all(|piece| scene.send(&client, piece));
-        // It can be closed already.
+        // It may be closed already.
         let half = if how & 4 == 0 {
             Shutdown::Write
         } else {

@@ -1,4 +1,5 @@
-//! What the targets of the control socket and of the metrics share: a client that sends bytes in pieces and reads all that comes.
+//! The common part of the targets of the control socket and of the metrics: a client that sends bytes in
+//! pieces and reads all answers.
 
 use std::io::{ErrorKind, Read, Write};
 use std::net::Shutdown;
@@ -10,7 +11,8 @@ use aio_context::{Context, Wait};
 /// The most iterations of a conversation.
 const MOST_ITERATIONS: usize = 100_000;
 
-/// Sends all bytes in pieces of this length, ends its sending side, and returns all that the server sends until it ends the connection.
+/// Sends all bytes in pieces of this length, ends its sending side, and returns all bytes that the server
+/// sends before it ends the connection.
 ///
 /// # Panics
 /// If the server does not end the connection.
@@ -26,7 +28,7 @@ pub(super) fn converse(cx: &Context, mut client: UnixStream, bytes: &[u8], piece
             match client.write(rest) {
                 Ok(count) => rest = &rest[count..],
                 Err(error) if error.kind() == ErrorKind::WouldBlock => break,
-                // The server has ended the connection; what it has sent before can be read.
+                // The server has ended the connection. The bytes that it has sent before can still be read.
                 Err(_) => (rest, pieces) = (&[], [].chunks(1).peekable()),
             }
         }
@@ -41,7 +43,7 @@ pub(super) fn converse(cx: &Context, mut client: UnixStream, bytes: &[u8], piece
                 None => {}
             }
         }
-        // While there is more to send, the server needs no time.
+        // While there are more bytes to send, the client does not wait for the server.
         let wait = if has_ended {
             Wait::AtMost(Duration::from_millis(1))
         } else {
@@ -53,7 +55,7 @@ pub(super) fn converse(cx: &Context, mut client: UnixStream, bytes: &[u8], piece
                 Ok(0) => return received,
                 Ok(count) => received.extend_from_slice(&part[..count]),
                 Err(error) if error.kind() == ErrorKind::WouldBlock => break,
-                // Bytes that the server has not read.
+                // The server has closed the connection with unread bytes.
                 Err(_) => return received,
             }
         }

@@ -1,4 +1,5 @@
-//! An arbitrary conversation with a whole daemon, on one or several loops, after which an honest client must be served.
+//! An arbitrary conversation with a whole daemon, on one or several loops. After it, the daemon must serve a
+//! valid client.
 
 use std::cell::OnceCell;
 use std::fs::File;
@@ -20,10 +21,10 @@ use crate::export::{Export, IoThreads};
 use crate::server::Server;
 
 const HEADER_LEN: usize = 12;
-/// Message numbers of the protocol, and some beyond.
+/// The message numbers of the protocol, and some beyond them.
 const NUMBERS: u8 = 48;
 const QUEUES: u16 = 4;
-/// The numbers of loops, of which the first byte chooses one. The queues are distributed over all of them.
+/// The possible numbers of loops. The first byte chooses one. The queues are distributed over all loops.
 const LOOPS: [usize; 3] = [1, 2, 4];
 /// The most iterations of a conversation. Every message takes one.
 const MOST_ITERATIONS: usize = 10_000;
@@ -35,13 +36,13 @@ struct Scene {
     eventfds: [OwnedFd; 2],
     memory: File,
     null: File,
-    /// A stream socket that is connected, and its other end.
+    /// A connected stream socket, and its other end.
     stream: (UnixStream, UnixStream),
 }
 
 impl Scene {
     fn new(loops: usize) -> Self {
-        // One file for each thread of each process.
+        // Each thread of each process has a file of its own.
         let name = format!(
             "blockd-fuzz-{}-{:?}-{loops}.sock",
             std::process::id(),
@@ -56,7 +57,7 @@ impl Scene {
         let args = Args {
             policy: "never".to_owned(),
             backend: aio_context::BackendKind::Epoll,
-            // A price that is measured needs threads and descriptors for a while.
+            // Measuring the price would take threads and descriptors for a while.
             poll_wake_ns: Some(10_000),
             iothreads: loops,
             ..Args::for_exports(vec![export])
@@ -79,13 +80,14 @@ impl Scene {
         self.server.context().poll(Wait::NoBlock).expect("an iteration");
     }
 
-    /// An iteration that waits for other threads, too.
+    /// Runs an iteration that waits for other threads, too.
     fn turn_or_wait(&self) {
         let wait = Wait::AtMost(Duration::from_millis(1));
         self.server.context().poll(wait).expect("an iteration");
     }
 
-    /// Sends the messages that `data` encodes: number, flags and descriptors, length of the body, body, and so on.
+    /// Sends the messages that `data` encodes, each as number, flags and descriptors, length of the body, and
+    /// body.
     fn send(&self, client: &UnixStream, mut data: &[u8]) {
         while let [number, how, len, rest @ ..] = data {
             let len = if *len == 0xff { 4096 } else { usize::from(*len) };
@@ -101,7 +103,7 @@ impl Scene {
             if !files.is_empty() {
                 ancillary.push(SendAncillaryMessage::ScmRights(&files));
             }
-            // A client can truncate its memory or fill its eventfds at any time.
+            // A client may truncate its memory or fill its eventfds at any time.
             match how & 0x70 {
                 0x10 => drop(self.memory.set_len(0)),
                 0x20 => drop(rustix::io::write(&self.eventfds[0], &1u64.to_ne_bytes())),
@@ -182,7 +184,7 @@ fn descriptors() -> usize {
     std::fs::read_dir("/proc/self/fd").map_or(0, Iterator::count)
 }
 
-/// Whether no other test of this process opens and closes descriptors.
+/// Returns `true` if no other test of this process opens and closes descriptors.
 fn is_alone() -> bool {
     let is_process_for_test =
         std::env::var("NEXTEST_EXECUTION_MODE").is_ok_and(|mode| mode == "process-per-test");
@@ -190,16 +192,16 @@ fn is_alone() -> bool {
 }
 
 thread_local! {
-    /// One for each of [`LOOPS`].
+    /// One scene for each of [`LOOPS`].
     static SCENES: [OnceCell<Scene>; LOOPS.len()] = const { [const { OnceCell::new() }; LOOPS.len()] };
 }
 
-/// Sends messages to a daemon whose first loop is that of this thread. The first byte of `data` chooses the number of loops, the others encode the
-/// messages.
+/// Sends messages to a daemon whose first loop is that of this thread. The first byte of `data` chooses the
+/// number of loops. The other bytes encode the messages.
 ///
 /// # Panics
-/// If the daemon does not end the conversation when the client does, does not serve the next one, or, when it is alone in
-/// its process, keeps a descriptor.
+/// If the daemon does not end the conversation after the client has ended it, if it does not serve the next
+/// client, or if it is alone in its process and keeps a descriptor.
 pub fn vhost_user(data: &[u8]) {
     let Some((first, data)) = data.split_first() else {
         return;
@@ -215,7 +217,7 @@ pub fn vhost_user(data: &[u8]) {
         scene.serves();
         scene.turn();
         if let Some(before) = before {
-            // Other loops close theirs when they have replied.
+            // Other loops close their descriptors after they have replied.
             let is_closed = || descriptors() == before;
             let is_settled = (0..MOST_ITERATIONS).any(|_| {
                 is_closed() || {
@@ -235,7 +237,7 @@ mod tests {
     use std::cell::RefCell;
     use std::rc::Rc;
 
-    /// The number of queues that the second loop serves.
+    /// Returns the number of queues that the second loop serves.
     fn serving(scene: &Scene) -> u16 {
         let gathered = Rc::new(RefCell::new(None));
         let sink = gathered.clone();
@@ -254,7 +256,7 @@ mod tests {
         }
     }
 
-    /// The seed of in-flight tracking gets as far as the regions of two queues that serve, and of no others.
+    /// With the seed of in-flight tracking, two queues serve and use their regions, and no others.
     #[test]
     fn c6_the_seed_of_in_flight_tracking_begins_to_use_regions() {
         let scene = Scene::new(1);
@@ -272,10 +274,10 @@ mod tests {
         assert_eq!(versions, [1, 1, 0, 0]);
     }
 
-    /// A thread that panics before it has stopped its queue does not leave the daemon waiting.
+    /// If a thread panics before it has stopped its queue, the daemon does not wait for it.
     #[test]
     fn a_panic_of_a_loop_that_is_to_stop_a_queue_ends_the_daemon() {
-        // Four queues start, then each stops: by messages of three bytes and a body of eight.
+        // Four queues start, then each stops. Each message has three bytes and a body of eight.
         let seed = include_bytes!("../../../../fuzz/seeds/vhost_user/running_on_two_loops");
         let (start, stop) = seed[1..].split_at(seed.len() - 1 - 4 * 11);
         let scene = Scene::new(2);
@@ -302,7 +304,7 @@ mod tests {
         drop(scene);
         client.set_nonblocking(false).expect("a socket");
         let mut answers = Vec::new();
-        // The connection ends, with or without messages that were not read.
+        // The connection ends, with or without unread messages.
         client.read_to_end(&mut answers).map(drop).unwrap_or_default();
     }
 }

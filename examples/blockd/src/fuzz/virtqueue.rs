@@ -21,7 +21,7 @@ use crate::request::Device;
 use crate::ring::{Ring, RingAddresses};
 use crate::vring::{Vring, VringConfig};
 
-/// Two adjacent regions: a buffer may lie in both, an indirect table must not.
+/// Two adjacent regions: a buffer may lie in both, but an indirect table must not.
 const FIRST: usize = 0x4000;
 const SECOND: usize = 0x1000;
 const ALL: usize = FIRST + SECOND;
@@ -30,14 +30,15 @@ const USER: u64 = 1 << 40;
 const AVAILABLE: u64 = 0x100;
 const USED: u64 = 0x200;
 const DISK: u64 = 1 << 16;
-/// The number of turns. Without a limit, a queue whose requests write to its rings could run for ever.
+/// The number of turns. A queue whose requests write to its rings could run for ever without this limit.
 const TURNS: usize = 4;
 
-/// The first byte selects the queue's size and features, the second its position; the rest is the guest's memory, of which the second region is
-/// also what a former daemon has left in flight, if the first byte says so.
+/// Runs a queue in a guest's memory. The first byte selects the queue's size and features, the second its
+/// position. The other bytes are the memory. With a flag in the first byte, the second region also is the
+/// in-flight region that a former daemon has left.
 ///
 /// # Panics
-/// If the parsers disagree about a chain, or the queue loses count of its requests.
+/// If the parsers disagree about a chain, or if the queue's count of requests is wrong.
 pub fn virtqueue(data: &[u8]) {
     let (&[how, base], contents) = data.split_at_checked(2).map_or((&[0, 0], data), |(start, rest)| {
         (start.try_into().unwrap_or(&[0, 0]), rest)
@@ -77,7 +78,8 @@ pub fn virtqueue(data: &[u8]) {
     serve(ring, memory, start, how);
 }
 
-/// The start of a queue with in-flight tracking, whose region has these contents. `None` if they are refused.
+/// Returns the start of a queue with in-flight tracking, whose region has these contents. `None` if the
+/// contents are refused.
 fn tracked(ring: &Ring, base: u8, contents: &[u8]) -> Option<Start> {
     let layout = Layout::of(1, ring.size(), 1).expect("a queue that exists");
     let file = layout.make().ok()?;
@@ -157,7 +159,7 @@ fn serve(ring: Ring, memory: Memory, start: Start, how: u8) {
         next_used.wrapping_sub(first_used),
         "requests taken and requests reported"
     );
-    // The memory is still readable to its last byte.
+    // The memory is still readable up to its last byte.
     let last = memory.whole(ALL as u64 - 1, 1);
     assert!(last.is_some_and(|byte| byte.read_obj::<u8>(0).is_ok()));
 }

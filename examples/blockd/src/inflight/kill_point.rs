@@ -1,4 +1,4 @@
-//! Where tests end a daemon, as a kill would: after any store to a region. Empty in ordinary builds.
+//! The points at which tests end a daemon like a kill: after any store to a region. Empty in ordinary builds.
 
 #[cfg(not(test))]
 #[inline(always)]
@@ -15,14 +15,14 @@ mod planted {
     use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 
     thread_local! {
-        /// The number of stores until the daemon of this thread is killed, and of those so far.
+        /// The number of stores until the daemon of this thread is killed, and the number of stores so far.
         static UNTIL_KILL: Cell<Option<u32>> = const { Cell::new(None) };
         static STORES: Cell<u32> = const { Cell::new(0) };
     }
 
     struct Killed;
 
-    /// Ends the daemon if this was its last store.
+    /// Ends the daemon if this was the last store before its kill.
     pub(in super::super) fn after_store() {
         STORES.set(STORES.get() + 1);
         match UNTIL_KILL.get() {
@@ -34,7 +34,7 @@ mod planted {
         }
     }
 
-    /// Runs a daemon until it ends or is killed after so many stores. Returns whether it was killed.
+    /// Runs a daemon until it ends or is killed after `until_kill` stores. Returns `true` if it was killed.
     pub(crate) fn live(until_kill: Option<u32>, daemon: impl FnOnce()) -> bool {
         UNTIL_KILL.set(until_kill);
         let lived = catch_unwind(AssertUnwindSafe(daemon));
@@ -46,7 +46,7 @@ mod planted {
         }
     }
 
-    /// The number of stores of this thread so far.
+    /// Returns the number of stores of this thread so far.
     pub(in super::super) fn stores() -> u32 {
         STORES.get()
     }

@@ -1,7 +1,8 @@
 //! [`Region`]: the loads and stores of a queue's region, in the layout that the vhost-user specification has for split virtqueues.
 //!
-//! A kill ends the daemon between any two stores, and the next daemon finds those before it. So the compiler must keep their order, for
-//! which each is a release store. The processor keeps the order of one thread for itself, and only one thread stores.
+//! A kill ends the daemon between any two stores, and the next daemon finds the stores before it. So the
+//! compiler must keep their order, and therefore each is a release store. The processor keeps the order of
+//! the stores of one thread for that thread itself, and only one thread stores.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, AtomicU16, AtomicU64, Ordering};
@@ -40,7 +41,7 @@ pub(super) struct Region {
 }
 
 impl Region {
-    /// The region at this offset, with so many entries. The map contains it.
+    /// Returns the region at this offset, with `size` entries. The map must contain it.
     pub(super) fn new(map: Arc<Mapping>, at: usize, size: u16) -> Self {
         Self { map, at, size }
     }
@@ -49,7 +50,7 @@ impl Region {
         self.map.is_lost()
     }
 
-    /// Checks that this daemon knows the layout. Returns whether the region was used before.
+    /// Checks that this daemon supports the layout. Returns `true` if the region was used before.
     pub(super) fn check_header(&self) -> Result<bool, InflightError> {
         let version = self.load::<AtomicU16>(VERSION_AT);
         let entries = self.load::<AtomicU16>(ENTRIES_AT);
@@ -65,7 +66,8 @@ impl Region {
         }
     }
 
-    /// Begins to use a region in which nothing is in flight, for a queue with this used index. The version says that this is complete.
+    /// Initializes a region without requests in flight, for a queue with this used index. The version is
+    /// stored last, so it marks the region as complete.
     pub(super) fn initialize(&self, used: u16) {
         for head in 0..self.size {
             self.set_in_flight(head, false);
@@ -77,7 +79,7 @@ impl Region {
         self.store::<AtomicU16>(VERSION_AT, VERSION);
     }
 
-    /// The head of the request that was completed last.
+    /// Returns the head of the request that was completed last.
     pub(super) fn last_head(&self) -> u16 {
         self.load::<AtomicU16>(LAST_HEAD_AT)
     }
@@ -86,7 +88,7 @@ impl Region {
         self.store::<AtomicU16>(LAST_HEAD_AT, head);
     }
 
-    /// The used index up to which completed requests are not in flight any more.
+    /// Returns the used index up to which the marks of completed requests are removed.
     pub(super) fn used_index(&self) -> u16 {
         self.load::<AtomicU16>(USED_INDEX_AT)
     }
@@ -95,7 +97,8 @@ impl Region {
         self.store::<AtomicU16>(USED_INDEX_AT, index);
     }
 
-    /// Whether the request at this head is in flight: 1, or 0.
+    /// Returns 1 if the request at this head is in flight, or else 0. The client can have stored any other
+    /// value.
     pub(super) fn in_flight(&self, head: u16) -> u8 {
         self.load::<AtomicU8>(entry(head) + IN_FLIGHT_AT)
     }
@@ -104,7 +107,7 @@ impl Region {
         self.store::<AtomicU8>(entry(head) + IN_FLIGHT_AT, is_in_flight.into());
     }
 
-    /// The head of the request that was completed before the one at `head`.
+    /// Returns the head of the request that was completed before the one at `head`.
     pub(super) fn next(&self, head: u16) -> u16 {
         self.load::<AtomicU16>(entry(head) + NEXT_AT)
     }
@@ -113,7 +116,7 @@ impl Region {
         self.store::<AtomicU16>(entry(head) + NEXT_AT, next);
     }
 
-    /// The order in which requests were taken.
+    /// Returns the position of the request in the order of taking.
     pub(super) fn counter(&self, head: u16) -> u64 {
         self.load::<AtomicU64>(entry(head) + COUNTER_AT)
     }
@@ -140,7 +143,7 @@ impl Region {
     }
 }
 
-/// Where the entry of a head begins. The caller has checked that the head is within the queue.
+/// Returns the offset of the entry of a head. The caller has checked that the head is within the queue.
 fn entry(head: u16) -> usize {
     HEADER_LEN + usize::from(head) * ENTRY_LEN
 }

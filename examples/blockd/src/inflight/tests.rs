@@ -1,4 +1,5 @@
-//! A daemon that is killed after any store, beside a driver that knows which of its requests are complete; and regions of any contents.
+//! A daemon that is killed after any store, beside a driver that records which of its requests are complete;
+//! and regions of any contents.
 
 mod hostile;
 
@@ -22,21 +23,21 @@ const AT: RingAddresses = RingAddresses {
     used: USER + 0x2000,
 };
 
-/// What outlives daemons: the rings, the area, and what the driver knows.
+/// The state that outlives daemons: the rings, the area, and the records of the driver.
 struct Scene {
     memory: Memory,
     area: File,
     layout: Layout,
     offered: u16,
-    /// How far the driver has read the used ring.
+    /// The position up to which the driver has read the used ring.
     seen: u16,
     free: Vec<u16>,
-    /// The heads of requests that are not complete, in the order in which they were offered.
+    /// The heads of incomplete requests, in the order in which they were offered.
     outstanding: Vec<u16>,
 }
 
 impl Scene {
-    /// A queue at this position in which nothing is outstanding.
+    /// Returns a queue at this position without outstanding requests.
     fn at(position: u16) -> Self {
         let layout = Layout::of(2, SIZE, 2).unwrap();
         let scene = Self {
@@ -72,7 +73,7 @@ impl Scene {
         Arc::new(InflightArea::map(self.layout, file, 0, self.layout.bytes()).unwrap())
     }
 
-    /// The driver offers a request, unless all heads are in use.
+    /// Offers a request, unless all heads are in use.
     fn offer(&mut self, random: &mut fastrand::Rng) {
         if self.free.is_empty() {
             return;
@@ -84,7 +85,7 @@ impl Scene {
         self.outstanding.push(head);
     }
 
-    /// The driver takes the completions: each is of a request that is not complete.
+    /// Takes the completions as the driver. Each must be of an incomplete request.
     fn take_completions(&mut self) {
         let used = self.get(0x2002);
         while self.seen != used {
@@ -120,7 +121,7 @@ impl Daemon {
         }
     }
 
-    /// All requests that this daemon will complete, in the order in which they were offered.
+    /// Returns all requests that this daemon will complete, in the order in which they were offered.
     fn to_complete(&self) -> Vec<u16> {
         let left = self.tracking.left.borrow().clone();
         let count = self.ring.available_index().wrapping_sub(self.next_available);
@@ -137,7 +138,7 @@ impl Daemon {
         Some(head)
     }
 
-    /// Fills so many entries of the used ring and publishes them.
+    /// Fills an entry of the used ring for each head and publishes them together.
     fn publish(&mut self, heads: &[u16]) {
         for head in heads {
             self.ring.set_used_entry(self.next_used, *head, 1);
@@ -165,7 +166,7 @@ impl Daemon {
         self.next_used = used;
     }
 
-    /// Does something that a queue may do: requests that were left come first.
+    /// Takes one random step that a queue may take. Requests that a former daemon has left come first.
     fn step(&mut self, random: &mut fastrand::Rng) {
         if random.bool() && !self.begun.is_empty() {
             let head = self.begun.swap_remove(random.usize(..self.begun.len()));
@@ -174,7 +175,7 @@ impl Daemon {
             self.tracking.forget_first_left();
             self.begun.push(head);
         } else if self.begun.is_empty() && random.bool() {
-            // A queue whose requests the loop executes.
+            // The loop executes these requests at once.
             let count = random.usize(1..4);
             let heads: Vec<u16> = (0..count).map_while(|_| self.take()).collect();
             self.publish(&heads);
@@ -189,7 +190,8 @@ impl Daemon {
     }
 }
 
-/// What a client names as the position when it comes back: the used index, the available index, or one in between.
+/// Returns the position that a client sets when it reconnects: the used index, the available index, or one in
+/// between.
 fn base(scene: &Scene, random: &mut fastrand::Rng) -> u16 {
     let outstanding = scene.outstanding.len() as u16;
     scene.seen.wrapping_add(match random.u8(..3) {
@@ -199,7 +201,7 @@ fn base(scene: &Scene, random: &mut fastrand::Rng) -> u16 {
     })
 }
 
-/// A daemon that is killed after so many stores, or else ends after some steps.
+/// Runs a daemon that is killed after `until_kill` stores, or else ends after some steps.
 fn run(scene: &mut Scene, random: &mut fastrand::Rng, until_kill: Option<u32>) -> bool {
     let base = base(scene, random);
     live(until_kill, || {
@@ -214,7 +216,8 @@ fn run(scene: &mut Scene, random: &mut fastrand::Rng, until_kill: Option<u32>) -
     })
 }
 
-/// The next daemon completes what is not complete, each request once, in the order in which they were offered.
+/// Checks that the next daemon completes the incomplete requests, each once, in the order in which they were
+/// offered.
 fn check(scene: &mut Scene, random: &mut fastrand::Rng) {
     scene.take_completions();
     let base = base(scene, random);
@@ -222,7 +225,8 @@ fn check(scene: &mut Scene, random: &mut fastrand::Rng) {
     assert_eq!(daemon.to_complete(), scene.outstanding);
 }
 
-/// In its first life the daemon is killed after each of its stores in turn, in its second one anywhere, also while it recovers.
+/// In its first life the daemon is killed after each of its stores in turn. In its second life it is killed
+/// at any point, also while it recovers.
 #[test]
 fn c6_a_daemon_killed_after_any_store_leaves_what_is_not_complete() {
     let seed = std::env::var("AIO_SEED").map_or_else(|_| fastrand::u64(..), |seed| seed.parse().unwrap());
@@ -246,7 +250,7 @@ fn c6_a_daemon_killed_after_any_store_leaves_what_is_not_complete() {
             let second = random.u32(1..40);
             kills += 1 + u32::from(run(&mut scene, &mut random, Some(second)));
             check(&mut scene, &mut random);
-            // The third one completes everything.
+            // The third daemon completes all requests.
             let base = base(&scene, &mut random);
             let mut daemon = Daemon::start(&scene, base);
             while !daemon.to_complete().is_empty() || !daemon.begun.is_empty() {
@@ -260,7 +264,8 @@ fn c6_a_daemon_killed_after_any_store_leaves_what_is_not_complete() {
     assert!(kills > 1000);
 }
 
-/// Why a request that is not marked enters the list: without it, the next daemon takes an older head from the list.
+/// A request that is not marked must enter the list: without it, the next daemon takes an older head from the
+/// list.
 #[test]
 fn c6_an_unmarked_request_that_does_not_enter_the_list_costs_a_mark() {
     for enters_list in [false, true] {
@@ -281,7 +286,7 @@ fn c6_an_unmarked_request_that_does_not_enter_the_list_costs_a_mark() {
         daemon.tracking.mark(again, daemon.next_used);
         let second = daemon.take().unwrap();
         if enters_list {
-            // It is killed before the region has the new used index.
+            // The daemon is killed before the region has the new used index.
             assert!(live(Some(4), || daemon.complete_one(second, false)));
         } else {
             daemon.publish(&[second]);
@@ -293,7 +298,7 @@ fn c6_an_unmarked_request_that_does_not_enter_the_list_costs_a_mark() {
     }
 }
 
-/// A daemon of another kind can publish several completions together, before it removes their marks.
+/// A daemon of another kind may publish several completions together, before it removes their marks.
 #[test]
 fn c6_marks_of_a_batch_that_was_published_do_not_count() {
     for removed in 0..=3 {
@@ -322,7 +327,8 @@ fn c6_marks_of_a_batch_that_was_published_do_not_count() {
     }
 }
 
-/// A queue whose requests the loop executes stores nothing while it runs, and its first mark begins with the right used index.
+/// A queue whose requests the loop executes stores nothing while it runs. Its first mark begins with the
+/// right used index.
 #[test]
 fn c6_nothing_is_stored_while_nothing_is_in_flight() {
     let mut scene = Scene::at(0);

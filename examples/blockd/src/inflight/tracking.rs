@@ -1,24 +1,29 @@
-//! [`Tracking`]: what a queue stores in its region while it runs, and how the next daemon recovers from that.
+//! [`Tracking`]: the stores of a queue to its region while it runs, and the recovery of the next daemon from
+//! them.
 //!
-//! # What is marked
-//! A request that is passed to threads or to the ring is marked as in flight before it can end. Requests that the loop executes at once
-//! are not marked. The requests that were taken are always a prefix of the available ring. **Before one is marked, all before it are marked
-//! or published**: a queue publishes what the loop has executed before it passes on another request. So the prefix up to the last mark
-//! consists of published requests, which the used index counts, and of marked ones, which the region names; and the first request that
-//! is neither is the entry of the available ring at the used index plus the number of marks. A request behind that one that was executed
-//! and not published is taken again from the available ring.
+//! # Marks
+//! A request that is passed to threads or to the ring is marked as in flight before it can end. Requests that
+//! the loop executes at once are not marked. The taken requests always are a prefix of the available ring.
+//! **Before a request is marked, all requests before it are marked or published**: a queue publishes the
+//! requests that the loop has executed before it passes on another one. So the prefix up to the last mark
+//! consists of published requests, which the used index counts, and of marked ones, which the region names.
+//! The first request that is neither is the entry of the available ring at the used index plus the number of
+//! marks. If a later request was executed but not published, the next daemon takes it again from the
+//! available ring.
 //!
-//! # Completing
-//! The used index is published after the head was put into a list, and the mark is removed after that. A daemon that is killed in between
-//! leaves a mark too many: the region's used index is behind that of the ring, by the number of heads of the list whose marks do not count. Here
-//! each completion is published by itself, so there is at most one.
+//! # Completions
+//! First the head is put into a list, then the used index is published, and then the mark is removed. A
+//! daemon that is killed before the last step leaves a mark too many: the region's used index is less than
+//! that of the ring, by the number of heads of the list whose marks do not count. Here each completion is
+//! published by itself, so there is at most one such head.
 //!
-//! While nothing is marked, no mark can be one too many, whatever the list and the region's used index are. So completions are published
-//! without a store to the region then, also several together, and the region's used index is set before the next mark is. A queue whose
-//! requests the loop executes, such as that of a disk in memory, stores nothing at all.
+//! While nothing is marked, there can be no such mark, independent of the list and the region's used index.
+//! So completions are then published without a store to the region, also several together, and the region's
+//! used index is set before the next mark. A queue whose requests the loop executes, such as the queue of a
+//! disk in memory, stores nothing at all.
 //!
-//! While something is marked, a request that is not marked itself enters the list, too: otherwise the next daemon would count a head
-//! that was completed earlier, and can be in flight again.
+//! While something is marked, a request without a mark enters the list, too. Otherwise the next daemon would
+//! count a head that was completed earlier, and that can be in flight again.
 
 use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
@@ -27,18 +32,20 @@ use super::error::InflightError;
 use super::region::Region;
 use crate::ring::Ring;
 
-/// The region of a queue that runs.
+/// The region of a running queue.
 #[derive(Debug)]
 pub(crate) struct Tracking {
     pub(super) region: Region,
-    /// For the next request that is marked.
+    /// The counter of the next marked request.
     counter: Cell<u64>,
     /// The number of marked requests.
     marked: Cell<u16>,
-    /// As the region has them. What this daemon has stored is not read again, because the client can change it.
+    /// The values in the region. The daemon does not read its own stores again, because the client can change
+    /// them.
     last_head: Cell<u16>,
     used_index: Cell<u16>,
-    /// The heads of requests that a former daemon has left, and that this one has not begun, in the order in which they were taken.
+    /// The heads of requests that a former daemon has left and this one has not begun, in the order of
+    /// taking.
     pub(super) left: RefCell<VecDeque<u16>>,
 }
 
@@ -49,11 +56,12 @@ struct Marked {
 }
 
 impl Tracking {
-    /// Reads what a former daemon has left in a region, and brings the region up to date. Returns the next entry of the available ring, too.
-    /// `base` counts only if nothing is marked and the used index is impossible ([`Ring::resume_at`]).
+    /// Reads the entries that a former daemon has left in a region, and brings the region up to date. Also
+    /// returns the next entry of the available ring. `base` counts only if nothing is marked and the used
+    /// index is impossible ([`Ring::resume_at`]).
     ///
     /// # Errors
-    /// [`InflightError`] if the region contradicts itself or the ring. It is not changed then.
+    /// [`InflightError`] if the region contradicts itself or the ring. The region is then unchanged.
     pub(super) fn recover(region: Region, ring: &Ring, base: u16) -> Result<(Self, u16), InflightError> {
         let used = ring.used_index();
         let mut all = Vec::new();
@@ -88,7 +96,8 @@ impl Tracking {
         Ok((tracking, next_available))
     }
 
-    /// Marks a request that was taken. `used` is the used index, and all requests taken before are published or marked.
+    /// Marks a taken request. `used` is the used index. All requests taken before must be published or
+    /// marked.
     pub(crate) fn mark(&self, head: u16, used: u16) {
         if self.marked.get() == 0 {
             self.set_used_index(used);
@@ -108,7 +117,7 @@ impl Tracking {
         self.marked.set(self.marked.get().saturating_sub(1));
     }
 
-    /// As [`complete`](Self::complete), for a request that is not marked.
+    /// Completes like [`complete`](Self::complete) a request that is not marked.
     pub(crate) fn complete_unmarked(&self, head: u16, publish: impl FnOnce() -> u16) {
         if self.marked.get() == 0 {
             publish();
@@ -118,22 +127,22 @@ impl Tracking {
         self.set_used_index(publish());
     }
 
-    /// The head of the first request that a former daemon has left and this one has not begun.
+    /// Returns the head of the first request that a former daemon has left and this one has not begun.
     pub(crate) fn first_left(&self) -> Option<u16> {
         self.left.borrow().front().copied()
     }
 
-    /// The first of them was begun.
+    /// Records that the first of these requests has begun.
     pub(crate) fn forget_first_left(&self) {
         self.left.borrow_mut().pop_front();
     }
 
-    /// The number of requests that a former daemon has left and this one has not begun.
+    /// Returns the number of requests that a former daemon has left and this one has not begun.
     pub(crate) fn count_left(&self) -> u16 {
         self.left.borrow().len() as u16
     }
 
-    /// Whether the region has lost pages.
+    /// Returns `true` if the region has lost pages.
     pub(crate) fn is_lost(&self) -> bool {
         self.region.is_lost()
     }
@@ -151,7 +160,7 @@ impl Tracking {
     }
 }
 
-/// The requests of a queue of this size that are marked.
+/// Returns the marked requests of a queue of this size.
 fn marked(region: &Region, size: u16) -> Result<Vec<Marked>, InflightError> {
     let mut found = Vec::new();
     for head in 0..size {
@@ -167,7 +176,8 @@ fn marked(region: &Region, size: u16) -> Result<Vec<Marked>, InflightError> {
     Ok(found)
 }
 
-/// The heads of the last completions, which are published but can still be marked, from the least to the greatest.
+/// Returns the heads of the last completions, which are published but may still be marked, in ascending
+/// order.
 fn last_completed(region: &Region, used: u16, size: u16) -> Result<Vec<u16>, InflightError> {
     let count = used.wrapping_sub(region.used_index());
     if count > size {
@@ -188,7 +198,7 @@ fn last_completed(region: &Region, used: u16, size: u16) -> Result<Vec<u16>, Inf
     Ok(heads)
 }
 
-/// Checks that the driver has offered so many requests that are not complete.
+/// Checks that the driver has offered at least `marked` requests that are not complete.
 fn check_count(marked: u16, ring: &Ring, used: u16) -> Result<(), InflightError> {
     let outstanding = ring.available_index().wrapping_sub(used);
     match marked > outstanding {

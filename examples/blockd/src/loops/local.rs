@@ -1,4 +1,4 @@
-//! [`Local`]: what one loop serves.
+//! [`Local`]: the exports and clients of one loop.
 
 use std::cell::RefCell;
 use std::rc::{Rc, Weak};
@@ -22,7 +22,7 @@ use crate::polling::Polling;
 use crate::remote_hosts::{Peer, RemoteHosts};
 use crate::request::Device;
 
-/// The time between two checks whether outstanding requests have ended.
+/// The time between two checks for outstanding requests.
 const RECHECK_AFTER: Duration = Duration::from_millis(5);
 
 /// The exports of one loop, their NBD clients, and the polling of the loop.
@@ -32,7 +32,7 @@ pub(crate) struct Local {
     name: Arc<str>,
     engine: Engine,
     polling: Polling,
-    /// Serves the exports over NBD as well, if the daemon does.
+    /// The NBD clients, if the daemon serves NBD.
     nbd: Option<Rc<Nbd>>,
     /// Shared by all queues of the loop, because only one of them runs at a time.
     chain: Rc<RefCell<DescriptorChain>>,
@@ -50,11 +50,11 @@ struct Served {
     device: Arc<Device>,
     /// Accepts vhost-user clients, if the export has a socket.
     acceptor: Option<Rc<Acceptor>>,
-    /// What its NBD clients have done.
+    /// The statistics of its NBD clients.
     nbd: Rc<NbdStats>,
 }
 
-/// The clients of an export at the moment.
+/// The present clients of an export.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Activity {
     pub(crate) id: ExportId,
@@ -64,17 +64,17 @@ pub(crate) struct Activity {
     pub(crate) in_flight: usize,
 }
 
-/// What a loop had done when it took no more requests and its last ones were complete, or had no more time.
+/// The statistics of a loop when it has completed its last requests, or when its time is over.
 #[derive(Debug, Default)]
 pub(crate) struct Finished {
     pub(crate) figures: Vec<(ExportId, ExportFigures)>,
-    /// The exports with requests that are not complete, and their number.
+    /// The exports with incomplete requests, and the number of these.
     pub(crate) incomplete: Vec<(String, usize)>,
-    /// The requests of NBD clients that are not complete.
+    /// The number of incomplete requests of NBD clients.
     pub(crate) incomplete_nbd: usize,
 }
 
-/// Finds the [`Local`] of a context.
+/// The storage for the [`Local`] of a context.
 #[derive(Default)]
 struct Slot(RefCell<Weak<Local>>);
 
@@ -101,22 +101,22 @@ impl Local {
         local
     }
 
-    /// The one of this context. `None` while the loop ends.
+    /// Returns the value of this context. `None` while the loop ends.
     pub(super) fn of(cx: &Context) -> Option<Rc<Self>> {
         cx.extension(|_| Slot::default()).0.borrow().upgrade()
     }
 
-    /// The NBD clients of the loop.
+    /// Returns the NBD clients of the loop.
     pub(crate) fn nbd(&self) -> Option<&Rc<Nbd>> {
         self.nbd.as_ref()
     }
 
-    /// The polling of the loop.
+    /// Returns the polling of the loop.
     pub(crate) fn polling(&self) -> &Polling {
         &self.polling
     }
 
-    /// The loop, for other loops.
+    /// Returns a handle to the loop, for other loops.
     pub(crate) fn peer(&self) -> Peer {
         Peer {
             name: self.name.clone(),
@@ -124,7 +124,7 @@ impl Local {
         }
     }
 
-    /// What the queues of an export are served with on this loop.
+    /// Returns the objects with which this loop serves the queues of an export.
     fn host(&self, cx: &Context, export: &Export, device: Arc<Device>) -> Host {
         Host {
             device,
@@ -135,13 +135,13 @@ impl Local {
         }
     }
 
-    /// From now on serves the queues of an export that the loop of its sessions passes on.
+    /// Starts to serve the queues of an export that the loop of its sessions passes on.
     pub(crate) fn serve_queues(&self, cx: &Context, id: ExportId, export: &Export, device: Arc<Device>) {
         let host = self.host(cx, export, device);
         self.hosted.add(Hosted::new(id, export.log_name(), host));
     }
 
-    /// Serves an export from now on. The loops `others` serve some of its queues: they know it already.
+    /// Starts to serve an export. The loops `others` serve some of its queues, and have added it already.
     ///
     /// # Errors
     /// If the loop cannot wait for its clients.
@@ -171,7 +171,8 @@ impl Local {
             nbd.catalog().add(NbdExport {
                 name: export.nbd_name(),
                 device: device.clone(),
-                // Threads of its own: a vhost-user client waits until those of the former one have ended its requests.
+                // NBD has threads of its own, because a vhost-user client waits until the threads have ended
+                // the requests of the former client.
                 workers: self.engine.workers(cx, &export.source),
                 limit: LineLimit::new(name.as_str().into(), Some(cx)),
                 stats: stats.clone(),
@@ -187,7 +188,8 @@ impl Local {
         Ok(())
     }
 
-    /// Takes no more messages of the clients of an export, and no more requests from the queues that this loop serves.
+    /// Stops taking messages from the clients of an export, and requests from the queues that this loop
+    /// serves.
     pub(crate) fn finish_export(&self, id: ExportId) {
         if let Some(served) = self.find(id) {
             self.finish_served(&served);
@@ -203,8 +205,8 @@ impl Local {
         }
     }
 
-    /// Takes no more requests for an export, completes those that were taken until the deadline, and ends its clients' connections. The
-    /// result is the number of requests that are not complete.
+    /// Stops taking requests for an export, completes the requests taken before until the deadline, and ends
+    /// its clients' connections. The result is the number of incomplete requests.
     pub(crate) fn remove(&self, cx: &Context, id: ExportId, deadline: Instant, reply: Reply<usize>) {
         if let Some(served) = self.find(id) {
             self.finish_served(&served);
@@ -275,7 +277,7 @@ impl Local {
         served.iter().find(|served| served.id == id).cloned()
     }
 
-    /// The number of requests that an export has begun, of all clients.
+    /// Returns the number of requests that an export has begun, of all clients.
     fn in_flight(&self, served: &Served) -> usize {
         let of_vhost_user = served
             .acceptor
@@ -288,7 +290,7 @@ impl Local {
         of_vhost_user + of_nbd
     }
 
-    /// The clients of all exports.
+    /// Returns the clients of all exports.
     pub(crate) fn activities(&self) -> Vec<Activity> {
         let activity = |served: &Rc<Served>| {
             let acceptor = served.acceptor.as_ref();
@@ -311,7 +313,7 @@ impl Local {
         served.iter().map(activity).chain(hosted).collect()
     }
 
-    /// What the exports have done.
+    /// Returns the figures of the exports.
     pub(crate) fn export_figures(&self) -> Vec<(ExportId, ExportFigures)> {
         let figures = |served: &Rc<Served>| {
             let acceptor = served.acceptor.as_ref();
@@ -346,7 +348,7 @@ impl Local {
         served.iter().map(figures).chain(hosted).collect()
     }
 
-    /// What the loop has done.
+    /// Returns the figures of the loop.
     pub(crate) fn figures(&self, cx: &Context) -> LoopFigures {
         let ns = |time: Duration| u64::try_from(time.as_nanos()).unwrap_or(u64::MAX);
         let stats = cx.remote().stats();
@@ -363,7 +365,7 @@ impl Local {
         }
     }
 
-    /// The loop and its polling.
+    /// Returns the state of the loop and its polling.
     pub(crate) fn state(&self, cx: &Context) -> LoopState {
         LoopState {
             name: self.name.to_string(),
@@ -374,7 +376,8 @@ impl Local {
         }
     }
 
-    /// Accepts no more clients and takes no more requests. Those that were taken are completed while the loop is polled.
+    /// Stops accepting clients and taking requests. The requests taken before are completed while the loop is
+    /// polled.
     pub(crate) fn finish(&self) {
         for acceptor in self.acceptors() {
             acceptor.finish();
@@ -387,14 +390,14 @@ impl Local {
         }
     }
 
-    /// Whether a request is not complete.
+    /// Returns `true` if a request is not complete.
     pub(crate) fn is_busy(&self) -> bool {
         let of_vhost_user = self.acceptors().iter().any(|acceptor| acceptor.in_flight() > 0);
         let of_others = self.hosted.all().iter().any(|hosted| hosted.host.in_flight() > 0);
         of_vhost_user || of_others || self.nbd.as_ref().is_some_and(|nbd| nbd.in_flight() > 0)
     }
 
-    /// [Finishes](Self::finish), and replies once all requests are complete, or at the deadline.
+    /// Calls [`finish`](Self::finish), and replies once all requests are complete, or at the deadline.
     pub(crate) fn finish_until(&self, cx: &Context, deadline: Instant, reply: Reply<Finished>) {
         self.finish();
         self.reply_when_finished(cx, deadline, reply);
@@ -413,7 +416,7 @@ impl Local {
         reply.send(cx, Ok(self.finished()));
     }
 
-    /// What the loop has done, and what is not complete.
+    /// Returns the statistics of the loop, and its incomplete requests.
     pub(crate) fn finished(&self) -> Finished {
         let acceptors = self.acceptors();
         let incomplete = acceptors

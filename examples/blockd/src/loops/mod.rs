@@ -1,20 +1,22 @@
-//! [`Loops`]: the event loops of a daemon. The first one belongs to the thread that starts the daemon, and the others have the threads of
-//! `--iothreads`.
+//! [`Loops`]: the event loops of a daemon. The first one belongs to the thread that starts the daemon. The
+//! others belong to the threads of `--iothreads`.
 //!
 //! | module | contains |
 //! |---|---|
-//! | `local` | what one loop serves |
+//! | `local` | the exports and clients of one loop |
 //! | `thread` | the thread of a loop, from its start to its end |
 //!
-//! Each loop serves the exports that are assigned to it with all that belongs to them: sockets, queues, NBD clients, threads of the
-//! engine, completions. An export with several I/O threads belongs to the first of them; the others serve some of its queues
-//! ([`RemoteHosts`](crate::remote_hosts::RemoteHosts)). Two loops share no state but disks, the memory of clients, counters of the
-//! process, and the log. The control socket, the metrics and the listening sockets of NBD belong to the first loop, which
-//! [calls](Loops::call) the others where a command concerns their exports.
+//! Each loop serves the exports that are assigned to it, with everything that belongs to them: sockets,
+//! queues, NBD clients, threads of the engine, completions. An export with several I/O threads belongs to the
+//! first of them; the others serve some of its queues ([`RemoteHosts`](crate::remote_hosts::RemoteHosts)).
+//! Two loops share no state but disks, the memory of clients, counters of the process, and the log. The
+//! control socket, the metrics and the listening sockets of NBD belong to the first loop. If a command
+//! concerns exports of another loop, the first loop [calls](Loops::call) that loop.
 //!
-//! # A loop that ends
-//! A panic ends the thread of a loop, and with it all connections of its exports. Their clients reconnect only to a daemon that is
-//! started again, so the first loop then ends the daemon: it completes the requests of the other loops and returns the error.
+//! # The end of a loop
+//! A panic ends the thread of a loop, and thereby all connections of its exports. Their clients reconnect
+//! only to a new daemon, so the first loop then ends the daemon: it completes the requests of the other loops
+//! and returns the error.
 
 mod local;
 mod thread;
@@ -40,7 +42,7 @@ use crate::remote_hosts::Peer;
 
 /// The name of the first loop.
 pub(crate) const MAIN: &str = "main";
-/// A loop that does not answer a query for so long is reported as not responding.
+/// The time after which a loop without an answer to a query is reported as not responding.
 const RESPONSE_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// The loops of a daemon.
@@ -50,7 +52,7 @@ pub(crate) struct Loops {
     ending: Arc<Ending>,
 }
 
-/// Results of all loops, as they arrive.
+/// The results of all loops that have arrived so far.
 struct Gathering<T> {
     results: RefCell<Vec<Option<T>>>,
     missing: Cell<usize>,
@@ -61,7 +63,7 @@ struct Gathering<T> {
 type Gathered<T> = Box<dyn FnOnce(&Context, Vec<Option<T>>)>;
 
 impl Loops {
-    /// Starts the threads of the loops other than `own`. `ending` learns when one of them ends by itself.
+    /// Starts the threads of the loops other than `own`. If one of them ends by itself, `ending` records it.
     ///
     /// # Errors
     /// If a thread or its loop cannot be made.
@@ -86,17 +88,17 @@ impl Loops {
         Ok(loops)
     }
 
-    /// The number of loops.
+    /// Returns the number of loops.
     pub(crate) fn count(&self) -> usize {
         1 + self.others.len()
     }
 
-    /// The loop of this thread.
+    /// Returns the loop of this thread.
     pub(crate) fn own(&self) -> &Rc<Local> {
         &self.own
     }
 
-    /// The name of a loop.
+    /// Returns the name of a loop.
     pub(crate) fn name(&self, index: usize) -> &str {
         match index.checked_sub(1).and_then(|at| self.others.get(at)) {
             None => MAIN,
@@ -104,23 +106,23 @@ impl Loops {
         }
     }
 
-    /// The index of the loop of this name.
+    /// Returns the index of the loop `name`.
     pub(crate) fn find(&self, name: &str) -> Option<usize> {
         (0..self.count()).find(|index| self.name(*index) == name)
     }
 
-    /// The names of all loops.
+    /// Returns the names of all loops.
     pub(crate) fn names(&self) -> String {
         let names: Vec<&str> = (0..self.count()).map(|index| self.name(index)).collect();
         names.join(", ")
     }
 
-    /// Handles to the loops other than this thread's, by name.
+    /// Returns handles to the loops other than this thread's, by name.
     pub(crate) fn remotes(&self) -> impl Iterator<Item = (&str, Remote)> {
         self.others.iter().map(|other| (other.name(), other.remote()))
     }
 
-    /// A loop, for the others.
+    /// Returns a handle to a loop, for the others.
     pub(crate) fn peer(&self, index: usize) -> Peer {
         match index.checked_sub(1).and_then(|at| self.others.get(at)) {
             None => self.own.peer(),
@@ -128,7 +130,7 @@ impl Loops {
         }
     }
 
-    /// Moves NBD clients to a loop other than this thread's.
+    /// Returns a function that moves NBD clients to a loop other than this thread's.
     pub(crate) fn move_clients_to(&self, index: usize) -> Option<MoveClient> {
         let other = self.others.get(index.checked_sub(1)?)?;
         let remote = other.remote();
@@ -138,7 +140,7 @@ impl Loops {
                     nbd.adopt(cx, moved);
                 }
             };
-            // Of a loop that has ended, the client's socket is closed.
+            // If the loop has ended, the client's socket is closed.
             remote.run(adopt).unwrap_or_default();
         }))
     }
@@ -191,10 +193,10 @@ impl Loops {
         }
     }
 
-    /// Executes `work` on a loop while this one is not served, and returns its result.
+    /// Executes `work` on a loop while this one waits, and returns its result.
     ///
     /// # Errors
-    /// That of `work`, or if the loop has ended.
+    /// The error of `work`, or an error if the loop has ended.
     pub(crate) fn run_and_wait<T: Send + 'static>(
         &self,
         cx: &Context,
@@ -207,7 +209,8 @@ impl Loops {
         }
     }
 
-    /// Executes `work` on all loops, and `done` with the results on this one. A loop that does not respond within two seconds has none.
+    /// Executes `work` on all loops, and `done` with the results on this one. A loop that does not respond
+    /// within two seconds has no result.
     pub(crate) fn gather<T: Send + 'static>(
         &self,
         cx: &Context,
@@ -244,7 +247,7 @@ impl Loops {
         }
     }
 
-    /// The error of a loop that has ended by itself.
+    /// Returns the error of a loop that has ended by itself.
     pub(crate) fn failure(&self) -> Option<io::Error> {
         let index = self.ending.failed()?;
         let other = self.others.get(index.checked_sub(1)?)?;
@@ -258,7 +261,8 @@ impl Loops {
         )))
     }
 
-    /// Stops the other loops. A thread that does not respond within two seconds is left to the end of the process.
+    /// Stops the other loops. If a thread does not respond within two seconds, only the end of the process
+    /// ends it.
     pub(crate) fn stop(&self) {
         self.ending.expect();
         let (answer, answers) = mpsc::channel();
@@ -308,7 +312,7 @@ impl<T> Gathering<T> {
         }
     }
 
-    /// Passes on what has arrived, once.
+    /// Passes on the results that have arrived, once.
     fn end(&self, cx: &Context) {
         let timeout = self.timeout.take();
         drop(timeout);
@@ -328,7 +332,7 @@ impl fmt::Debug for Loops {
     }
 }
 
-/// The error of a command that names a loop or an export that does not exist.
+/// Returns the error of a command that names a loop or an export that does not exist.
 pub(crate) fn unknown(loops: &Loops, name: &str) -> anyhow::Error {
     let which = match loops.count() {
         1 => format!("{MAIN} is the loop"),

@@ -11,7 +11,7 @@ use crate::engine::Engine;
 use crate::polling::Settings;
 use crate::stopper::Stopper;
 
-/// A context with so many loops, none of which has an export.
+/// Returns a context with `count` loops without exports.
 fn loops(count: usize) -> (Context, Loops, Stopper) {
     let args = Args::try_parse_from(["blockd", "--export", "null=512,socket=a"]).unwrap();
     let setup = Setup {
@@ -28,7 +28,7 @@ fn loops(count: usize) -> (Context, Loops, Stopper) {
     (cx, loops, stopper)
 }
 
-/// Polls until there is a value.
+/// Polls until there is a value, and returns it.
 fn wait_for<T>(cx: &Context, value: &RefCell<Option<T>>) -> T {
     loop {
         if let Some(value) = value.take() {
@@ -38,7 +38,7 @@ fn wait_for<T>(cx: &Context, value: &RefCell<Option<T>>) -> T {
     }
 }
 
-/// The names of the loops that answer.
+/// Returns the names of the loops that answer.
 fn responding(cx: &Context, loops: &Loops) -> Vec<String> {
     let answered = Rc::new(RefCell::new(None));
     let names = answered.clone();
@@ -49,7 +49,7 @@ fn responding(cx: &Context, loops: &Loops) -> Vec<String> {
     wait_for(cx, &answered).into_iter().flatten().collect()
 }
 
-/// The result of a call of the loop `index`.
+/// Returns the result of a call of the loop `index`.
 fn call(cx: &Context, loops: &Loops, index: usize) -> anyhow::Result<usize> {
     let result = Rc::new(RefCell::new(None));
     let passed = result.clone();
@@ -128,7 +128,7 @@ fn a_loop_that_hangs_is_reported_and_not_waited_for() {
     );
     entered.wait();
     assert_eq!(responding(&cx, &loops), ["main", "io2"]);
-    // The number of queries that it does not answer is limited.
+    // The number of queries that a loop has not answered is limited.
     let [hanging, other] = &loops.others[..] else {
         panic!("three loops");
     };

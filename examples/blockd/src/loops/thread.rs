@@ -21,16 +21,16 @@ use crate::polling::{Polling, Settings};
 use crate::remote_hosts::Peer;
 use crate::stopper::Stopper;
 
-/// The most queries that wait for the answer of a loop.
+/// The most queries that may wait for the answer of a loop.
 pub(super) const MOST_QUERIES: usize = 64;
 
-/// What every loop is made with.
+/// The parameters of every loop.
 #[derive(Clone, Debug)]
 pub(crate) struct Setup {
     pub(crate) backend: BackendKind,
     pub(crate) engine: Engine,
     pub(crate) polling: Settings,
-    /// The file for the waits of the first loop. Those of the others are recorded beside it.
+    /// The file for the waits of the first loop. The files of the other loops are beside it.
     pub(crate) record_waits: Option<PathBuf>,
     /// Whether exports are served over NBD as well.
     pub(crate) nbd: bool,
@@ -65,14 +65,14 @@ impl Setup {
     }
 }
 
-/// What loops that end by themselves leave behind for the first one.
+/// The state that loops ending by themselves pass to the first one.
 #[derive(Debug)]
 pub(crate) struct Ending {
     /// Ends the daemon.
     stopper: Stopper,
-    /// The threads are being stopped.
+    /// Set while the threads are being stopped.
     is_expected: AtomicBool,
-    /// The index of the loop that was the first to end by itself, or 0.
+    /// The index of the first loop that ended by itself, or 0.
     failed: AtomicUsize,
 }
 
@@ -85,12 +85,12 @@ impl Ending {
         })
     }
 
-    /// Threads that end from now on are being stopped.
+    /// Marks the ends of threads from now on as expected.
     pub(super) fn expect(&self) {
         self.is_expected.store(true, Ordering::Release);
     }
 
-    /// The index of the loop that was the first to end by itself.
+    /// Returns the index of the first loop that ended by itself.
     pub(super) fn failed(&self) -> Option<usize> {
         let failed = self.failed.load(Ordering::Acquire);
         (failed > 0).then_some(failed)
@@ -100,7 +100,7 @@ impl Ending {
         if self.is_expected.load(Ordering::Acquire) {
             return;
         }
-        // Later ones do not replace the first.
+        // Later failures do not replace the first.
         let _ = self
             .failed
             .compare_exchange(0, index, Ordering::AcqRel, Ordering::Acquire);
@@ -108,7 +108,7 @@ impl Ending {
     }
 }
 
-/// Dropped at the end of the thread, also by a panic.
+/// The value that is dropped at the end of the thread, even after a panic.
 struct Kept {
     local: Rc<Local>,
     index: usize,
@@ -128,18 +128,18 @@ impl Drop for Kept {
 pub(super) struct LoopThread {
     name: Arc<str>,
     remote: Remote,
-    /// `None` once it was stopped.
+    /// `None` once the thread was stopped.
     thread: RefCell<Option<IoThread>>,
     /// The number of queries that the loop has not answered yet.
     unanswered: Rc<Cell<usize>>,
 }
 
-/// Takes the polling of a loop from the function that makes the context to the one that uses it.
+/// Passes the polling of a loop from the function that makes the context to the one that uses it.
 #[derive(Default)]
 struct Handed(RefCell<Option<Polling>>);
 
 impl LoopThread {
-    /// Starts the thread. Returns when its loop can serve.
+    /// Starts the thread. Returns once its loop can serve.
     ///
     /// # Errors
     /// If the system refuses the thread or its loop.
@@ -180,7 +180,7 @@ impl LoopThread {
         self.remote.clone()
     }
 
-    /// The loop, for other loops.
+    /// Returns a handle to the loop, for other loops.
     pub(super) fn peer(&self) -> Peer {
         Peer {
             name: self.name.clone(),
@@ -188,7 +188,7 @@ impl LoopThread {
         }
     }
 
-    /// Executes `work` on the loop, and `done` with its result on that of `cx`.
+    /// Executes `work` on the loop, and `done` with its result on the loop of `cx`.
     pub(super) fn call<T: Send + 'static>(
         &self,
         cx: &Context,
@@ -203,8 +203,9 @@ impl LoopThread {
         call((&self.name, &self.remote), cx, work, done);
     }
 
-    /// Gets what `work` returns on the loop; `done` gets `None` if the loop has ended. Returns false if too many queries of the loop have no
-    /// answer yet: those of a loop that does not respond would take more and more memory.
+    /// Passes the result of `work` on the loop to `done`, or `None` if the loop has ended. Returns `false` if
+    /// too many queries of the loop have no answer yet: queries of a loop that does not respond would take
+    /// more and more memory.
     pub(super) fn query<T: Send + 'static>(
         &self,
         cx: &Context,
@@ -230,7 +231,7 @@ impl LoopThread {
         true
     }
 
-    /// The number of queries that the loop has not answered yet.
+    /// Returns the number of queries that the loop has not answered yet.
     #[cfg(test)]
     pub(super) fn unanswered(&self) -> usize {
         self.unanswered.get()
@@ -239,7 +240,7 @@ impl LoopThread {
     /// Executes `work` on the loop, and returns its result.
     ///
     /// # Errors
-    /// That of `work`, or if the loop has ended.
+    /// The error of `work`, or an error if the loop has ended.
     pub(super) fn run_and_wait<T: Send + 'static>(
         &self,
         work: impl FnOnce(&Context, &Local) -> anyhow::Result<T> + Send + 'static,
@@ -251,7 +252,7 @@ impl LoopThread {
         self.remote.run_and_wait(job)?
     }
 
-    /// Whether the thread has ended by itself.
+    /// Returns `true` if the thread has ended by itself.
     pub(super) fn has_ended(&self) -> bool {
         self.thread.borrow().as_ref().is_none_or(IoThread::has_ended)
     }
@@ -265,7 +266,7 @@ impl LoopThread {
         thread.map_or(Ok(()), IoThread::stop)
     }
 
-    /// Leaves the thread to the end of the process.
+    /// Leaves the thread running until the end of the process.
     pub(super) fn abandon(&self) {
         std::mem::forget(self.thread.take());
     }

@@ -1,4 +1,4 @@
-//! [`Http`]: enough of HTTP to serve one page. Each connection has one request.
+//! [`Http`]: the part of HTTP that serves one page. Each connection has one request.
 
 use std::time::Duration;
 
@@ -58,7 +58,7 @@ impl<F: Fn(&Context, OnSnapshot)> Http<F> {
     }
 }
 
-/// What a client asks for.
+/// The request of a client.
 #[derive(Debug, PartialEq)]
 enum Request {
     /// The page, or only its head.

@@ -1,4 +1,4 @@
-//! The page: the figures of a [`Snapshot`], and those of the loop, as Prometheus reads them.
+//! The page: the figures of a [`Snapshot`], and those of the loop, in the format of Prometheus.
 
 use std::fmt;
 use std::sync::{Mutex, PoisonError};
@@ -11,7 +11,7 @@ use prometheus_client::registry::{Registry, Unit};
 
 use crate::figures::{ExportFigures, KindFigures, Latency, QueueFigures, Snapshot, bucket_limit_us};
 
-/// The page for these figures.
+/// Returns the page for these figures.
 ///
 /// # Errors
 /// If a figure cannot be formatted.
@@ -168,7 +168,7 @@ impl Collector for Figures {
     }
 }
 
-/// The sum in seconds, the count, and the limit in seconds and the count of each bucket.
+/// Returns the sum in seconds, the count, and the limit in seconds and the count of each bucket.
 fn histogram(latency: &Latency) -> (f64, u64, Vec<(f64, u64)>) {
     let limit = |bucket| bucket_limit_us(bucket).map_or(f64::INFINITY, |us| us as f64 / 1e6);
     let buckets: Vec<_> = (0..)

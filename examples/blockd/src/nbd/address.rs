@@ -1,4 +1,4 @@
-//! [`Address`]: where NBD clients connect, and how `--nbd` describes it.
+//! [`Address`]: the address to which NBD clients connect, in the form of `--nbd`.
 
 use std::fmt;
 use std::net::{Ipv4Addr, SocketAddr};
@@ -7,16 +7,16 @@ use std::str::FromStr;
 
 use crate::export::{parse_mode, passed_name};
 
-/// Where NBD clients connect.
+/// The address to which NBD clients connect.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum Address {
     /// A Unix socket.
     Unix {
-        /// Its path.
+        /// The path of the socket.
         path: PathBuf,
         /// The permission bits of the socket. Without them the umask decides.
         mode: Option<u32>,
-        /// The group of the socket, by name or number. Without one, it is that of the process.
+        /// The group of the socket, by name or number. Without it, the group of the process.
         group: Option<String>,
     },
     /// A Unix socket that a service manager passes under this name.
@@ -80,7 +80,7 @@ impl fmt::Display for Address {
 }
 
 impl Address {
-    /// A Unix socket with the usual permissions.
+    /// Returns a Unix socket with the default permissions.
     pub fn unix(path: impl Into<PathBuf>) -> Self {
         Self::Unix {
             path: path.into(),
@@ -111,7 +111,7 @@ impl Address {
         })
     }
 
-    /// A warning if other machines may connect: NBD without TLS has no authentication.
+    /// Returns a warning if other machines may connect: NBD without TLS has no authentication.
     pub(crate) fn warning(&self) -> Option<String> {
         match self {
             Self::Tcp(address) if !address.ip().is_loopback() => Some(format!(

@@ -15,10 +15,10 @@ use crate::request::Device;
 /// A disk that clients can choose.
 #[derive(Debug)]
 pub(crate) struct NbdExport {
-    /// Clients choose the export by this name.
+    /// The name by which clients choose the export.
     pub(crate) name: String,
     pub(crate) device: Arc<Device>,
-    /// The threads that execute requests. Without them the loop does.
+    /// The threads that execute requests. Without them the loop executes requests.
     pub(crate) workers: Option<Rc<Workers>>,
     /// Limits the log lines about its clients.
     pub(crate) limit: Rc<LineLimit>,
@@ -26,7 +26,7 @@ pub(crate) struct NbdExport {
 }
 
 impl NbdExport {
-    /// The features that the client may use.
+    /// Returns the features that the client may use.
     pub(super) fn flags(&self, structured: bool) -> u16 {
         let disk = &self.device.disk;
         let mut flags = transmission::HAS_FLAGS
@@ -49,7 +49,7 @@ impl NbdExport {
     }
 }
 
-/// Why a client gets no export.
+/// The reason for which a client gets no export.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub(super) enum NoExport {
     #[error("there is no export {0:?}")]
@@ -62,7 +62,7 @@ pub(super) enum NoExport {
 #[derive(Default)]
 pub(crate) struct Catalog {
     exports: RefCell<Vec<Rc<NbdExport>>>,
-    /// Those that another loop serves, among the exports, and how a client gets there.
+    /// The exports of other loops among these, and the functions that move a client there.
     elsewhere: RefCell<Vec<(Rc<NbdExport>, MoveClient)>>,
 }
 
@@ -85,7 +85,7 @@ impl Catalog {
         self.elsewhere.borrow_mut().push((export, move_client));
     }
 
-    /// How a client gets to the loop of this export, if it is another one.
+    /// Returns the function that moves a client to the loop of this export, if that is another loop.
     pub(super) fn elsewhere(&self, export: &Rc<NbdExport>) -> Option<MoveClient> {
         let elsewhere = self.elsewhere.borrow();
         let found = elsewhere.iter().find(|(other, _)| Rc::ptr_eq(other, export));
@@ -99,22 +99,22 @@ impl Catalog {
         self.elsewhere.borrow_mut().retain(|(export, _)| is_other(export));
     }
 
-    /// The export of this device.
+    /// Returns the export of this device.
     pub(super) fn of(&self, device: &Arc<Device>) -> Option<Rc<NbdExport>> {
         let exports = self.exports.borrow();
         let found = exports.iter().find(|export| Arc::ptr_eq(&export.device, device));
         found.cloned()
     }
 
-    /// All exports.
+    /// Returns all exports.
     pub(super) fn all(&self) -> Vec<Rc<NbdExport>> {
         self.exports.borrow().clone()
     }
 
-    /// The export of this name. The empty name is that of the only export.
+    /// Returns the export `name`. The empty name is that of the only export.
     ///
     /// # Errors
-    /// If there is none.
+    /// If there is no such export.
     pub(super) fn find(&self, name: &[u8]) -> Result<Rc<NbdExport>, NoExport> {
         let exports = self.exports.borrow();
         let found = exports.iter().find(|export| export.name.as_bytes() == name);
@@ -135,7 +135,7 @@ impl fmt::Debug for Catalog {
     }
 }
 
-/// A name for log lines and messages.
+/// Returns a name in a form for log lines and messages.
 fn printable(name: &[u8]) -> String {
     const MOST: usize = 100;
     let text = String::from_utf8_lossy(name);
@@ -151,7 +151,7 @@ pub(super) mod tests {
     use super::*;
     use crate::disk::{Disk, Source};
 
-    /// A catalog of RAM disks with these names.
+    /// Returns a catalog of RAM disks with these names.
     pub(in super::super) fn catalog(names: &[&str]) -> Catalog {
         let catalog = Catalog::default();
         for name in names {

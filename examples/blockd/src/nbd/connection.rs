@@ -1,6 +1,8 @@
-//! One connection: a handler that receives, has messages processed, and sends the replies of a turn together.
+//! One connection: a handler that receives bytes, processes messages, and sends the replies of a turn
+//! together.
 //!
-//! A turn is bounded, so that other handlers have theirs. A client that does not read its replies is not read any further.
+//! A turn is bounded, so that other handlers have their turns. If a client does not read its replies, its
+//! requests are not read any further.
 
 use std::cell::{Cell, RefCell};
 use std::fmt;
@@ -27,7 +29,7 @@ use crate::request::Device;
 mod executing;
 mod handover;
 
-/// The handshake must be complete this long after the connection.
+/// The time limit of the handshake, from the connection on.
 const TIMEOUT: Duration = Duration::from_secs(10);
 
 /// A connected client.
@@ -35,23 +37,23 @@ pub(super) struct Connection {
     me: Weak<Self>,
     socket: OwnedFd,
     catalog: Rc<Catalog>,
-    /// Limits log lines: those of all clients, then those of the export.
+    /// The limit of log lines: first the one of all clients, then that of the export.
     limit: RefCell<Rc<LineLimit>>,
     state: RefCell<State>,
     interest: Cell<Interest>,
     has_ended: Cell<bool>,
-    /// Threads leave the rest of their requests undone.
+    /// Set when threads are to abandon the rest of their requests.
     cancelled: Arc<AtomicBool>,
-    /// Kept until threads have ended their requests.
+    /// Kept until threads have ended the requests of the client.
     place: Arc<Place>,
-    /// Called once the connection has ended.
+    /// A function that is called once the connection has ended.
     on_end: Box<dyn Fn()>,
     parts: RefCell<Option<Parts>>,
-    /// Where the connection is to be moved.
+    /// The loop to which the connection is to be moved.
     destination: RefCell<Option<(Agreement, MoveClient)>>,
 }
 
-/// What makes the loop call a connection.
+/// The parts that make the loop call a connection.
 struct Parts {
     registration: Registration,
     /// Begins the next turn.
@@ -64,7 +66,7 @@ struct State {
     phase: Phase,
     input: Input,
     out: Outbox,
-    /// The connection ends once the replies are sent.
+    /// Set when the connection ends once the replies are sent.
     is_ending: bool,
 }
 
@@ -73,10 +75,10 @@ enum Phase {
     Requests(Transmission),
 }
 
-/// Why a connection ends.
+/// The reason for which a connection ends.
 #[derive(Debug, thiserror::Error)]
 enum End {
-    /// The client wants it.
+    /// The client ends it.
     #[error("the client has disconnected")]
     Client,
     #[error(transparent)]
@@ -92,7 +94,7 @@ enum End {
 impl From<io::Error> for End {
     fn from(error: io::Error) -> Self {
         match error.kind() {
-            // It did not wait for the reply.
+            // The client did not wait for the reply.
             io::ErrorKind::BrokenPipe | io::ErrorKind::ConnectionReset => Self::Client,
             _ => Self::Socket(error),
         }
@@ -170,18 +172,19 @@ impl Connection {
         Ok(connection)
     }
 
-    /// Takes the first turn: sends the first bytes of the handshake, or handles what was moved.
+    /// Begins the first turn: sends the first bytes of the handshake, or handles the bytes that were moved
+    /// with the connection.
     pub(super) fn begin(&self) {
         self.take_turn(false);
     }
 
-    /// Ends the connection without a call of `on_end`.
+    /// Ends the connection without calling `on_end`.
     pub(super) fn close(&self) {
         self.has_ended.set(true);
         self.cancelled.store(true, Ordering::Relaxed);
         let parts = self.parts.take();
         drop(parts);
-        // The client must not wait for the threads, which can keep the connection.
+        // The client must not wait for the threads, which can hold the connection longer.
         rustix::net::shutdown(&self.socket, rustix::net::Shutdown::Both).unwrap_or_default();
     }
 
@@ -199,7 +202,7 @@ impl Connection {
         (self.on_end)();
     }
 
-    /// Whether the client has chosen the export of this device.
+    /// Returns `true` if the client has chosen the export of this device.
     pub(super) fn uses(&self, device: &Arc<Device>) -> bool {
         match &self.state.borrow().phase {
             Phase::Handshake(_) => false,
@@ -207,7 +210,7 @@ impl Connection {
         }
     }
 
-    /// Begins no further request. Those that were begun are completed, and then the connection ends.
+    /// Begins no further requests. The requests that have begun are completed, and then the connection ends.
     pub(super) fn finish(&self) {
         let mut state = self.state.borrow_mut();
         state.is_ending = true;
@@ -219,7 +222,7 @@ impl Connection {
         self.take_turn(false);
     }
 
-    /// The number of requests whose replies are not sent completely.
+    /// Returns the number of requests whose replies are not sent completely.
     pub(super) fn in_flight(&self) -> usize {
         let state = self.state.borrow();
         match &state.phase {
@@ -229,7 +232,7 @@ impl Connection {
         }
     }
 
-    /// Processes what has arrived and sends the replies. Receives more only if it `may_receive`.
+    /// Processes the received bytes and sends the replies. Receives more only if it `may_receive`.
     fn take_turn(&self, may_receive: bool) {
         if self.has_ended.get() {
             return;
@@ -247,7 +250,7 @@ impl Connection {
         }
     }
 
-    /// Returns what to wait for.
+    /// Runs a turn, and returns the events to wait for.
     fn turn(&self, state: &mut State, mut may_receive: bool) -> Result<Interest, End> {
         let mut turn = Turn::new();
         loop {
@@ -305,7 +308,7 @@ impl Connection {
                 }
                 Phase::Handshake(_) if *is_ending => return Ok(Stop::Disconnect),
                 Phase::Handshake(negotiation) => {
-                    // A client sends the next option after the replies to the last one.
+                    // A client sends the next option only after the replies to the last one.
                     if !out.is_empty() {
                         return Ok(Stop::Output);
                     }
@@ -352,7 +355,7 @@ impl Connection {
         Phase::Requests(Transmission::new(agreement))
     }
 
-    /// Begins another turn after the other handlers of the loop had theirs.
+    /// Schedules another turn after the turns of the other handlers of the loop.
     fn schedule(&self) {
         if let Some(parts) = &*self.parts.borrow() {
             parts.next_turn.schedule();
@@ -382,7 +385,7 @@ impl State {
         Ok(received)
     }
 
-    /// The client has closed its side.
+    /// Handles the end of the client's stream.
     fn end(&mut self) {
         self.is_ending = true;
         self.input.clear();

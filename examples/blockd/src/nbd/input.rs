@@ -1,4 +1,4 @@
-//! [`Input`]: bytes of the client that are not handled yet.
+//! [`Input`]: bytes of the client that are not processed yet.
 
 use std::io::IoSliceMut;
 use std::os::fd::AsFd;
@@ -8,7 +8,7 @@ use rustix::net::RecvFlags;
 
 /// The most bytes. Pages that were never used take no memory.
 pub(super) const CAPACITY: usize = 256 * 1024;
-/// Less room than this is not worth a system call if there can be more.
+/// The least space worth a system call if there can be more space.
 const LITTLE: usize = 64 * 1024;
 
 /// Bytes in the order of their arrival.
@@ -22,9 +22,9 @@ pub(super) struct Input {
 /// The result of a system call.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Received {
-    /// There can be more.
+    /// The socket may have more bytes.
     Full,
-    /// All that had arrived.
+    /// The socket had no more bytes.
     All,
     Nothing,
     /// The client has closed its side.
@@ -40,7 +40,7 @@ impl Input {
         }
     }
 
-    /// The bytes.
+    /// Returns the bytes.
     #[inline]
     pub(super) fn data(&self) -> &[u8] {
         &self.bytes[self.start..self.end]
@@ -60,7 +60,7 @@ impl Input {
         (self.start, self.end) = (0, 0);
     }
 
-    /// Appends bytes, as far as there is room. Returns their number.
+    /// Appends bytes, as far as there is space. Returns the number of appended bytes.
     #[cfg(test)]
     pub(super) fn put(&mut self, bytes: &[u8]) -> usize {
         self.bytes.copy_within(self.start..self.end, 0);
@@ -71,11 +71,11 @@ impl Input {
         count
     }
 
-    /// Receives bytes: first into `direct`, while [`data`](Self::data) is empty, then into the buffer, which must not be full. Returns
-    /// how many are in `direct`.
+    /// Receives bytes: first into `direct`, while [`data`](Self::data) is empty, then into the buffer, which
+    /// must not be full. Returns the number of bytes in `direct`.
     ///
     /// # Errors
-    /// The socket's.
+    /// The error of the socket.
     pub(super) fn receive(
         &mut self,
         socket: impl AsFd,

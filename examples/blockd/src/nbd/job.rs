@@ -15,7 +15,7 @@ pub(super) struct Job {
     pub(super) data: Vec<u8>,
 }
 
-/// What a request returns.
+/// The result of a request.
 #[derive(Debug)]
 pub(super) enum Payload {
     Nothing,
@@ -24,10 +24,11 @@ pub(super) enum Payload {
 }
 
 impl Job {
-    /// Executes the request. If it is cancelled meanwhile, a part of it is done, and the payload is of no use.
+    /// Executes the request. If it is cancelled meanwhile, a part of it is done, and the payload must not be
+    /// used.
     ///
     /// # Errors
-    /// The disk's.
+    /// The error of the disk.
     pub(super) fn execute(self, disk: &Disk, cancelled: &AtomicBool) -> Result<Payload, DiskError> {
         let Self { request, mut data } = self;
         let len = u64::from(request.len);
@@ -66,7 +67,8 @@ impl Job {
     }
 }
 
-/// The next step of a trim or write-zeroes after `done` bytes: the bytes that it cleared, and its cost.
+/// Executes the next step of a trim or write-zeroes after `done` bytes. Returns the bytes that it has
+/// cleared, and its cost.
 pub(super) fn clear(disk: &Disk, request: &Request, done: u64) -> Result<(u64, u64), DiskError> {
     let (at, left) = (request.at + done, u64::from(request.len) - done);
     let cleared = match request.kind {
@@ -76,7 +78,7 @@ pub(super) fn clear(disk: &Disk, request: &Request, done: u64) -> Result<(u64, u
     Ok((cleared.bytes, cleared.cost))
 }
 
-/// The extents of a range, from its beginning. They can end before the range does.
+/// Returns the extents of a range, from its beginning. They may end before the range does.
 pub(super) fn extents(disk: &Disk, request: &Request) -> Result<Vec<Extent>, DiskError> {
     let most = match request.kind {
         Kind::BlockStatus { one: true } => 1,

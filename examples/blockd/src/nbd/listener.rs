@@ -14,7 +14,7 @@ use crate::opened::permissions;
 use crate::process::PassedSockets;
 use crate::socket;
 
-/// The bytes of replies that a client's socket should hold. The system may allow fewer.
+/// The bytes of replies that a client's socket should buffer. The system may allow fewer.
 const SEND_BUFFER: usize = 1024 * 1024;
 
 /// A socket that accepts clients. Dropping it closes the socket, and removes the path of a Unix socket.
@@ -96,7 +96,8 @@ impl Bound {
             anyhow::Error::new(error).context(format!("cannot listen at {address}: {remedy}"))
         })?;
         let accepted = move |cx: &Context, client: TcpStream, _| {
-            // Replies are sent at once, and a client whose machine has gone is found within some hours. The connection works without.
+            // Replies are sent at once, and the loss of a client's machine is detected within some hours. The
+            // connection works without these options, too.
             client.set_nodelay(true).unwrap_or_default();
             let client = OwnedFd::from(client);
             sockopt::set_socket_keepalive(&client, true).unwrap_or_default();
@@ -112,7 +113,8 @@ impl Bound {
     }
 }
 
-/// Asks for room for the replies of a turn, so that one system call sends them. Smaller buffers work too.
+/// Enlarges the send buffer to hold the replies of a turn, so that one system call sends them. Smaller
+/// buffers work too.
 fn enlarge(client: &OwnedFd) {
     sockopt::set_socket_send_buffer_size(client, SEND_BUFFER).unwrap_or_default();
 }

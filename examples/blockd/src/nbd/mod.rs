@@ -2,7 +2,7 @@
 //!
 //! | module | contains |
 //! |---|---|
-//! | `address`, `listener` | where clients connect |
+//! | `address`, `listener` | the addresses to which clients connect |
 //! | `catalog` | the exports that clients can choose |
 //! | `connection`, `places` | the handler of a client's socket; the limit of their number |
 //! | `moving` | a connection on its way to the loop of its export |
@@ -12,14 +12,15 @@
 //! | `stats` | counters of requests |
 //! | `wire` | numbers and headers of the protocol |
 //!
-//! The first loop listens and has the handshakes. A client that has chosen an export of another loop is moved there with what it has sent
-//! already.
+//! The first loop listens and executes the handshakes. A client that has chosen an export of another loop is
+//! moved there with the bytes that it has sent already.
 //!
 //! The handshake and the requests are state machines from bytes to bytes; only `connection`, `input` and `outbox` use a socket.
 //!
 //! # Limits
-//! A client can make the daemon reserve 2 MiB of buffers and 32 MiB for the data of requests that threads execute. There are at most 64
-//! connections to all exports together. A handshake must be complete within ten seconds. A client that does not read its replies is not read any further.
+//! A client can make the daemon reserve 2 MiB of buffers and 32 MiB for the data of requests that threads
+//! execute. There are at most 64 connections to all exports together. A handshake must be complete within ten
+//! seconds. If a client does not read its replies, its requests are not read any further.
 
 mod address;
 mod catalog;
@@ -73,17 +74,17 @@ pub(crate) struct Nbd {
     group: GroupId,
     connections: RefCell<HashMap<u64, Rc<Connection>>>,
     next_id: Cell<u64>,
-    /// Limits the time of a handshake.
+    /// The clock that limits the time of a handshake.
     clock: ClockId,
 }
 
 impl Nbd {
-    /// A server without exports that does not listen yet.
+    /// Returns a server without exports that does not listen yet.
     pub(crate) fn new(cx: &Context) -> Rc<Self> {
         Self::with_clock(cx, Rc::default(), ClockId::Monotonic)
     }
 
-    /// As [`new`](Self::new), with the time of handshakes by another clock.
+    /// Like [`new`](Self::new), with a clock for the time of handshakes.
     pub(crate) fn with_clock(cx: &Context, catalog: Rc<Catalog>, clock: ClockId) -> Rc<Self> {
         let group = cx.new_group();
         Rc::new_cyclic(|me| Self {
@@ -99,13 +100,13 @@ impl Nbd {
         })
     }
 
-    /// The exports.
+    /// Returns the exports.
     pub(crate) fn catalog(&self) -> &Catalog {
         &self.catalog
     }
 
-    /// Offers an export no longer, and begins no more requests of its clients. Those that were begun are completed, and then the clients'
-    /// connections end.
+    /// Stops offering an export, and begins no more requests of its clients. The requests that have begun are
+    /// completed, and then the clients' connections end.
     pub(crate) fn remove(&self, device: &Arc<Device>) {
         self.catalog.remove(device);
         for connection in self.clients_of(device) {
@@ -113,13 +114,13 @@ impl Nbd {
         }
     }
 
-    /// The number of requests of an export whose replies are not sent completely.
+    /// Returns the number of requests of an export whose replies are not sent completely.
     pub(crate) fn in_flight_of(&self, device: &Arc<Device>) -> usize {
         let clients = self.clients_of(device);
         clients.iter().map(|connection| connection.in_flight()).sum()
     }
 
-    /// The number of clients of an export that are connected.
+    /// Returns the number of connected clients of an export.
     pub(crate) fn clients(&self, device: &Arc<Device>) -> usize {
         self.clients_of(device).len()
     }
@@ -143,7 +144,7 @@ impl Nbd {
         clients
     }
 
-    /// Accepts clients at this address from now on.
+    /// Starts to accept clients at this address.
     ///
     /// # Errors
     /// If the address cannot be used; with the remedy.
@@ -181,7 +182,7 @@ impl Nbd {
     /// Serves a client that has chosen an export of this loop on another one.
     pub(crate) fn adopt(&self, cx: &Context, moved: Moved) {
         let Some(export) = self.catalog.of(&moved.device) else {
-            // It was removed meanwhile. The socket is closed.
+            // The export was removed meanwhile. The socket is closed.
             return;
         };
         let (id, on_end) = self.new_connection();
@@ -189,7 +190,7 @@ impl Nbd {
         self.insert(id, started);
     }
 
-    /// An identifier for a connection, and what is to be called at its end.
+    /// Returns an identifier for a connection, and the function to call at its end.
     fn new_connection(&self) -> (u64, impl Fn() + 'static) {
         let id = self.next_id.replace(self.next_id.get() + 1);
         let me = self.me.clone();
@@ -214,7 +215,8 @@ impl Nbd {
         }
     }
 
-    /// Accepts no more clients and begins no more requests. Those that were begun are completed while the loop is polled.
+    /// Stops accepting clients and beginning requests. The requests that have begun are completed while the
+    /// loop is polled.
     pub(crate) fn finish(&self) {
         let listeners = self.listeners.take();
         drop(listeners);
@@ -223,7 +225,7 @@ impl Nbd {
         }
     }
 
-    /// The number of requests whose replies are not sent completely.
+    /// Returns the number of requests whose replies are not sent completely.
     pub(crate) fn in_flight(&self) -> usize {
         self.all().iter().map(|connection| connection.in_flight()).sum()
     }
@@ -241,7 +243,7 @@ impl Nbd {
         self.connections.borrow().values().cloned().collect()
     }
 
-    /// The number of connections.
+    /// Returns the number of connections.
     #[cfg(any(test, feature = "fuzz"))]
     pub(crate) fn connections(&self) -> usize {
         self.connections.borrow().len()

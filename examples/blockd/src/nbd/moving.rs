@@ -12,15 +12,15 @@ use crate::request::Device;
 #[derive(Debug)]
 pub(crate) struct Moved {
     pub(super) socket: OwnedFd,
-    /// Requests that the client has sent behind its handshake.
+    /// Requests that the client has sent after its handshake.
     pub(super) input: Input,
     /// The end of the handshake, which is not sent yet.
     pub(super) out: Outbox,
-    /// That of the export.
+    /// The device of the export.
     pub(super) device: Arc<Device>,
     /// Whether replies consist of chunks.
     pub(super) structured: bool,
-    /// Whether the client may query which ranges are allocated.
+    /// Whether the client may query the allocation of ranges.
     pub(super) status: bool,
     pub(super) place: Arc<Place>,
 }

@@ -16,13 +16,13 @@ pub(super) const MOST_TRANSFER: u32 = 32 * 1024 * 1024;
 /// The only metadata context, and its number.
 const CONTEXT: &[u8] = b"base:allocation";
 pub(super) const CONTEXT_ID: u32 = 1;
-/// Selects all contexts of the namespace, in a list.
+/// The query that selects all contexts of the namespace, in a list.
 const NAMESPACE: &[u8] = b"base:";
 const PREFERRED_BLOCK: u32 = 4096;
-/// The zeroes after the reply to the oldest way to choose an export.
+/// The number of zeroes after the reply to the oldest option for choosing an export.
 const PADDING: usize = 124;
 
-/// Why a handshake ends without an export.
+/// The reason for which a handshake ends without an export.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub(super) enum Failure {
     #[error("malformed handshake: {0}; the client does not speak NBD")]
@@ -31,18 +31,18 @@ pub(super) enum Failure {
     Flags(u32),
     #[error("the client sends an option of {0} bytes; at most {MOST_OPTION} are accepted")]
     TooLong(u32),
-    /// The reply to this option cannot tell it.
+    /// The reply to this option cannot contain an error.
     #[error("{0}")]
     NoExport(String),
 }
 
-/// What a client and the server have agreed on.
+/// The agreement of a client and the server.
 #[derive(Clone, Debug)]
 pub(super) struct Agreement {
     pub(super) export: Rc<NbdExport>,
-    /// Replies consist of chunks.
+    /// Set if replies consist of chunks.
     pub(super) structured: bool,
-    /// The client may ask which ranges are allocated.
+    /// Set if the client may query the allocation of ranges.
     pub(super) status: bool,
 }
 
@@ -51,9 +51,9 @@ pub(super) struct Agreement {
 pub(super) enum Outcome {
     /// The message is incomplete. No byte was consumed.
     Incomplete,
-    /// The handshake goes on.
+    /// The handshake continues.
     Handled,
-    /// The client has chosen an export: requests follow.
+    /// The client has chosen an export. Requests follow.
     Agreed(Agreement),
     /// The client ends the handshake.
     Aborted,
@@ -70,7 +70,7 @@ pub(super) struct Negotiation {
 }
 
 impl Negotiation {
-    /// The first bytes of the server.
+    /// Returns the first bytes of the server.
     pub(super) fn opening() -> Vec<u8> {
         let flags = handshake::FIXED_NEWSTYLE | handshake::NO_ZEROES;
         [
@@ -81,7 +81,8 @@ impl Negotiation {
         .concat()
     }
 
-    /// Handles the message at the beginning of `input`, and appends the reply to `out`. Returns how many bytes the message has.
+    /// Handles the message at the beginning of `input`, and appends the reply to `out`. Returns the number of
+    /// bytes of the message.
     ///
     /// # Errors
     /// [`Failure`] if the connection must end.
@@ -162,7 +163,7 @@ impl Negotiation {
                 self.contexts(data, catalog, replies);
             }
             option::SET_META_CONTEXT => {
-                // An option that fails also ends what an earlier one has selected.
+                // An option that fails also ends the selection by an earlier one.
                 self.selected = None;
                 self.selected = self.contexts(data, catalog, replies);
             }
@@ -180,7 +181,7 @@ impl Negotiation {
         }
     }
 
-    /// The oldest way to choose an export. It has no reply for an error.
+    /// Handles the oldest option for choosing an export. It has no reply for an error.
     fn choose_by_name(&self, name: &[u8], catalog: &Catalog, out: &mut Vec<u8>) -> Result<Outcome, Failure> {
         if name.len() > MOST_STRING {
             return Err(Failure::NoExport(
@@ -198,7 +199,7 @@ impl Negotiation {
         Ok(Outcome::Agreed(self.agree(export)))
     }
 
-    /// Replies with information about an export. `None` after an error.
+    /// Replies with information about an export. Returns `None` after an error.
     fn inform(&self, data: &[u8], catalog: &Catalog, replies: &mut Replies<'_>) -> Option<Rc<NbdExport>> {
         let Some(request) = InfoRequest::parse(data) else {
             replies.refuse(reply::ERR_INVALID, "malformed name or list of information");
@@ -259,14 +260,14 @@ fn list(catalog: &Catalog, replies: &mut Replies<'_>) {
     replies.acknowledge();
 }
 
-/// What people read about an export.
+/// Returns a description of an export, for people.
 fn description(export: &NbdExport) -> String {
     let disk = &export.device.disk;
     let access = if disk.is_read_only() { ", read-only" } else { "" };
     format!("{} of {} bytes{access}", disk.kind(), disk.size())
 }
 
-/// Replies to one option.
+/// The replies to one option.
 struct Replies<'a> {
     option: u32,
     out: &'a mut Vec<u8>,

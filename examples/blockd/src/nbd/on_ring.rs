@@ -1,4 +1,4 @@
-//! Requests that the ring of the loop executes. Threads execute what it has no operation for.
+//! Requests that the ring of the loop executes. Threads execute the requests for which it has no operation.
 
 use std::cell::Cell;
 use std::fmt;
@@ -20,10 +20,10 @@ use crate::request::{Device, is_for_threads};
 use crate::ring_engine::{InFlight, RingEngine};
 use crate::ring_flushes::Flushes;
 
-/// What has become of a request.
+/// The end of a request on the ring.
 pub(super) enum Ended {
     Result(Result<Payload, DiskError>),
-    /// A thread has to execute it, from its beginning.
+    /// A thread must execute the request, from its beginning.
     Threads(Job),
 }
 
@@ -36,12 +36,12 @@ pub(super) struct RingJob {
     device: Arc<Device>,
     cancelled: Arc<AtomicBool>,
     request: Request,
-    /// What is written or was read, from byte `from` on; empty while an operation has it.
+    /// The data that are written or were read, from byte `from` on. Empty while an operation owns them.
     data: Cell<Vec<u8>>,
     from: usize,
     progress: Cell<RingProgress>,
     done: Cell<Option<Done>>,
-    /// The caller of `start` must not be called back yet.
+    /// Set while the caller of `start` must not be called back yet.
     is_starting: Cell<bool>,
 }
 
@@ -65,12 +65,12 @@ impl From<RingStep> for Next {
 }
 
 impl RingJob {
-    /// Whether the ring executes requests of this kind.
+    /// Returns `true` if the ring executes requests of this kind.
     pub(super) fn takes(kind: Kind) -> bool {
         !matches!(kind, Kind::BlockStatus { .. } | Kind::Cache)
     }
 
-    /// Executes a request. `done` is called with the result, but not before this returns.
+    /// Executes a request. Calls `done` with the result, but not before this function has returned.
     pub(super) fn start(
         engine: &Rc<RingEngine>,
         device: Arc<Device>,
@@ -158,7 +158,7 @@ impl RingJob {
         }
     }
 
-    /// Takes the data back that an operation had.
+    /// Takes back the data that an operation owned.
     fn take_back(&self, operation: Operation) {
         if let Some(data) = lent(operation) {
             self.data.set(data);
@@ -199,7 +199,7 @@ impl RingJob {
         }
         let job = self.clone();
         self.engine.later(move || {
-            // It counts as in flight until now.
+            // The request counts as in flight until now.
             drop(job);
             done(ended);
         });
@@ -211,7 +211,7 @@ impl Flushes for RingJob {
         &self.progress
     }
 
-    /// Also does the steps after it that need no operation.
+    /// Executes the next step, and the steps before it that need no operation.
     fn advance(self: &Rc<Self>) {
         loop {
             if self.cancelled.load(Ordering::Relaxed) {
@@ -255,7 +255,8 @@ impl Flushes for RingJob {
     }
 }
 
-/// The memory of a request, and its first byte in it. Past the page cache it is aligned.
+/// Returns the memory of a request, and the position of its first byte there. For access past the page cache,
+/// that byte is aligned.
 fn buffer(request: &Request, data: Vec<u8>, is_direct: bool) -> (Vec<u8>, usize) {
     let len = request.len as usize;
     match request.kind {

@@ -2,16 +2,16 @@
 
 use super::wire::Fields;
 
-/// The data of an option that asks for information about an export, or chooses it.
+/// The data of an option that requests information about an export, or chooses it.
 #[derive(Debug)]
 pub(super) struct InfoRequest<'a> {
     pub(super) name: &'a [u8],
-    /// Kinds of information, 16 bits each.
+    /// The requested kinds of information, 16 bits each.
     wanted: &'a [u8],
 }
 
 impl<'a> InfoRequest<'a> {
-    /// `None` if the data are malformed.
+    /// Parses the data. Returns `None` if they are malformed.
     pub(super) fn parse(data: &'a [u8]) -> Option<Self> {
         let mut fields = Fields(data);
         let name = fields.string()?;
@@ -20,7 +20,7 @@ impl<'a> InfoRequest<'a> {
         fields.is_empty().then_some(Self { name, wanted })
     }
 
-    /// Whether the client asks for this kind of information.
+    /// Returns `true` if the client requests this kind of information.
     pub(super) fn wants(&self, kind: u16) -> bool {
         self.wanted.chunks_exact(2).any(|one| one == kind.to_be_bytes())
     }
@@ -34,12 +34,12 @@ pub(super) struct MetaRequest<'a> {
 }
 
 impl<'a> MetaRequest<'a> {
-    /// `None` if the data are malformed.
+    /// Parses the data. Returns `None` if they are malformed.
     pub(super) fn parse(data: &'a [u8]) -> Option<Self> {
         let mut fields = Fields(data);
         let name = fields.string()?;
         let count = fields.u32()?;
-        // The count can be larger than what follows: no memory is reserved for it.
+        // The count can be larger than the number of queries, so no memory is reserved for it.
         let mut queries = Vec::new();
         for _ in 0..count {
             queries.push(fields.string()?);

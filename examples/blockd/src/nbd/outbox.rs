@@ -7,7 +7,7 @@ use std::os::fd::AsFd;
 use rustix::io::Errno;
 use rustix::net::{SendAncillaryBuffer, SendFlags};
 
-/// The bytes of a buffer that collects replies. The pages of it that were never used take no memory.
+/// The bytes of a buffer that collects replies. Pages of it that were never used take no memory.
 const BUFFER: usize = 512 * 1024;
 /// The most bytes that one reply takes in such a buffer.
 pub(super) const MOST_SPACE: usize = BUFFER;
@@ -19,7 +19,7 @@ const MOST_SLICES: usize = 64;
 struct Buffer {
     bytes: Vec<u8>,
     filled: usize,
-    /// More replies can be appended.
+    /// Set while more replies can be appended.
     collects: bool,
 }
 
@@ -27,16 +27,16 @@ struct Buffer {
 #[derive(Debug, Default)]
 pub(super) struct Outbox {
     buffers: VecDeque<Buffer>,
-    /// The bytes of the first buffer that were sent.
+    /// The number of bytes of the first buffer that were sent.
     sent: usize,
-    /// The bytes that are not sent.
+    /// The number of bytes that are not sent.
     len: usize,
     /// An empty buffer for later use.
     spare: Option<Vec<u8>>,
 }
 
 impl Outbox {
-    /// The number of bytes that are not sent.
+    /// Returns the number of bytes that are not sent.
     #[inline]
     pub(super) fn len(&self) -> usize {
         self.len
@@ -47,7 +47,7 @@ impl Outbox {
         self.len == 0
     }
 
-    /// Appends `len` bytes of any contents, at most [`MOST_SPACE`], for the caller to overwrite.
+    /// Appends `len` bytes with any contents, at most [`MOST_SPACE`], for the caller to overwrite.
     #[inline]
     pub(super) fn space(&mut self, len: usize) -> &mut [u8] {
         debug_assert!(len <= MOST_SPACE, "{len} bytes");
@@ -84,7 +84,7 @@ impl Outbox {
         self.space(bytes.len()).copy_from_slice(bytes);
     }
 
-    /// Appends bytes of any number without a copy.
+    /// Appends any number of bytes without a copy.
     pub(super) fn push(&mut self, bytes: Vec<u8>) {
         self.len += bytes.len();
         self.buffers.push_back(Buffer {
@@ -94,10 +94,10 @@ impl Outbox {
         });
     }
 
-    /// Sends as much as the socket takes. Returns whether everything is sent.
+    /// Sends as many bytes as the socket accepts. Returns `true` if all are sent.
     ///
     /// # Errors
-    /// The socket's.
+    /// The error of the socket.
     pub(super) fn send(&mut self, socket: impl AsFd) -> io::Result<bool> {
         while !self.is_empty() {
             match self.send_once(&socket) {
@@ -150,7 +150,7 @@ impl Outbox {
             count -= here;
             self.sent = 0;
             if first.collects && buffers == 1 {
-                // It stays, to be filled anew.
+                // The buffer stays, and can be filled again.
                 first.filled = 0;
                 return;
             }
@@ -170,7 +170,7 @@ mod tests {
     use std::io::Read;
     use std::os::unix::net::UnixStream;
 
-    /// Any mix of replies arrives in order, also if the socket takes a part at a time.
+    /// Any mix of replies arrives in order, even if the socket accepts only a part at a time.
     #[test]
     fn replies_arrive_in_order() {
         let mut random = fastrand::Rng::with_seed(7);

@@ -1,4 +1,4 @@
-//! [`Places`]: limits the number of connections, and with it the memory of all clients together.
+//! [`Places`]: limits the number of connections, and thereby the memory of all clients together.
 
 use std::cell::RefCell;
 use std::rc::Rc;
@@ -17,7 +17,7 @@ pub(super) struct Places {
     taken: Arc<AtomicUsize>,
     listeners: GroupId,
     paused: Rc<RefCell<Option<Paused>>>,
-    /// Sends when a place is free again after all were taken.
+    /// Sends when a place is released after all were taken.
     freed: Sender<()>,
     _channel: Channel,
 }
@@ -30,7 +30,7 @@ pub(super) struct Place {
 }
 
 impl Places {
-    /// Places for the clients of these listeners.
+    /// Returns places for the clients of these listeners.
     pub(super) fn new(cx: &Context, listeners: GroupId) -> Self {
         let taken: Arc<AtomicUsize> = Arc::default();
         let paused: Rc<RefCell<Option<Paused>>> = Rc::default();
@@ -50,13 +50,13 @@ impl Places {
         }
     }
 
-    /// The number of places that are taken.
+    /// Returns the number of places that are taken.
     #[cfg(test)]
     pub(super) fn taken(&self) -> usize {
         self.taken.load(Ordering::SeqCst)
     }
 
-    /// Takes a place; the last one pauses the listeners, in which case this returns true.
+    /// Takes a place. Taking the last place pauses the listeners, and returns `true`.
     pub(super) fn take(&self, cx: &Context) -> (Arc<Place>, bool) {
         let before = self.taken.fetch_add(1, Ordering::SeqCst);
         let is_last = before + 1 >= MOST_CONNECTIONS;
@@ -76,7 +76,7 @@ impl Places {
 impl Drop for Place {
     fn drop(&mut self) {
         if self.taken.fetch_sub(1, Ordering::SeqCst) >= MOST_CONNECTIONS {
-            // Without its receiver there are no listeners either.
+            // If there is no receiver, there are no listeners either.
             self.freed.send(()).unwrap_or_default();
         }
     }

@@ -6,9 +6,9 @@ use super::request::{Kind, Refusal, Request};
 use super::wire::{self, MOST_STRING, chunk, state};
 use crate::disk::Extent;
 
-/// The header of a simple reply.
+/// The bytes of the header of a simple reply.
 const SIMPLE_LEN: usize = 16;
-/// The header of a chunk with data, and their position.
+/// The bytes of the header of a chunk with data, including their position.
 const DATA_LEN: usize = 28;
 
 /// The format of the replies on one connection.
@@ -18,7 +18,7 @@ pub(super) struct Format {
 }
 
 impl Format {
-    /// Replies that a request without data in its reply has succeeded, or a read of no bytes.
+    /// Replies to a request that has succeeded and has no data in its reply, or to a read of no bytes.
     #[inline]
     pub(super) fn succeed(self, out: &mut Outbox, request: &Request) {
         if self.structured && request.kind == Kind::Read {
@@ -28,7 +28,7 @@ impl Format {
         }
     }
 
-    /// Replies that a request has failed.
+    /// Replies to a request that has failed.
     pub(super) fn fail(self, out: &mut Outbox, cookie: u64, refusal: &Refusal) {
         let errno = refusal.errno() as u32;
         if !self.structured {
@@ -44,13 +44,14 @@ impl Format {
         out.put(text.as_bytes());
     }
 
-    /// The number of bytes before the data of a read.
+    /// Returns the number of bytes before the data of a read.
     #[inline]
     pub(super) fn data_header_len(self) -> usize {
         if self.structured { DATA_LEN } else { SIMPLE_LEN }
     }
 
-    /// Writes what comes before the data of a read. With `is_all`, nothing follows them: they cannot fail any more.
+    /// Writes the bytes before the data of a read. With `is_all`, nothing follows the data, so they cannot
+    /// fail any more.
     #[inline]
     pub(super) fn begin_data(self, header: &mut [u8], request: &Request, is_all: bool) {
         if self.structured {
@@ -69,14 +70,14 @@ impl Format {
         }
     }
 
-    /// Ends the data of a read that was begun without `is_all`.
+    /// Ends the data of a read that began without `is_all`.
     pub(super) fn end_data(self, out: &mut Outbox, cookie: u64) {
         if self.structured {
             out.put(&wire::chunk_header(chunk::FLAG_DONE, chunk::NONE, cookie, 0));
         }
     }
 
-    /// Replies which parts of a range are allocated. Only clients with structured replies ask.
+    /// Replies with the allocation of a range. Only clients with structured replies query it.
     pub(super) fn extents(self, out: &mut Outbox, request: &Request, extents: &[Extent]) {
         let len = 4 + 8 * extents.len() as u32;
         let header = wire::chunk_header(chunk::FLAG_DONE, chunk::BLOCK_STATUS, request.cookie, len);

@@ -1,4 +1,4 @@
-//! What a request asks for, checked against the export.
+//! The meaning of a request, checked against the export.
 
 use virtio_bindings::virtio_blk::{
     VIRTIO_BLK_T_DISCARD, VIRTIO_BLK_T_FLUSH, VIRTIO_BLK_T_IN, VIRTIO_BLK_T_OUT, VIRTIO_BLK_T_WRITE_ZEROES,
@@ -9,7 +9,7 @@ use super::stats::OTHER;
 use super::wire::{Errno, RequestHeader, command, command_flag};
 use crate::disk::DiskError;
 
-/// What to do with a range.
+/// The operation on a range.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Kind {
     Read,
@@ -17,11 +17,11 @@ pub(super) enum Kind {
     Flush,
     Trim,
     WriteZeroes {
-        /// The storage may be released.
+        /// Whether the storage may be released.
         unmap: bool,
     },
     BlockStatus {
-        /// The reply has one extent.
+        /// Whether the reply has only one extent.
         one: bool,
     },
     /// The range will be read soon.
@@ -36,11 +36,11 @@ pub(super) struct Request {
     pub(super) kind: Kind,
     pub(super) at: u64,
     pub(super) len: u32,
-    /// What it writes is on the medium before the reply.
+    /// Set if the written data must be on the medium before the reply.
     pub(super) fua: bool,
 }
 
-/// Why a request fails.
+/// The reason for which a request fails.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum Refusal {
     #[error("request type {0} is not supported")]
@@ -61,7 +61,7 @@ pub(super) enum Refusal {
 }
 
 impl Refusal {
-    /// The error of a request of this kind.
+    /// Returns the error of a request of this kind.
     pub(super) fn of(kind: Kind, error: DiskError) -> Self {
         match kind {
             Kind::Write | Kind::WriteZeroes { .. } => Self::Write(error),
@@ -69,7 +69,7 @@ impl Refusal {
         }
     }
 
-    /// The number that the client gets.
+    /// Returns the error number for the client.
     pub(super) fn errno(&self) -> Errno {
         match self {
             Self::Write(DiskError::Outside { .. }) => Errno::NoSpc,
@@ -88,16 +88,16 @@ impl Refusal {
     }
 }
 
-/// Whether there is no storage left.
+/// Returns `true` if there is no storage left.
 fn is_full(error: &std::io::Error) -> bool {
     use std::io::ErrorKind::{FileTooLarge, QuotaExceeded, StorageFull};
     matches!(error.kind(), StorageFull | QuotaExceeded | FileTooLarge)
 }
 
-/// What a request header asks for.
+/// The meaning of a request header.
 #[derive(Debug)]
 pub(super) enum Asked {
-    /// For a write, `len` bytes follow the header.
+    /// Execute the request. For a write, `len` bytes follow the header.
     Execute(Request),
     /// The request fails.
     Refuse {
@@ -126,7 +126,8 @@ impl Asked {
 }
 
 impl Request {
-    /// The type of virtio-blk requests that does the same, and the bytes that were moved or cleared.
+    /// Returns the type of the virtio-blk request with the same effect, and the bytes that were moved or
+    /// cleared.
     #[inline]
     pub(super) fn figures(&self, failed: bool) -> (u32, u64) {
         let kind = match self.kind {
@@ -141,7 +142,7 @@ impl Request {
         (kind, if moves { self.len.into() } else { 0 })
     }
 
-    /// `None` if the client disconnects.
+    /// Returns the request, or `None` if the client disconnects.
     #[inline]
     fn check(header: &RequestHeader, agreement: &Agreement) -> Result<Option<Self>, Refusal> {
         let RequestHeader {
@@ -170,7 +171,7 @@ impl Request {
             }
             unknown => return Err(Refusal::Command(unknown)),
         };
-        // Each command may have FUA.
+        // Every command may have FUA.
         if flags & !(allowed | command_flag::FUA) != 0 {
             return Err(Refusal::Flags { command, flags });
         }
@@ -193,7 +194,7 @@ impl Request {
             Kind::Read | Kind::Write if self.len > MOST_TRANSFER => return Err(Refusal::TooLong(self.len)),
             Kind::BlockStatus { .. } if !agreement.status => return Err(Refusal::NoContext),
             Kind::BlockStatus { .. } if self.len == 0 => return Err(Refusal::Empty),
-            // Offset and length are reserved.
+            // The offset and the length are reserved.
             Kind::Flush => return Ok(()),
             _ => {}
         }

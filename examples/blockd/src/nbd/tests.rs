@@ -15,7 +15,7 @@ use super::wire::{REQUEST_MAGIC, command};
 use crate::Engine;
 use crate::disk::Source;
 
-/// A handshake that ends with a choice of the only export, after the flags.
+/// The handshake after the flags, with a choice of the only export.
 const CHOICE: &[u8] = b"\0\0\0\x03IHAVEOPT\0\0\0\x07\0\0\0\x06\0\0\0\0\0\0";
 
 #[test]
@@ -42,7 +42,7 @@ fn a_handshake_has_a_time_limit_and_requests_have_none() {
     let mut rest = Vec::new();
     slow.read_to_end(&mut rest).unwrap();
     assert_eq!(rest.len(), 18);
-    // The other client is served for as long as it likes.
+    // The other client is served without a limit of time.
     cx.virtual_clock().warp(Duration::from_secs(1_000_000));
     cx.poll(Wait::NoBlock).unwrap();
     assert_eq!(nbd.connections(), 1);
@@ -53,7 +53,8 @@ fn a_handshake_has_a_time_limit_and_requests_have_none() {
     assert_eq!(nbd.connections(), 0);
 }
 
-/// While an image hangs, clients that come and go must not make the daemon keep the data of more and more requests.
+/// While an image hangs, clients that connect and disconnect must not make the daemon keep the data of more
+/// and more requests.
 #[test]
 fn the_place_of_a_client_is_free_when_threads_have_ended_its_requests() {
     let cx = Context::new().unwrap();
@@ -91,7 +92,7 @@ fn the_place_of_a_client_is_free_when_threads_have_ended_its_requests() {
     while nbd.in_flight() == 0 {
         cx.poll(Wait::Block).unwrap();
     }
-    // The client has gone.
+    // The client has disconnected.
     drop(client);
     let (mut other, server) = UnixStream::pair().unwrap();
     server.set_nonblocking(true).unwrap();

@@ -1,7 +1,9 @@
-//! Requests of a client, from bytes to bytes: parsed, executed by the loop or passed to the ring or to threads, answered.
+//! Requests of a client, from bytes to bytes: parsed, executed by the loop or passed to the ring or to
+//! threads, answered.
 //!
-//! The loop executes requests for disks in memory in the order of their arrival, and long ones in steps. The ring or threads execute requests
-//! for images, several at a time, and their replies come in the order in which they end.
+//! The loop executes requests for disks in memory in the order of their arrival, and long ones in steps. The
+//! ring or threads execute requests for images, several at a time, and reply in the order in which the
+//! requests end.
 
 mod by_loop;
 
@@ -20,15 +22,16 @@ use crate::limit::Kind as Line;
 
 /// The most requests that the ring and threads execute for a connection.
 const MOST_JOBS: usize = 64;
-/// The most bytes of such requests and of replies. A request that is longer is executed alone.
+/// The most bytes of such requests and of replies. A longer request is executed alone.
 const MOST_JOB_BYTES: usize = 32 * 1024 * 1024;
-/// While more bytes of replies are not sent, no further request is begun.
+/// The bytes of unsent replies above which no further request begins.
 const MOST_UNSENT: usize = 256 * 1024;
-/// The bytes that the loop reads at once.
+/// The most bytes of one read by the loop.
 const READ_STEP: u32 = 256 * 1024;
-/// The loop writes once so many bytes have arrived, or the rest.
+/// The number of bytes after whose arrival the loop writes. The rest of a request can be shorter.
 const WRITE_STEP: u32 = 64 * 1024;
-/// Data of threads up to this length are copied, which costs less than a buffer of their own in a system call.
+/// The length up to which data of threads are copied, which costs less than a buffer of their own in a system
+/// call.
 const COPIED: usize = 32 * 1024;
 
 /// A request that takes more than one step.
@@ -40,15 +43,15 @@ enum Current {
         cookie: u64,
         refusal: Refusal,
     },
-    /// The loop writes data as they arrive. After an error the rest is dropped.
+    /// The loop writes data on their arrival. After an error the rest is dropped.
     Write {
         request: Request,
         done: u32,
         error: Option<DiskError>,
     },
-    /// Data are collected for a thread.
+    /// The data are collected for a thread.
     Collect { job: Job, filled: usize },
-    /// The loop reads. After an error zeroes take the place of the rest.
+    /// The loop reads. After an error zeroes replace the rest.
     Read {
         request: Request,
         done: u32,
@@ -69,7 +72,7 @@ pub(super) struct Transmission {
     current: Option<Current>,
     jobs: usize,
     job_bytes: usize,
-    /// No request is begun any more.
+    /// Set when no more requests begin.
     is_ending: bool,
 }
 
@@ -91,13 +94,14 @@ impl Transmission {
         &self.agreement
     }
 
-    /// The number of requests that were begun and whose replies are not complete, without those whose data still arrive.
+    /// Returns the number of requests that have begun and whose replies are not complete, without those whose
+    /// data are still arriving.
     pub(super) fn in_flight(&self) -> usize {
         let is_executed = matches!(self.current, Some(Current::Read { .. } | Current::Clear { .. }));
         self.jobs + usize::from(is_executed)
     }
 
-    /// Begins no further request, and drops one whose data are incomplete.
+    /// Begins no more requests, and drops one whose data are incomplete.
     pub(super) fn end(&mut self) {
         self.is_ending = true;
         let is_incomplete = |current: &mut Current| {
@@ -109,7 +113,7 @@ impl Transmission {
         drop(self.current.take_if(is_incomplete));
     }
 
-    /// Where the next bytes of the client belong, if they need not pass through the input.
+    /// Returns the memory for the next bytes of the client, if they need not pass through the input.
     pub(super) fn direct(&mut self) -> &mut [u8] {
         match &mut self.current {
             Some(Current::Collect { job, filled }) => &mut job.data[*filled..],
@@ -117,7 +121,7 @@ impl Transmission {
         }
     }
 
-    /// Bytes were received into [`direct`](Self::direct).
+    /// Records that bytes were received into [`direct`](Self::direct).
     pub(super) fn received(&mut self, count: usize) {
         if let Some(Current::Collect { filled, .. }) = &mut self.current {
             *filled += count;
@@ -209,7 +213,7 @@ impl Transmission {
         Ok(None)
     }
 
-    /// Whether threads must end requests before this one.
+    /// Returns `true` if threads must end requests before this one can begin.
     fn must_wait(&self, request: &Request, out: &Outbox) -> bool {
         let bytes = self.job_bytes + out.len() + job_bytes(request);
         self.jobs >= MOST_JOBS || self.jobs > 0 && bytes > MOST_JOB_BYTES
@@ -345,7 +349,7 @@ impl Transmission {
         Ok(())
     }
 
-    /// A thread has ended a request.
+    /// Handles the end of a request on a thread.
     pub(super) fn end_job(
         &mut self,
         request: &Request,
@@ -397,7 +401,7 @@ impl Transmission {
     }
 }
 
-/// The bytes that a thread needs for a request.
+/// Returns the number of bytes that a thread needs for a request.
 fn job_bytes(request: &Request) -> usize {
     match request.kind {
         Kind::Read | Kind::Write => request.len as usize,

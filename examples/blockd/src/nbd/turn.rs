@@ -1,19 +1,19 @@
-//! A turn of a connection: its limits, and why it stops.
+//! A turn of a connection: its limits, and the reason for which it stops.
 
 use super::wire::WrongMagic;
 use crate::disk::{DiskError, STEP};
 
 /// The most requests of a turn.
 const REQUESTS_PER_TURN: u32 = 128;
-/// A turn ends after the step that reaches this number of bytes.
+/// The number of bytes after which a turn ends. The last step may exceed it.
 const BYTES_PER_TURN: u64 = STEP;
 
-/// Why a connection ends.
+/// The reason for which a connection ends.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum Failure {
     #[error(transparent)]
     Magic(#[from] WrongMagic),
-    /// The reply has begun, and its format has no place for an error.
+    /// The reply has begun, and its format cannot report an error.
     #[error("a read fails after its reply has begun: {0}")]
     Read(DiskError),
     #[error(
@@ -25,7 +25,7 @@ pub(super) enum Failure {
     Panic,
 }
 
-/// Why requests are not processed further for now.
+/// The reason for which no more requests are processed for now.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Stop {
     /// More bytes must arrive.
@@ -42,7 +42,7 @@ pub(super) enum Stop {
     Leave,
 }
 
-/// What is left of the limits of a turn.
+/// The remaining limits of a turn.
 #[derive(Debug)]
 pub(super) struct Turn {
     requests: u32,
@@ -65,7 +65,7 @@ impl Turn {
         self.requests = self.requests.saturating_sub(1);
     }
 
-    /// A step has moved bytes, or taken as long as that.
+    /// Records a step that has moved `bytes` bytes, or has taken as long as that.
     pub(super) fn spend(&mut self, bytes: u64) {
         self.bytes = self.bytes.saturating_sub(bytes);
     }

@@ -1,19 +1,19 @@
 //! Numbers and headers of the NBD protocol. All numbers on the wire are big-endian.
 
-/// First bytes of the server: `NBDMAGIC`.
+/// The first bytes of the server: `NBDMAGIC`.
 pub(super) const INIT_MAGIC: u64 = 0x4e42_444d_4147_4943;
-/// Begins the handshake of the newstyle and each option: `IHAVEOPT`.
+/// The first bytes of a newstyle handshake and of each option: `IHAVEOPT`.
 pub(super) const OPTION_MAGIC: u64 = 0x4948_4156_454f_5054;
-/// Begins a reply to an option.
+/// The first bytes of a reply to an option.
 pub(super) const OPTION_REPLY_MAGIC: u64 = 0x0003_e889_0455_65a9;
-/// Begins a request.
+/// The first bytes of a request.
 pub(super) const REQUEST_MAGIC: u32 = 0x2560_9513;
-/// Begins a simple reply.
+/// The first bytes of a simple reply.
 pub(super) const SIMPLE_REPLY_MAGIC: u32 = 0x6744_6698;
-/// Begins a chunk of a structured reply.
+/// The first bytes of a chunk of a structured reply.
 pub(super) const STRUCTURED_REPLY_MAGIC: u32 = 0x668e_33ef;
 
-/// The longest name of an export, query or error message.
+/// The most bytes of the name of an export, of a query, or of an error message.
 pub(super) const MOST_STRING: usize = 4096;
 
 /// Handshake flags. The client's flags have the same values.
@@ -111,12 +111,12 @@ pub(super) enum Errno {
     NoSpc = 28,
 }
 
-/// Reads fields from the beginning of some bytes.
+/// A reader of fields from the beginning of some bytes.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Fields<'a>(pub(super) &'a [u8]);
 
 impl<'a> Fields<'a> {
-    /// The next `count` bytes, or `None` if there are fewer.
+    /// Returns the next `count` bytes, or `None` if there are fewer.
     pub(super) fn bytes(&mut self, count: usize) -> Option<&'a [u8]> {
         let (head, rest) = self.0.split_at_checked(count)?;
         self.0 = rest;
@@ -141,7 +141,8 @@ impl<'a> Fields<'a> {
         self.array().map(u64::from_be_bytes)
     }
 
-    /// A string after its length in 32 bits. `None` if it is incomplete or longer than the protocol allows.
+    /// Returns a string, which follows its length in 32 bits. `None` if it is incomplete or longer than the
+    /// protocol allows.
     pub(super) fn string(&mut self) -> Option<&'a [u8]> {
         let len = self.u32()? as usize;
         if len > MOST_STRING {
@@ -155,7 +156,7 @@ impl<'a> Fields<'a> {
     }
 }
 
-/// A message that does not begin with the number that begins each message of its kind.
+/// The error of a message without the first bytes of its kind.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{what} begins with {found:#x}")]
 pub(super) struct WrongMagic {
@@ -174,10 +175,10 @@ pub(super) struct OptionHeader {
 impl OptionHeader {
     pub(super) const LEN: usize = 16;
 
-    /// The header at the beginning of `bytes`; `None` if it is incomplete.
+    /// Returns the header at the beginning of `bytes`, or `None` if it is incomplete.
     ///
     /// # Errors
-    /// If it is not a header, which can be seen from its first eight bytes.
+    /// If the first eight bytes show that it is not a header.
     pub(super) fn parse(bytes: &[u8]) -> Result<Option<Self>, WrongMagic> {
         let mut fields = Fields(bytes);
         let Some(magic) = fields.u64() else {
@@ -211,10 +212,10 @@ pub(super) struct RequestHeader {
 impl RequestHeader {
     pub(super) const LEN: usize = 28;
 
-    /// The header at the beginning of `bytes`; `None` if it is incomplete.
+    /// Returns the header at the beginning of `bytes`, or `None` if it is incomplete.
     ///
     /// # Errors
-    /// If it is not a header, which can be seen from its first four bytes.
+    /// If the first four bytes show that it is not a header.
     #[inline]
     pub(super) fn parse(bytes: &[u8]) -> Result<Option<Self>, WrongMagic> {
         let mut fields = Fields(bytes);
@@ -242,7 +243,7 @@ impl RequestHeader {
     }
 }
 
-/// The header of a simple reply.
+/// Returns the header of a simple reply.
 pub(super) fn simple_reply(error: u32, cookie: u64) -> [u8; 16] {
     let mut header = [0; 16];
     header[..4].copy_from_slice(&SIMPLE_REPLY_MAGIC.to_be_bytes());
@@ -251,7 +252,7 @@ pub(super) fn simple_reply(error: u32, cookie: u64) -> [u8; 16] {
     header
 }
 
-/// The header of a chunk of a structured reply.
+/// Returns the header of a chunk of a structured reply.
 pub(super) fn chunk_header(flags: u16, kind: u16, cookie: u64, len: u32) -> [u8; 20] {
     let mut header = [0; 20];
     header[..4].copy_from_slice(&STRUCTURED_REPLY_MAGIC.to_be_bytes());

@@ -3,10 +3,10 @@ use aio_context::Wait;
 use std::io::{Read, Write};
 use std::os::unix::net::UnixStream;
 
-/// Answers each line with its length, at once or in a later iteration.
+/// Replies to each line with its length, at once or in a later iteration.
 struct Lengths;
 
-/// As [`Lengths`], with lines that end as those of HTTP.
+/// Like [`Lengths`], with lines that end like those of HTTP.
 struct LongEnds;
 
 impl Protocol for LongEnds {
@@ -71,7 +71,7 @@ fn join(cx: &Context, peers: &Peers) -> UnixStream {
     own
 }
 
-/// Polls until there is nothing to do, and reads what was sent.
+/// Polls until there is no more work, and reads the replies.
 fn replies(cx: &Context, client: &mut UnixStream) -> String {
     let mut text = Vec::new();
     loop {
@@ -113,7 +113,7 @@ fn however_requests_are_cut_each_is_answered_once_and_in_order() {
     }
 }
 
-/// Bytes that were searched are not searched again, wherever the end of a request is cut.
+/// Searched bytes are not searched again, for every division of the end of a request.
 #[test]
 fn a_request_that_arrives_byte_by_byte_is_searched_once() {
     let (cx, peers) = (Context::new().unwrap(), Peers::new(LongEnds));

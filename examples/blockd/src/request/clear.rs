@@ -6,7 +6,7 @@ use virtio_bindings::virtio_blk::{VIRTIO_BLK_T_DISCARD, VIRTIO_BLK_WRITE_ZEROES_
 
 /// The most ranges of a discard or write-zeroes. Linux uses no more.
 pub(crate) const MOST_RANGES: u32 = 256;
-/// The most sectors of a range: 4 GiB. Linux sends no longer ones.
+/// The most sectors of a range: 4 GiB. Linux sends no longer ranges.
 pub(crate) const MOST_RANGE_SECTORS: u32 = 1 << 23;
 const RANGE_LEN: u64 = 16;
 
@@ -22,7 +22,7 @@ impl Device {
         let mut raw = [0; (RANGE_LEN * MOST_RANGES as u64) as usize];
         let raw = self.checked_ranges(request, &mut raw)?;
         let mut cost = 0;
-        // The bytes that earlier steps cleared, counted over the ranges in order.
+        // The number of bytes that earlier steps have cleared, counted over the ranges in order.
         let mut skip = progress.0;
         for range in raw.chunks_exact(RANGE_LEN as usize).map(Range::from_raw) {
             let done = skip.min(range.len());
@@ -55,7 +55,7 @@ impl Device {
         })
     }
 
-    /// Returns what the ring does next for a discard or write-zeroes; `None` if all is cleared.
+    /// Returns the next step of the ring for a discard or write-zeroes, or `None` if all ranges are cleared.
     pub(super) fn next_clear(
         &self,
         request: &Request<'_>,

@@ -1,6 +1,8 @@
-//! Requests as operations on the ring of the loop. Reads and writes go straight from and to the client's memory.
+//! Requests as operations on the ring of the loop. Reads and writes transfer directly from and to the
+//! client's memory.
 //!
-//! Threads execute what the ring cannot: transfers that the page cache has to align, and discards of block devices.
+//! Threads execute the requests for which the ring cannot be used: transfers that the page cache has to
+//! align, and discards of block devices.
 
 use std::io;
 use std::sync::Arc;
@@ -18,18 +20,18 @@ use crate::disk::{DiskError, Outcome, RingFile, RingProgress, RingStep, STEP, Sh
 use crate::guest_buffers::{Described, describe};
 use crate::memory::Memory;
 
-/// What is to be done next for a request.
+/// The next step of a request.
 #[derive(Debug)]
 pub(crate) enum OnRing {
-    /// This operation. [`Disk::accept`](crate::disk::Disk::accept) accepts its result.
+    /// Execute this operation. [`Disk::accept`](crate::disk::Disk::accept) accepts its result.
     Operation(Operation, Outcome, Option<SharedWrites>),
-    /// A flush.
+    /// Flush the disk.
     Flush,
-    /// So many bytes count as cleared.
+    /// Count this number of bytes as cleared.
     Nothing(u64),
-    /// A thread has to execute the request.
+    /// Pass the request to a thread.
     Threads,
-    /// Nothing.
+    /// Complete the request.
     Done(Done),
 }
 
@@ -72,7 +74,7 @@ impl Device {
             Ok(None) if flushes && !progress.is_flushed => Ok(OnRing::Flush),
             Ok(None) => {
                 status.write(&[VIRTIO_BLK_S_OK as u8])?;
-                // At most MOST_BYTES, so it fits.
+                // The length is at most MOST_BYTES, so it fits.
                 let written = if is_read {
                     request.to_driver.len() as u32
                 } else {
@@ -109,7 +111,7 @@ impl Device {
         Ok(step.done.map_or(OnRing::Threads, OnRing::Done))
     }
 
-    /// Returns the operation for the next bytes of a transfer; `None` if there are none.
+    /// Returns the operation for the next bytes of a transfer, or `None` if there are none.
     fn next_transfer(
         &self,
         memory: &Arc<Memory>,
@@ -161,7 +163,8 @@ fn fail(kind: u32, status: Bytes<'_>, error: RequestError) -> Result<Done, Malfo
     })
 }
 
-/// Whether a thread can do what the ring cannot: the system takes no direct transfer of this kind, or the disk has shrunk meanwhile.
+/// Returns `true` if a thread can execute the request after this error of the ring: the system refuses a
+/// direct transfer of this kind, or the disk has shrunk meanwhile.
 pub(crate) fn is_for_threads(device: &Device, error: &io::Error) -> bool {
     let is_refused = device.disk.is_direct() && error.raw_os_error() == Some(libc::EINVAL);
     is_refused || has_shrunk(error)

@@ -32,8 +32,8 @@ impl Driver {
         }
     }
 
-    /// Sends header and data in pieces of the given lengths, the last one taking the rest; likewise for what the
-    /// device writes.
+    /// Sends header and data in pieces of the given lengths. The last piece has the rest. The buffers for the
+    /// device are divided in the same way.
     fn send(
         &self,
         header: &[u8],
@@ -301,7 +301,8 @@ fn an_unmapped_buffer_is_an_error() {
     ));
 }
 
-/// Between two steps of a long request the driver changes everything it can: each step uses and checks the present state.
+/// Between two steps of a long request the driver changes everything that it can. Each step uses and checks
+/// the present state.
 #[test]
 fn c13_a_request_may_change_between_its_steps() {
     const LONG: u32 = 3 * STEP as u32;
@@ -326,7 +327,7 @@ fn c13_a_request_may_change_between_its_steps() {
             .write(&header(kind, sector))
             .unwrap();
     };
-    // What the driver makes of it, and whether that is an error.
+    // The changes by the driver. The last field is `true` if the request still succeeds.
     let changes: [(&str, u32, u64, u32, bool); 5] = [
         ("nothing", 0, 0, LONG, true),
         ("less than has been read", 0, 0, 512, false),
@@ -350,7 +351,7 @@ fn c13_a_request_may_change_between_its_steps() {
     }
 }
 
-/// The same with the list of ranges.
+/// The same test with the list of ranges.
 #[test]
 fn c13_ranges_may_change_between_steps() {
     const SIZE: u64 = 1 << 30;

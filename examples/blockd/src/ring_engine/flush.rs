@@ -1,4 +1,5 @@
-//! The flushes of one export on the ring, one at a time. Those that are asked for while one goes on are served together by the next one.
+//! The flushes of one export on the ring, one at a time. Requests for a flush that arrive during a flush are
+//! served together by the next one.
 
 use std::cell::Cell;
 use std::io;
@@ -13,13 +14,14 @@ use crate::request::Device;
 use crate::ring_flushes::{FlushDone, Flushed};
 
 impl RingEngine {
-    /// Flushes the disk, with all that was written before. `done` learns of the end, but not before this returns.
+    /// Flushes all earlier writes to the disk. Calls `done` with the result, but not before this function has
+    /// returned.
     pub(crate) fn flush(self: &Rc<Self>, device: &Arc<Device>, done: impl FnOnce(Flushed) + 'static) {
         self.flushes.waiting.borrow_mut().push(Box::new(done));
         self.flush_next(device);
     }
 
-    /// Begins a flush for all that wait, unless one goes on.
+    /// Begins a flush for all waiting requests, unless one is running.
     fn flush_next(self: &Rc<Self>, device: &Arc<Device>) {
         if self.flushes.is_running.get() {
             return;
@@ -57,7 +59,7 @@ impl RingEngine {
     fn end_flush(&self, flushing: Flushing, waiting: Vec<FlushDone>, result: io::Result<()>) {
         let errno = result.as_ref().err().and_then(Errno::from_io_error);
         match errno {
-            // It was not executed, or not to its end.
+            // The flush was not executed, or not to its end.
             Some(Errno::CANCELED | Errno::INTR) => {
                 if let (Err(error), Some(Errno::CANCELED)) = (&result, errno) {
                     self.report_loss(error);
@@ -105,7 +107,7 @@ mod tests {
         Arc::new(Device::new(Disk::open(&source, false).unwrap(), ""))
     }
 
-    /// A context with a ring, unless there is none.
+    /// Returns a context with a ring, or `None` if the system has no ring.
     fn context() -> Option<Context> {
         let cx = Context::builder()
             .backend_kind(BackendKind::Uring)
@@ -118,7 +120,7 @@ mod tests {
         has_ring.then_some(cx)
     }
 
-    /// Calls of `flush`, and what they have learned.
+    /// Calls `flush`, and appends its result to `ended`.
     fn flush(engine: &Rc<RingEngine>, device: &Arc<Device>, ended: &Rc<RefCell<Vec<Flushed>>>) {
         let ended = ended.clone();
         engine.flush(device, move |flushed| ended.borrow_mut().push(flushed));
@@ -152,7 +154,7 @@ mod tests {
         assert!(!engine.flushes.is_running.get());
     }
 
-    /// While another loop flushes, and after a flush has failed.
+    /// A flush cannot begin while another loop flushes, and after a flush has failed.
     #[test]
     fn c4_a_flush_that_cannot_begin_ends_in_the_next_iteration() {
         let Some(cx) = context() else { return };
@@ -174,7 +176,7 @@ mod tests {
         ));
     }
 
-    /// A cancelled flush has failed no request.
+    /// After a cancelled flush, the requests do not fail.
     #[test]
     fn s2_a_flush_that_was_not_executed_is_for_threads() {
         let Some(cx) = context() else { return };

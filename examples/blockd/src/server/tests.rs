@@ -6,7 +6,7 @@ use clap::Parser as _;
 
 use super::*;
 
-/// A panic on one thread ends the daemon in order: an error that names it, and no socket left behind.
+/// A panic on one thread ends the daemon in order: the error names the thread, and no socket stays behind.
 #[test]
 fn a_panic_on_an_io_thread_ends_the_daemon() {
     let directory = tempfile::tempdir().unwrap();

@@ -1,10 +1,10 @@
-//! [`VringError`]: why a queue cannot go on.
+//! [`VringError`]: the reason for which a queue has failed.
 
 use std::io;
 
 use crate::request::MalformedRequest;
 
-/// Why a queue has failed.
+/// The reason for which a queue has failed.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum VringError {
     #[error(transparent)]
@@ -27,7 +27,7 @@ pub(super) enum VringError {
 }
 
 impl VringError {
-    /// Whether it concerns this queue only, so that the others go on.
+    /// Returns `true` if the error concerns this queue only, so that the others continue.
     pub(super) fn is_of_queue(&self) -> bool {
         match self {
             Self::Malformed(_) | Self::Index { .. } | Self::Kick(_) => true,

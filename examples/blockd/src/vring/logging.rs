@@ -1,4 +1,5 @@
-//! Which pages a queue has written, while the client wants to know. Usually it does not, so all that is done then is out of line.
+//! Marks the pages that a queue has written, while the client wants that. Usually it does not, so the marking
+//! is out of line.
 
 use super::Vring;
 use crate::descriptor_chain::DescriptorChain;
@@ -30,7 +31,8 @@ impl Vring {
         }
     }
 
-    /// Marks all buffers that the device may write. A driver that has changed them since harms its own copy only.
+    /// Marks all buffers that the device may write. A driver that has changed them since then harms only its
+    /// own copy.
     #[cold]
     fn mark_buffers(&self, log: &DirtyLog, head: u16) {
         let mut chain = DescriptorChain::default();

@@ -1,4 +1,5 @@
-//! Requests that the ring of the loop executes. They end as those that threads execute: see [`super::threads`].
+//! Requests that the ring of the loop executes. They end like those that threads execute: see
+//! [`super::threads`].
 
 use std::cell::{Cell, RefCell};
 use std::fmt;
@@ -28,7 +29,7 @@ struct RingRequest {
     _in_flight: InFlight,
     _running: Running,
     vring: Weak<Vring>,
-    /// Its number in [`Outstanding`](crate::outstanding::Outstanding).
+    /// The number of the request in [`Outstanding`](crate::outstanding::Outstanding).
     number: u64,
     taken_at: Instant,
     memory: Arc<Memory>,
@@ -61,7 +62,7 @@ impl Vring {
 }
 
 impl RingRequest {
-    /// The queue, unless it has stopped.
+    /// Returns the queue, unless it has stopped.
     fn vring(&self) -> Option<Rc<Vring>> {
         self.vring.upgrade().filter(|vring| !vring.stopped.get())
     }
@@ -112,7 +113,7 @@ impl RingRequest {
         vring.end(self.number, self.taken_at, Ok(done.map(Some)));
     }
 
-    /// Passes the request to a thread, which begins it anew, because the ring executes nothing any more.
+    /// Passes the request to a thread, which begins it again, because the ring executes no more operations.
     #[cold]
     fn leave_ring(&self, vring: &Vring, why: &dyn fmt::Display) {
         self.engine.report_loss(why);
@@ -135,7 +136,7 @@ impl Flushes for RingRequest {
         &self.progress
     }
 
-    /// Also does the steps after it that need no operation.
+    /// Executes the next step, and the steps before it that need no operation.
     fn advance(self: &Rc<Self>) {
         let Some(vring) = self.vring() else { return };
         let VringConfig {

@@ -1,5 +1,5 @@
-//! Requests of a queue with in-flight tracking: those that a former daemon has left are executed before any new one, and each completion is
-//! published by itself.
+//! Requests of a queue with in-flight tracking. Requests that a former daemon has left are executed before
+//! any new one, and each completion is published by itself.
 
 use super::failure::VringError;
 use super::{Turn, Vring};
@@ -8,7 +8,7 @@ use crate::inflight::Tracking;
 use crate::request::MalformedRequest;
 
 impl Vring {
-    /// Whether requests that a former daemon has left were not begun.
+    /// Returns `true` if a request that a former daemon has left has not begun.
     #[inline]
     pub(super) fn must_redo(&self) -> bool {
         self.tracking
@@ -16,7 +16,7 @@ impl Vring {
             .is_some_and(|tracking| tracking.first_left().is_some())
     }
 
-    /// Executes all requests that a former daemon has left, for a loop that watches no kicks.
+    /// Executes all requests that a former daemon has left, for a loop that does not watch kicks.
     pub(crate) fn redo_all(&self) {
         while self.must_redo() && !self.stopped.get() {
             self.run();
@@ -38,7 +38,7 @@ impl Vring {
         Ok(())
     }
 
-    /// Does the next step of a request that a former daemon has left.
+    /// Executes the next step of a request that a former daemon has left.
     fn redo(
         &self,
         tracking: &Tracking,

@@ -29,10 +29,10 @@ const AT: RingAddresses = RingAddresses {
     available: USER + AVAILABLE,
     used: USER + USED,
 };
-/// Where all requests have their header and status: each is a read of nothing.
+/// The address of the header and status of all requests. Each is a read of no bytes.
 const HEADER: u64 = GUEST + 0x8000;
 
-/// A queue whose driver has offered requests at all heads from 0 on, of which a former daemon has left some.
+/// A queue whose driver has offered requests at all heads from 0 on. A former daemon has left some of them.
 struct Scene {
     vring: Rc<Vring>,
     memory: Arc<Memory>,
@@ -55,7 +55,7 @@ impl Scene {
         Self::of(memory, area)
     }
 
-    /// The queue of the next daemon.
+    /// Returns the queue of the next daemon.
     fn again(self) -> Self {
         Self::of(self.memory, self.area)
     }
@@ -94,7 +94,7 @@ impl Scene {
         }
     }
 
-    /// Runs the queue as often as it has asked for that. Returns the number of turns.
+    /// Runs the queue as often as it has scheduled itself. Returns the number of turns.
     fn run(&self) -> u32 {
         let mut turns = 0;
         while rustix::io::read(&*self.kick, &mut [0; 8]).is_ok() {
@@ -109,7 +109,7 @@ impl Scene {
         index.read_obj(0).unwrap()
     }
 
-    /// The heads in the used ring, in the order of its entries.
+    /// Returns the heads in the used ring, in the order of its entries.
     fn heads(&self) -> Vec<u32> {
         let head = |at: u16| {
             let entry = self.memory.whole(GUEST + USED + 4 + 8 * u64::from(at), 4);
@@ -150,7 +150,8 @@ fn describe(memory: &Memory, index: u16, at: u64, len: u32, flags: u16, next: u1
     place.get_ref(0).unwrap().store(descriptor);
 }
 
-/// What was left takes more than one turn, whether the loop polls or not. New requests come after it.
+/// The requests that were left take more than one turn, with and without polling. New requests come after
+/// them.
 #[test]
 fn c6_what_was_left_is_executed_in_turns() {
     for (is_polled, new) in [(false, 0), (false, 3), (true, 0), (true, 3)] {
@@ -169,7 +170,7 @@ fn c6_what_was_left_is_executed_in_turns() {
     }
 }
 
-/// A queue that is held executes what was left, and takes nothing new.
+/// A held queue executes the requests that were left, and takes no new ones.
 #[test]
 fn c6_a_queue_that_is_held_takes_only_what_was_left() {
     for left in [1, REQUESTS_PER_TURN as u16 + 1] {
@@ -186,7 +187,7 @@ fn c6_a_queue_that_is_held_takes_only_what_was_left() {
     }
 }
 
-/// A queue that stops before it has executed all of it leaves the rest.
+/// A queue that stops before it has executed all requests leaves the rest.
 #[test]
 fn c6_a_queue_that_stops_leaves_the_rest() {
     let left = 2 * REQUESTS_PER_TURN as u16;
@@ -199,7 +200,8 @@ fn c6_a_queue_that_stops_leaves_the_rest() {
     assert_eq!(scene.used(), done);
 }
 
-/// It is killed after each of its stores, and so is the next one: each request completes once, those that were left first.
+/// The queue is killed after each of its stores, and so is the next one. Each request completes once, and
+/// those that were left complete first.
 #[test]
 fn c6_a_queue_killed_while_it_executes_what_was_left_completes_each_once() {
     const LEFT: u16 = 5;

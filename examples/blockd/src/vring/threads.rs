@@ -1,4 +1,4 @@
-//! Requests that threads execute, and how the queue is held until they have ended.
+//! Requests that threads execute, and holding the queue until they have ended.
 
 use std::thread;
 use std::time::Instant;
@@ -15,8 +15,9 @@ use crate::request::{Done, MalformedRequest};
 use crate::ring::full_fence;
 
 impl Vring {
-    /// Takes no more requests until [`release`](Self::release), but executes those that a former daemon has left. Returns whether none is
-    /// outstanding. Those of a queue that has failed are never completed, so it only waits until they have ended.
+    /// Takes no more requests until [`release`](Self::release), but executes those that a former daemon has
+    /// left. Returns `true` if no request is outstanding. If the queue has failed, its requests are never
+    /// completed, so it only waits for their ends.
     pub(crate) fn hold(&self) -> bool {
         self.held.set(true);
         if self.stopped.get() {
@@ -33,7 +34,8 @@ impl Vring {
         }
     }
 
-    /// Executes pending requests at once that need not wait, and passes the others to threads or to the ring.
+    /// Executes pending requests at once if they need not wait, and passes the others to threads or to the
+    /// ring.
     pub(super) fn pass_on_pending(
         &self,
         pending: u16,
@@ -54,7 +56,7 @@ impl Vring {
             self.next_available.set(next.wrapping_add(1));
             if let Some(written) = self.serve_now(chain, workers, turn) {
                 self.check_memory()?;
-                // At once: a driver that polls goes on while the next one is read.
+                // This completes at once: a driver that polls continues while the next request is read.
                 self.complete_served(head, written);
                 continue;
             }
@@ -69,7 +71,7 @@ impl Vring {
         Ok(())
     }
 
-    /// Executes a request in the loop if it need not wait. Returns how many bytes were written then.
+    /// Executes a request in the loop if it need not wait. In that case, returns the number of bytes written.
     pub(super) fn serve_now(
         &self,
         chain: &DescriptorChain,
@@ -85,7 +87,8 @@ impl Vring {
         Some(done.written)
     }
 
-    /// Completes a request that the loop has executed: with in-flight tracking at once, else when all before it are complete.
+    /// Completes a request that the loop has executed: with in-flight tracking at once, otherwise when all
+    /// requests before it are complete.
     fn complete_served(&self, head: u16, written: u32) {
         let Some(tracking) = &self.tracking else {
             let mut outstanding = self.outstanding.borrow_mut();
@@ -113,7 +116,7 @@ impl Vring {
         let Some(engine) = workers.ring_for(is_buffered_write) else {
             return self.pass_to_thread(number, now, chain, workers);
         };
-        // The kernel copies what is in memory already when it takes the request.
+        // The kernel copies data that are in memory already when it takes the request.
         let len = chain
             .readable
             .iter()
@@ -152,7 +155,7 @@ impl Vring {
         workers.pool.run(execute, done).map_err(VringError::NoThread)
     }
 
-    /// A thread or the ring has ended a request, which was taken at `taken_at`.
+    /// Handles the end of a request on a thread or the ring. The request was taken at `taken_at`.
     pub(super) fn end(
         &self,
         number: u64,
@@ -173,7 +176,7 @@ impl Vring {
                 self.outstanding.borrow_mut().end(number, done.written);
                 self.check_memory()
             }
-            // It was cancelled, so the queue has stopped.
+            // The request was cancelled, so the queue has stopped.
             Ok(Ok(None)) => Ok(()),
             Ok(Err(malformed)) => Err(malformed.into()),
             Err(_) => Err(VringError::Panic),
@@ -185,7 +188,8 @@ impl Vring {
         self.complete();
     }
 
-    /// Completes the requests that have ended, as far as their order allows, and calls the driver if it wants that.
+    /// Completes the requests that have ended, as far as their order allows, and calls the driver if it wants
+    /// a call.
     fn complete(&self) {
         if self.use_completed() {
             full_fence();
@@ -193,7 +197,8 @@ impl Vring {
         }
     }
 
-    /// Moves the requests that have ended to the used ring, as far as their order allows. Returns whether there was one.
+    /// Moves the requests that have ended to the used ring, as far as their order allows. Returns `true` if
+    /// there was one.
     fn use_completed(&self) -> bool {
         let before = self.next_used.get();
         while let Some(Completion { head, written }) = self.outstanding.borrow_mut().next_completion() {

@@ -1,11 +1,12 @@
-//! How the loop waits for requests of a queue: for kicks, or by polling.
+//! Waits for requests of a queue: for kicks, or by polling.
 //!
 //! # From polling to sleeping and back
-//! While the loop polls, the driver is asked not to kick. Before the loop sleeps, it asks for kicks again
+//! While the loop polls, kicks are suppressed. Before the loop sleeps, it enables them again
 //! ([`poll_end`](Pollable::poll_end)), and after a full fence it checks the available index once more
-//! ([`poll`](Pollable::poll)). The driver does the reverse: it publishes the index, and after a full fence it checks whether
-//! a kick is wanted. So the check finds the request, or the driver kicks. Calls work in the same way: the device publishes
-//! the used index, and after a full fence it checks whether the driver wants a call.
+//! ([`poll`](Pollable::poll)). The driver does the reverse: it publishes the index, and after a full fence it
+//! checks whether a kick is wanted. So the check finds the request, or the driver kicks. Calls work in the
+//! same way: the device publishes the used index, and after a full fence it checks whether the driver wants a
+//! call.
 
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
@@ -19,7 +20,7 @@ use crate::eventfd::signal;
 use crate::ring::full_fence;
 
 impl Vring {
-    /// Schedules another turn, after the other handlers of the loop had theirs.
+    /// Schedules another turn after the turns of the other handlers of the loop.
     pub(super) fn reschedule(&self) {
         self.own_kicks.set(self.own_kicks.get() + 1);
         signal(&self.config.kick);

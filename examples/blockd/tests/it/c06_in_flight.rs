@@ -1,4 +1,5 @@
-//! C6 with in-flight tracking: requests complete in any order, and the next daemon finds those that are outstanding in an area of the client.
+//! C6 with in-flight tracking: requests complete in any order, and the next daemon finds the outstanding ones
+//! in an area of the client.
 
 mod again;
 mod frozen;
@@ -27,7 +28,7 @@ use frozen::Frozen;
 const TRACKING: VhostUserProtocolFeatures = VhostUserProtocolFeatures::INFLIGHT_SHMFD;
 const FEATURES: u64 = VERSION_1 | PROTOCOL | EVENT_IDX;
 
-/// What a region has: bytes at an offset.
+/// Stores a value in a region, at an offset in bytes.
 fn store(area: &File, at: u64, value: u16) {
     area.write_all_at(&value.to_ne_bytes(), at).unwrap();
 }
@@ -45,7 +46,7 @@ fn entry(head: u16) -> u64 {
     16 + 16 * u64::from(head)
 }
 
-/// Marks a request as another daemon does that was killed.
+/// Marks a request like a daemon that was killed later.
 fn mark(area: &File, head: u16, counter: u64) {
     store(area, VERSION_AT, 1);
     area.write_all_at(&[1], entry(head)).unwrap();
@@ -53,7 +54,7 @@ fn mark(area: &File, head: u16, counter: u64) {
         .unwrap();
 }
 
-/// The heads that are marked.
+/// Returns the heads that are marked.
 fn marked(area: &File) -> Vec<u16> {
     (0..SIZE)
         .filter(|head| load(area, entry(*head)) & 0xff != 0)
@@ -61,7 +62,7 @@ fn marked(area: &File) -> Vec<u16> {
 }
 
 impl Raw {
-    /// Connects a client whose requests are tracked, with these features.
+    /// Connects a client with these features, whose requests are tracked.
     fn tracked(socket: &Path, features: u64) -> Self {
         let mut raw = Self::connect_with(socket, TRACKING);
         raw.get_inflight(1);
@@ -73,7 +74,8 @@ impl Raw {
         &self.inflight.as_ref().unwrap().1
     }
 
-    /// Waits until exactly these heads are marked. The driver sees a completion a moment before its mark is removed.
+    /// Waits until exactly these heads are marked. The driver may see a completion before its mark is
+    /// removed.
     fn wait_marked(&self, heads: &[u16]) {
         let deadline = Instant::now() + Duration::from_secs(10);
         while marked(self.area()) != heads {
@@ -83,7 +85,7 @@ impl Raw {
         }
     }
 
-    /// The heads of the completions from this position on, from the least to the greatest.
+    /// Returns the heads of the completions from this position on, in ascending order.
     fn heads_since(&self, position: u16) -> Vec<u32> {
         let count = self.used().wrapping_sub(position);
         let mut heads: Vec<u32> = (0..count)
@@ -94,7 +96,7 @@ impl Raw {
     }
 }
 
-/// Engines of which each executes requests beside the loop.
+/// Returns the engines that execute requests beside the loop.
 fn engines() -> Vec<&'static str> {
     let engines = ["auto", "uring", "threads"].into_iter();
     engines
@@ -102,7 +104,7 @@ fn engines() -> Vec<&'static str> {
         .collect()
 }
 
-/// A frozen file system completes no write. Reads behind it complete with tracking, and without it they do not.
+/// A frozen file system completes no write. Later reads complete with tracking, and without it they do not.
 #[test]
 fn c6_a_request_that_hangs_delays_those_behind_it_without_tracking_only() {
     for engine in engines() {
@@ -132,8 +134,8 @@ fn c6_a_request_that_hangs_delays_those_behind_it_without_tracking_only() {
     }
 }
 
-/// Two writes hang, and more requests than the queue has entries complete between and behind them. The daemon is killed, and the next one
-/// executes exactly these two, with any engine.
+/// Two writes hang. More requests than the queue has entries complete between and after them. The daemon is
+/// killed, and the next one executes exactly these two, with any engine.
 #[test]
 fn c6_the_next_daemon_executes_what_was_outstanding() {
     let pairs = engines()
@@ -165,7 +167,7 @@ fn c6_the_next_daemon_executes_what_was_outstanding() {
         assert_eq!(offered.wrapping_sub(used), 2);
         frozen.kill();
         assert_eq!(frozen.raw.used(), used);
-        // What the system had begun was executed.
+        // The system has executed the writes that had begun.
         let image = File::options().write(true).open(frozen.system.image()).unwrap();
         image.write_all_at(&[0; 4096], 0).unwrap();
         drop(image);
@@ -190,7 +192,7 @@ fn c6_the_next_daemon_executes_what_was_outstanding() {
     }
 }
 
-/// Disks and arguments: everything that executes requests.
+/// Returns disks and arguments for every executor of requests.
 fn every_way() -> Vec<(bool, Vec<&'static str>)> {
     let mut ways = vec![
         (false, vec!["--poll-max", "0"]),
@@ -204,7 +206,8 @@ fn every_way() -> Vec<(bool, Vec<&'static str>)> {
     ways
 }
 
-/// What another daemon has left is executed before new requests, in the order in which that daemon had taken it.
+/// Requests that another daemon has left are executed before new ones, in the order in which that daemon had
+/// taken them.
 #[test]
 fn c6_requests_that_were_left_are_executed_first() {
     for (is_image, args) in every_way() {
@@ -222,7 +225,7 @@ fn c6_requests_that_were_left_are_executed_first() {
             }
             raw.frontend.get_vring_base(0).unwrap();
             let used = raw.used();
-            // Of five requests the last three were taken, and two of them had other places in the available ring.
+            // The last three of five requests were taken. Two of them had other places in the available ring.
             for slot in 0..5_u16 {
                 let head = raw.prepare_write(slot, 10 + u64::from(slot), &[slot as u8; 512]);
                 raw.offer([12, 3, 12, 0, 3][usize::from(slot)]);
@@ -265,7 +268,8 @@ fn offer_long(raw: &mut Raw, heads: &[u16], len: u16) {
     }
 }
 
-/// What was left takes several turns of the loop. The queue stops once all of it is complete, and takes nothing else meanwhile.
+/// The requests that were left take several turns of the loop. The queue stops once all of them are complete,
+/// and takes no others meanwhile.
 #[test]
 fn c6_a_queue_stops_once_what_was_left_is_complete() {
     for (is_image, args) in every_way() {
@@ -284,7 +288,7 @@ fn c6_a_queue_stops_once_what_was_left_is_complete() {
             raw.frontend.get_vring_base(0).unwrap();
             let used = raw.used();
             offer_long(&mut raw, &heads, 8);
-            // Five of them were taken.
+            // The first five requests were taken.
             for head in &heads[..5] {
                 mark(raw.area(), *head, u64::from(*head));
             }
@@ -301,7 +305,7 @@ fn c6_a_queue_stops_once_what_was_left_is_complete() {
     }
 }
 
-/// The area is exchanged while the queue runs: nothing is outstanding in either of them.
+/// The area is exchanged while the queue runs. Neither area has outstanding requests.
 #[test]
 fn c6_an_area_can_come_while_the_queue_runs() {
     let daemon = Daemon::start("ram=1M", &[]);
@@ -348,7 +352,7 @@ fn c6_an_area_that_cannot_be_is_refused() {
     bystander.is_served();
 }
 
-/// A queue whose region contradicts its rings does not start, and the connection goes on.
+/// A queue whose region contradicts its rings does not start, and the connection continues.
 #[test]
 fn c6_a_region_that_cannot_be_stops_its_queue_only() {
     let daemon = Daemon::start("ram=1M", &[]);
@@ -390,7 +394,7 @@ fn c6_an_area_that_is_truncated_ends_the_connection() {
     Raw::ready(&server.socket(0)).read_sector(0);
 }
 
-/// The pages are lost while requests are marked in them.
+/// Pages are lost while requests are marked in them.
 #[test]
 fn c6_marks_in_lost_pages_end_the_connection() {
     for engine in ["threads", "uring"] {

@@ -1,4 +1,4 @@
-//! Requests that were outstanding when the daemon was killed are completed by the next one.
+//! The next daemon completes the requests that were outstanding when a daemon was killed.
 
 use std::path::Path;
 use std::process::Child;
@@ -23,23 +23,24 @@ fn start_with(directory: &Path, polling: &str, engine: &str) -> Child {
     ready(&["--export", &export, "--poll-max", polling, "--engine", engine])
 }
 
-/// Stops a process where it is, and returns when it has stopped.
+/// Stops a process, and returns once it has stopped.
 fn freeze(child: &Child) {
     let pid = Pid::from_child(child);
     kill_process(pid, Signal::STOP).unwrap();
     waitid(rustix::process::WaitId::Pid(pid), WaitIdOptions::STOPPED).unwrap();
 }
 
-/// What a client names as the queue's base when it comes back.
+/// The base that a client sets for its queue when it reconnects.
 #[derive(Clone, Copy, Debug)]
 enum Base {
-    /// As QEMU does.
+    /// The used index, like QEMU.
     Used,
-    /// As cloud-hypervisor does.
+    /// The available index, like cloud-hypervisor.
     Available,
 }
 
-/// Three requests are offered and kicked while the daemon stands still; it is killed; the next one completes and calls.
+/// Three requests are offered and kicked while the daemon is stopped. The daemon is killed, and the next one
+/// completes them and calls.
 fn are_completed(base: Base, features: u64, polling: &str, is_tracked: bool) {
     println!("{base:?} {features:#x} {polling} {is_tracked}");
     let directory = tempfile::tempdir().unwrap();
@@ -106,7 +107,7 @@ fn c6_for_a_client_that_names_the_available_index() {
     in_every_way(Base::Available);
 }
 
-/// A daemon is killed again and again while a client reads and writes: every request of every life is completed.
+/// A daemon is killed repeatedly while a client reads and writes. Every request completes.
 #[test]
 fn c6_a_daemon_that_is_killed_again_and_again() {
     let mut random = crate::seed();
@@ -145,7 +146,7 @@ fn c6_a_daemon_that_is_killed_again_and_again() {
     daemon.wait().unwrap();
 }
 
-/// The contents of a sector after so many writes.
+/// Returns the contents of a sector after `version` writes.
 fn written(sector: u64, version: u64) -> Vec<u8> {
     [sector, version]
         .iter()
@@ -155,7 +156,8 @@ fn written(sector: u64, version: u64) -> Vec<u8> {
         .collect()
 }
 
-/// A daemon is killed a hundred times while its client writes: no write that was acknowledged is lost, and none hangs.
+/// A daemon is killed a hundred times while its client writes. No acknowledged write is lost, and no write
+/// hangs.
 #[test]
 fn c6_a_daemon_that_is_killed_under_writes() {
     const SECTORS: u64 = 32;

@@ -37,7 +37,8 @@ fn c7_a_file_in_the_socket_s_place_stays() {
     assert_eq!(std::fs::read(&socket).unwrap(), b"precious");
 }
 
-/// Each round: a stale socket, three starts at once. One gets the socket, the others fail; nothing is left behind.
+/// In each round there are a stale socket and three simultaneous starts. One start gets the socket, the
+/// others fail, and no file is left.
 #[test]
 fn c7_one_of_several_starts_takes_a_stale_socket() {
     let directory = tempfile::tempdir().unwrap();
@@ -71,7 +72,8 @@ fn c7_one_of_several_starts_takes_a_stale_socket() {
     }
 }
 
-/// The same with the first start held up, by strace, when it has found the socket stale and is about to remove it.
+/// The same, but strace delays the first start after it has found the socket stale and before it removes the
+/// socket.
 #[test]
 fn c7_a_start_between_another_one_s_check_and_removal() {
     if Command::new("strace").arg("-V").output().is_err() {
@@ -107,7 +109,7 @@ fn c7_a_start_between_another_one_s_check_and_removal() {
     let mut other = blockd(&["--export", &export]).spawn().unwrap();
     let is_ready = |child: &mut Child| first_line(child) == "ready\n";
     let both = [is_ready(&mut held_up), is_ready(&mut other)];
-    // A traced process is ended by itself: strace would only let go of it.
+    // The traced process itself gets the signal, because strace would only detach from it.
     kill_process(Pid::from_raw(traced).unwrap(), Signal::TERM).unwrap();
     held_up.wait().unwrap();
     other.kill().unwrap();
@@ -127,7 +129,8 @@ fn c7_the_socket_of_a_killed_daemon_with_a_ring_is_free() {
     }
 }
 
-/// The error names who has the socket, so that a user does not look for a process that is not there.
+/// The error names the process that has the socket, so that a user does not search for a process that does
+/// not exist.
 #[test]
 fn c7_the_listener_of_a_socket_is_named() {
     let directory = tempfile::tempdir().unwrap();

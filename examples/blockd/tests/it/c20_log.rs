@@ -1,4 +1,4 @@
-//! The log: no failure of it delays a request, and clients cannot fill it.
+//! The log: its failures delay no request, and clients cannot fill it.
 
 use std::fs::{File, OpenOptions};
 use std::io::{BufRead, BufReader, PipeReader, Read, Write};
@@ -35,7 +35,7 @@ impl Scene {
         blockd(&args)
     }
 
-    /// Starts it with this as standard error, and waits until it is ready.
+    /// Starts the daemon with `log` as its standard error, and waits until it is ready.
     fn start(&self, mut command: Command, log: impl Into<Stdio>) -> Child {
         let mut child = command.stderr(log).spawn().unwrap();
         wait_ready(&mut child);
@@ -47,11 +47,11 @@ impl Scene {
 fn garbage(socket: &Path) {
     let mut client = UnixStream::connect(socket).unwrap();
     client.write_all(&message(99, &[])).unwrap();
-    // The end, or a reset.
+    // The read returns the end of the connection, or a reset.
     drop(client.read(&mut [0; 16]));
 }
 
-/// Ends it and reads its log.
+/// Ends the daemon and reads its log.
 fn log_of(child: Child, mut reader: PipeReader) -> String {
     terminate(child);
     let mut text = String::new();
@@ -59,7 +59,8 @@ fn log_of(child: Child, mut reader: PipeReader) -> String {
     text
 }
 
-/// Other clients are served before, between and after whatever is logged, and the daemon ends as it should.
+/// Checks that other clients are served before, between and after the logged lines, and that the daemon ends
+/// in order.
 fn others_are_served(scene: &Scene, child: Child, connections: usize) {
     let mut client = Client::simple(&scene.at("b"));
     for round in 0..connections {
@@ -91,7 +92,7 @@ fn c1_a_log_whose_reader_has_died() {
     others_are_served(&scene, child, 20);
 }
 
-/// A pipe that is full from the beginning; the reading end never reads.
+/// Returns a pipe that is full from the beginning. Its reading end never reads.
 fn full_pipe() -> (PipeReader, std::io::PipeWriter) {
     let (reader, mut writer) = std::io::pipe().unwrap();
     let flags = rustix::fs::fcntl_getfl(&writer).unwrap();
@@ -110,7 +111,7 @@ fn c20_a_log_pipe_that_is_not_read() {
     others_are_served(&scene, child, 1000);
 }
 
-/// The log is not read while lines are written to it, and is read later.
+/// The log is not read while lines are written to it. It is read later.
 #[test]
 fn c20_lines_wait_for_a_slow_reader() {
     let scene = Scene::new();
@@ -149,7 +150,7 @@ fn c20_messages_caused_by_clients_are_limited() {
     assert_eq!(logged + suppressed(&text), CONNECTIONS, "{text}");
 }
 
-/// The sum of all counts of suppressed lines.
+/// Returns the sum of all counts of suppressed lines.
 fn suppressed(text: &str) -> usize {
     text.lines()
         .filter_map(|line| {
@@ -163,7 +164,7 @@ fn suppressed(text: &str) -> usize {
         .sum()
 }
 
-/// A guest that resets its device again and again begins with a new queue each time, and not with a new budget.
+/// A guest that resets its device repeatedly gets a new queue each time, but not a new budget.
 #[test]
 fn c20_requests_that_end_with_an_error_are_limited() {
     const RESETS: usize = 200;
@@ -234,7 +235,7 @@ fn c32_a_log_in_a_file_is_plain() {
     assert!(!text.contains('\x1b'), "{text}");
 }
 
-/// What the daemon writes to a terminal when a client has connected.
+/// Returns the output of the daemon on a terminal after a client has connected.
 fn on_a_terminal(no_color: &str) -> String {
     use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
     let terminal: File = openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY | OpenptFlags::CLOEXEC)
@@ -244,7 +245,7 @@ fn on_a_terminal(no_color: &str) -> String {
     unlockpt(&terminal).unwrap();
     let name = ptsname(&terminal, Vec::new()).unwrap().into_string().unwrap();
     let scene = Scene::new();
-    // Nothing is measured, so no line says that the machine is busy.
+    // The costs are given, so there is no measurement and no line about a busy machine.
     let mut command = scene.command(&["--poll-wake-ns", "10000", "--poll-kick-ns", "500"]);
     command
         .env("BLOCKD_LOG", "info")
@@ -292,7 +293,7 @@ fn c32_lines_of_json_for_programs() {
     assert!(messages[2].contains("the connection ends"));
 }
 
-/// Starts it with this as standard output and expects it to fail.
+/// Starts the daemon with `out` as its standard output, and expects it to fail.
 fn fails_to_say_ready(out: impl Into<Stdio>) -> String {
     let scene = Scene::new();
     let output = scene.command(&[]).stdout(out).output().unwrap();
@@ -312,7 +313,7 @@ fn c1_standard_output_that_takes_nothing_ends_the_start() {
     }
 }
 
-/// The line `ready` is not read. A signal ends the start.
+/// The line `ready` is not read. A signal ends the daemon during its start.
 #[test]
 fn c1_a_start_that_waits_for_its_output_can_be_ended() {
     let scene = Scene::new();

@@ -1,4 +1,4 @@
-//! Mistakes in the set-up of clients: a line in the log names cause and remedy.
+//! Mistakes in the set-up of clients: a line in the log names the cause and the remedy.
 
 use std::io::{BufRead, BufReader};
 use std::os::unix::net::UnixStream;
@@ -18,7 +18,7 @@ use crate::raw::Raw;
 fn c21_memory_that_is_not_shared() {
     let daemon = Daemon::start("ram=1M", &[]);
     let mut raw = Raw::connect(daemon.socket());
-    // The rings lie in memory that is not among the shared regions.
+    // The rings are in memory that is not shared.
     let elsewhere = VhostUserMemoryRegionInfo {
         userspace_addr: 0x7000_0000_0000,
         ..raw.region()
@@ -33,7 +33,7 @@ fn c21_memory_that_is_not_shared() {
     );
 }
 
-/// The next line of a daemon's log.
+/// Returns the next line of a daemon's log.
 fn line(child: &mut Child) -> String {
     let mut line = String::new();
     BufReader::new(child.stderr.as_mut().unwrap())
@@ -108,7 +108,8 @@ fn c21_a_second_client_on_a_socket() {
     child.wait().unwrap();
 }
 
-/// A client that comes back is no second one, even if the end of its first connection has not been handled.
+/// A client that reconnects does not count as a second client, even if the end of its first connection has
+/// not been handled.
 #[test]
 fn c21_a_client_that_comes_back_is_no_second_one() {
     let daemon = Daemon::start("ram=1M", &[]);
@@ -120,7 +121,8 @@ fn c21_a_client_that_comes_back_is_no_second_one() {
     assert_eq!(daemon.stop(), "");
 }
 
-/// Wherever the limit of open files ends the start, another name for a file or a socket is no remedy.
+/// If the limit of open files ends the start, at any point, the error does not recommend another name for a
+/// file or a socket.
 #[test]
 fn c21_no_limit_of_open_files_is_taken_for_a_wrong_name() {
     let directory = tempfile::tempdir().unwrap();

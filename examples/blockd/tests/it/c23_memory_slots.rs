@@ -13,11 +13,11 @@ use crate::raw::Raw;
 use crate::server::Server;
 
 const SLOTS: u64 = 509;
-/// Beyond the memory of [`Raw`].
+/// A guest address beyond the memory of [`Raw`].
 const FIRST: u64 = 0x1_0000_0000;
 const LEN: usize = 0x2000;
 
-/// The guest address of a slot; one page lies between two.
+/// Returns the guest address of a slot. There is one unused page between two slots.
 fn at(slot: u64) -> u64 {
     FIRST + slot * 0x3000
 }
@@ -26,7 +26,7 @@ fn at(slot: u64) -> u64 {
 fn full(socket: &std::path::Path) -> Raw {
     let mut raw = Raw::ready_with(socket, VhostUserProtocolFeatures::CONFIGURE_MEM_SLOTS);
     assert_eq!(raw.frontend.get_max_mem_slots().unwrap(), SLOTS);
-    // One is there already.
+    // One region is already shared.
     for slot in 1..SLOTS {
         raw.share(at(slot), LEN);
     }
@@ -42,7 +42,7 @@ fn c23_requests_reach_each_of_509_regions() {
         let memory = memory.as_volatile_slice();
         memory.write_slice(&pattern(slot, 512), 512).unwrap();
         assert_eq!(raw.request(1, slot, &[(at(slot) + 512, 512)], 0), 0);
-        // Back, to the end of another region.
+        // The region moves back, to the end of another one.
         let (_, other) = &regions[regions.len() - slot as usize];
         let to = at(SLOTS - slot) + LEN as u64 - 512;
         assert_eq!(raw.request(0, slot, &[(to, 512)], crate::raw::WRITE), 0);
@@ -52,7 +52,7 @@ fn c23_requests_reach_each_of_509_regions() {
             .read_slice(&mut read, LEN - 512)
             .unwrap();
         assert_eq!(read, pattern(slot, 512));
-        // Between two regions there is nothing.
+        // There is no memory between two regions.
         assert_eq!(
             raw.request(0, 0, &[(at(slot) + LEN as u64, 512)], crate::raw::WRITE),
             1

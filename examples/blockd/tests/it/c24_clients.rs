@@ -1,4 +1,4 @@
-//! What clients of other makes and versions rely on.
+//! Properties on which clients of other projects and versions rely.
 
 use vhost::VhostBackend;
 use vhost::vhost_user::message::VhostUserConfigFlags;
@@ -8,8 +8,8 @@ use crate::daemon::Daemon;
 use crate::process::{ready, terminate};
 use crate::raw::{DATA, HEADER, NEXT, Raw, STATUS, VERSION_1, WRITE};
 
-/// QEMU before 7.2 negotiates protocol features and then accepts features without bit 30, so that rings need not be enabled
-/// and are not.
+/// QEMU before 7.2 negotiates protocol features and then accepts features without bit 30. Its rings therefore
+/// need not be enabled, and are not.
 #[test]
 fn c24_qemu_before_7_2_is_served_from_the_first_kick() {
     for polling in ["0", "100us"] {
@@ -48,7 +48,7 @@ fn c24_qemu_before_7_2_is_served_from_the_first_kick() {
     }
 }
 
-/// QEMU asks for as many queues as the guest has processors, and does not start if there are fewer.
+/// QEMU requests as many queues as the guest has processors, and does not start if there are fewer.
 #[test]
 fn c22_more_queues_are_offered_than_a_guest_has_processors() {
     let daemon = Daemon::start("ram=1M", &[]);
@@ -72,7 +72,7 @@ fn c22_offered_queues_cost_nothing() {
     assert!(many.anonymous_kib <= few.anonymous_kib + 512, "{few:?} {many:?}");
 }
 
-/// The serial number that a guest sees.
+/// Returns the serial number that a guest reads.
 fn serial(raw: &mut Raw) -> Vec<u8> {
     raw.header(8, 0);
     raw.put(STATUS, &[0xff]);

@@ -1,4 +1,4 @@
-//! C26: a client that migrates its guest learns which pages the device has written.
+//! C26: a client that migrates its guest gets marks for the pages that the device has written.
 
 use std::fs::File;
 use std::os::fd::AsRawFd;
@@ -16,7 +16,7 @@ const LOG_ALL: u64 = 1 << 26;
 const INDIRECT_DESC: u64 = 1 << 28;
 const USED: u64 = GUEST + 0x2000;
 const PAGE: u64 = 4096;
-/// Enough for the memory of the client.
+/// The bytes of a bitmap for the memory of the client.
 const LOG_BYTES: usize = 4096;
 
 struct Log {
@@ -39,7 +39,7 @@ impl Log {
         raw.frontend.set_log_base(0, Some(region)).unwrap();
     }
 
-    /// Takes the marks: the guest addresses of the pages.
+    /// Takes the marks. Returns the guest addresses of the marked pages.
     fn take(&self) -> Vec<u64> {
         let mut bytes = [0; LOG_BYTES];
         self.bits.as_volatile_slice().read_slice(&mut bytes, 0).unwrap();
@@ -58,7 +58,7 @@ fn connect(socket: &std::path::Path) -> Raw {
     Raw::ready_with(socket, VhostUserProtocolFeatures::LOG_SHMFD)
 }
 
-/// Turns the log on or off while the queue runs, as QEMU does when a migration begins and ends.
+/// Turns the log on or off while the queue runs, like QEMU when a migration begins and ends.
 fn set_logging(raw: &Raw, on: bool) {
     let features = VERSION_1 | INDIRECT_DESC | PROTOCOL;
     let (features, mut addresses) = match on {
@@ -95,12 +95,13 @@ fn c26_pages_that_the_device_has_written_are_marked() {
         set_logging(&raw, true);
         log.take();
         for round in 0..20 {
-            // Eight pages for the device to write, and one for it to read.
+            // The device writes eight pages, and reads one.
             assert_eq!(raw.request(0, round, &[(DATA + 0x3000, 8 * 4096)], WRITE), 0);
             let pages = (0..8).map(|page| DATA + 0x3000 + page * PAGE);
             let mut expected: Vec<u64> = [USED, STATUS].into_iter().chain(pages).collect();
             expected.sort_unstable();
-            // The driver sees the completion a moment before the used ring is marked; an answer is after it.
+            // The driver may see the completion before the used ring is marked. The reply to this message
+            // comes after both.
             raw.config();
             let marked = log.take();
             assert_eq!(marked, expected, "{disk} {args:?}");
@@ -143,7 +144,7 @@ fn c26_a_log_that_is_none_is_refused_and_one_that_is_lost_ends_the_connection() 
     bystander.is_served();
 }
 
-/// A log with too few bits: what has none is not marked, and nothing else happens.
+/// The log has too few bits. Pages without a bit are not marked, and there is no other effect.
 #[test]
 fn c26_pages_beyond_the_log_are_not_marked() {
     let daemon = Daemon::start("ram=1M", &[]);

@@ -1,7 +1,8 @@
 //! Random messages about a queue, beside a small model of its states.
 //!
-//! The model has the settings that the client has sent, and decides whether the queue must be serving now. If so, every request that was
-//! offered is completed and called, without any further message. If not, the device leaves the ring alone.
+//! The model stores the settings that the client has sent, and determines whether the queue must be serving
+//! now. If so, every offered request is completed and called, without any further message. If not, the device
+//! does not access the ring.
 
 use std::time::Duration;
 
@@ -16,7 +17,7 @@ use crate::daemon::Daemon;
 use crate::images::Image;
 use crate::raw::{EVENT_IDX, PROTOCOL, Raw, USER, VERSION_1};
 
-/// Where the client's memory may lie in its own addresses. The rings are in it at the same places.
+/// The addresses of the client's memory in its own address space. The rings are at the same offsets in both.
 const USERS: [u64; 2] = [USER, USER + (1 << 32)];
 const SLOTS: u16 = 5;
 
@@ -24,7 +25,7 @@ const SLOTS: u16 = 5;
 #[derive(Debug)]
 struct Model {
     features: u64,
-    /// Where the memory is, if it is shared.
+    /// The address of the memory, if it is shared.
     memory: Option<u64>,
     /// The addresses of the rings.
     rings: u64,
@@ -40,7 +41,7 @@ impl Model {
     }
 }
 
-/// What a client may do at any time.
+/// A step that a client may take at any time.
 #[derive(Clone, Copy, Debug)]
 enum Step {
     Size,
@@ -134,7 +135,7 @@ impl Scene {
         addresses
     }
 
-    /// What the queue is to be at after this, whether it is serving or not.
+    /// Updates the position that the queue must have if it is serving.
     fn settle(&mut self) {
         if self.model.is_serving() {
             self.model.base = self.raw.offered();
@@ -201,7 +202,7 @@ impl Scene {
                 self.raw.share_inflight().unwrap();
             }
             Step::ForgetKicks => {
-                // A queue that is serving needs its kicks.
+                // A serving queue needs its kicks.
                 if !self.model.is_serving() {
                     drop(self.raw.kick.read());
                 }
@@ -231,7 +232,7 @@ impl Scene {
         }
     }
 
-    /// Offers a request as a driver does, unless all slots are in use.
+    /// Offers a request like a driver, unless all slots are in use.
     fn offer(&mut self) {
         if self.waiting == SLOTS {
             return;
@@ -245,7 +246,8 @@ impl Scene {
         self.raw.offer_as_a_driver(head, event_idx);
     }
 
-    /// A message with an answer: all before it has been handled, and the loop went round.
+    /// Sends a message and waits for its reply. Then all messages before it have been handled, and the loop
+    /// has completed an iteration.
     fn synchronize(&mut self) {
         for _ in 0..3 {
             let flags = VhostUserConfigFlags::WRITABLE;
@@ -282,7 +284,7 @@ impl Scene {
     }
 }
 
-/// Talks to a daemon with this disk about a queue.
+/// Runs random steps against a queue of a daemon with this disk.
 fn run(disk: &str, args: &[&str]) {
     let mut random = crate::seed();
     let daemon = Daemon::start(disk, args);
@@ -311,7 +313,7 @@ fn c27_a_polled_queue_comes_back_whatever_is_said_in_between() {
     run("ram=1M", &["--poll-max", "100us"]);
 }
 
-/// Requests are executed beside the loop of the queue, and tracked.
+/// Requests are executed beside the loop of the queue, and are tracked.
 #[test]
 fn c27_a_queue_of_an_image_comes_back_whatever_is_said_in_between() {
     for engine in ["auto", "uring", "threads"] {
@@ -323,11 +325,12 @@ fn c27_a_queue_of_an_image_comes_back_whatever_is_said_in_between() {
     }
 }
 
-/// What starts a queue.
+/// A step that starts a queue.
 type Start<'a> = &'a dyn Fn(&mut Raw);
 
-/// A completion may have been published by a daemon that was killed before it called, or while no descriptor for calls was
-/// set. So each start calls, although nothing is completed and the driver has asked for no call.
+/// A completion may have been published by a daemon that was killed before it called, or while no descriptor
+/// for calls was set. So each start calls, even without a completion and without a request for a call by the
+/// driver.
 #[test]
 fn c27_each_start_calls_the_driver() {
     for features in [VERSION_1 | PROTOCOL, VERSION_1 | PROTOCOL | EVENT_IDX] {

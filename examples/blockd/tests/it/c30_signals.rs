@@ -1,4 +1,4 @@
-//! Signals: each ends the daemon, with its sockets removed, or does nothing to it.
+//! Signals: each ends the daemon and removes its sockets, or has no effect.
 
 use std::process::{Command, Stdio};
 
@@ -40,7 +40,7 @@ fn c30_other_signals_do_nothing() {
     terminate(child);
 }
 
-/// As `nohup` starts it.
+/// The daemon starts with SIGHUP ignored, as under `nohup`.
 #[test]
 fn c30_a_hangup_that_was_ignored_stays_ignored() {
     let directory = tempfile::tempdir().unwrap();
@@ -63,7 +63,7 @@ fn c30_a_hangup_that_was_ignored_stays_ignored() {
     terminate(child);
 }
 
-/// A signal at any moment of the start.
+/// A signal arrives at any moment of the start.
 #[test]
 fn c30_a_signal_during_the_start_leaves_no_socket() {
     let mut random = crate::seed();
@@ -75,7 +75,7 @@ fn c30_a_signal_during_the_start_leaves_no_socket() {
         let mut child = blockd(&args).spawn().unwrap();
         let pid = Pid::from_child(&child);
         let sockets = random.usize(..=4);
-        // At once, or when some of the sockets are there.
+        // The signal is sent at once, or when some of the sockets exist.
         while std::fs::read_dir(directory.path()).unwrap().count() < sockets {
             std::thread::yield_now();
         }

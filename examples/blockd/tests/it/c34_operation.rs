@@ -13,10 +13,10 @@ use rustix::process::{Pid, Signal, kill_process};
 use crate::client::{Client, pattern};
 use crate::process::{blockd, complaint, ready, terminate, wait_ready};
 
-/// A command that starts the daemon with one passed socket, as a service manager does.
+/// Returns a command that starts the daemon with one passed socket, like a service manager.
 pub(crate) fn with_passed(socket: UnixListener, name: &str, args: &[&str]) -> Command {
     let mut command = Command::new("sh");
-    // The shell's process becomes the daemon's, so it knows its number.
+    // The daemon replaces the shell in its process, so the shell can pass the number of the process.
     let script =
         format!("exec 3<&0 </dev/null; LISTEN_PID=$$ LISTEN_FDS=1 LISTEN_FDNAMES={name} exec \"$0\" \"$@\"");
     command
@@ -51,7 +51,7 @@ fn c34_a_passed_socket_is_served_and_stays() {
     serves(&socket);
     terminate(child);
     assert!(socket.exists(), "it is the service manager's");
-    // The next daemon gets it as well; nothing was missed in between.
+    // The next daemon gets the same socket, and no connection in between is lost.
     let late = std::os::unix::net::UnixStream::connect(&socket).unwrap();
     drop(late);
     let mut child = with_passed(listener, "disk", &["--export", "ram=1M,socket=fd:disk"])
@@ -79,7 +79,7 @@ fn c34_sockets_that_are_of_no_use_are_explained() {
         "{error}"
     );
     assert!(complaint(&args).contains("no socket was passed to this process"));
-    // One that is connected does not listen.
+    // A connected socket does not listen.
     let (connected, _end) = std::os::unix::net::UnixStream::pair().unwrap();
     let connected = UnixListener::from(OwnedFd::from(connected));
     let error = error_of(&mut with_passed(connected, "disk", &args));
@@ -88,7 +88,7 @@ fn c34_sockets_that_are_of_no_use_are_explained() {
     let tcp = UnixListener::from(OwnedFd::from(tcp));
     let error = error_of(&mut with_passed(tcp, "disk", &args));
     assert!(error.contains("blockd takes Unix sockets"), "{error}");
-    // One without an export is worth a warning.
+    // A passed socket without an export causes a warning.
     let own = directory.path().join("b.sock");
     let export = format!("ram=1M,socket={}", own.display());
     let mut child = with_passed(listener, "other", &["--export", &export])
@@ -102,7 +102,7 @@ fn c34_sockets_that_are_of_no_use_are_explained() {
     assert!(log.contains("no export uses it; add socket=fd:other"), "{log}");
 }
 
-/// Ends a process whatever happens to the test.
+/// A process that is ended when this value is dropped, even if the test fails.
 struct Ends(Child);
 
 impl Drop for Ends {
@@ -139,7 +139,7 @@ fn c34_systemd_passes_several_sockets_by_name() {
         assert!(Instant::now() < deadline, "no sockets");
         std::thread::yield_now();
     }
-    // The first connection starts the daemon.
+    // The first connection makes the manager start the daemon.
     let client = std::thread::spawn({
         let socket = sockets[0].clone();
         move || Client::simple(&socket).capacity()
@@ -169,7 +169,7 @@ fn c34_the_service_manager_is_notified_of_the_start_and_of_the_end() {
     kill_process(Pid::from_child(&child), Signal::TERM).unwrap();
     assert!(state().lines().any(|line| line == "STOPPING=1"));
     assert_eq!(child.wait().unwrap().code(), Some(0));
-    // One that does not start is not ready, and a manager that has gone does not matter.
+    // A daemon that fails to start does not report that it is ready. A missing manager is not an error.
     let failed = blockd(&["--export", "path=/nowhere,socket=/nowhere/a"])
         .env("NOTIFY_SOCKET", directory.path().join("notify"))
         .output()
@@ -227,7 +227,8 @@ fn c34_the_number_of_the_process_is_in_its_file() {
     assert_eq!(std::fs::read_dir(directory.path()).unwrap().count(), 0);
 }
 
-/// An option that names the wrong file costs nothing: the daemon overwrites only what it has written itself.
+/// If an option names the wrong file, no data are lost: the daemon overwrites only files that it has written
+/// itself.
 #[test]
 fn c34_a_file_that_is_not_the_daemons_stays() {
     let directory = tempfile::tempdir().unwrap();
@@ -255,7 +256,7 @@ fn c34_a_file_that_is_not_the_daemons_stays() {
         }
     }
     assert_eq!(std::fs::read_dir(directory.path()).unwrap().count(), 1);
-    // Its own files are overwritten at the next start.
+    // The next start overwrites the daemon's own files.
     let waits = directory.path().join("waits").display().to_string();
     let args = [
         "--export",
@@ -288,7 +289,7 @@ fn c33_warnings_come_before_the_line_ready() {
         let mut command = blockd(&[&["--export", &export], args].concat());
         command.stdout(both.try_clone().unwrap()).stderr(both);
         let child = command.spawn().unwrap();
-        // Its ends of the pipe.
+        // The command has the test's ends of the pipe.
         drop(command);
         let mut lines = BufReader::new(output).lines().map(Result::unwrap);
         let before: Vec<String> = lines.by_ref().take_while(|line| line != "ready").collect();

@@ -1,4 +1,4 @@
-//! Many clients in succession: a leak of one would add up.
+//! Many clients in succession. A leak by each client would add up.
 
 use std::io::Write;
 use std::os::unix::net::UnixStream;
@@ -9,17 +9,20 @@ use crate::messages::message;
 use crate::raw::Raw;
 use crate::seed;
 
-/// How many clients: a thousand, unless the variable `BLOCKD_CLIENTS` says more; `cargo xtask prove` has 10,000.
+/// Returns the number of clients: a thousand, unless the variable `BLOCKD_CLIENTS` sets another; `cargo xtask
+/// prove` sets 10,000.
 fn clients() -> u64 {
     std::env::var("BLOCKD_CLIENTS").map_or(1000, |count| count.parse().unwrap())
 }
 
-/// Clients come and go by `visit`, which gets the number of one. Fails if the daemon keeps a descriptor, or memory: what clients leave would
-/// add up in each batch of them, and this repeats a batch that left more than `most_kib`. What does not repeat are free buffers in the
-/// allocator's heap, which it does not return to the system while anything behind them is in use. Prints a line for `cargo xtask prove`.
+/// Lets clients connect and disconnect through `visit`, which gets the number of the client. Fails if the
+/// daemon keeps a descriptor or memory. Leaked memory would add up in each batch of clients, so a batch that
+/// has kept more than `most_kib` is repeated. Free buffers in the allocator's heap do not repeat: the
+/// allocator does not return them to the system while a buffer behind them is in use. Prints a line for
+/// `cargo xtask prove`.
 pub(crate) fn leave_nothing(daemon: &Daemon, protocol: &str, most_kib: usize, mut visit: impl FnMut(u64)) {
     const BATCHES: usize = 3;
-    // What is only made once is there after some.
+    // These clients make the daemon create everything that it creates only once.
     (0..100).for_each(&mut visit);
     let count = clients();
     let mut kept = Vec::new();
@@ -41,7 +44,8 @@ pub(crate) fn leave_nothing(daemon: &Daemon, protocol: &str, most_kib: usize, mu
     panic!("memory is kept after each {count} clients: {kept:?} KiB, and {most_kib} are allowed");
 }
 
-/// A thousand clients that share memory, run a queue and leave in every way: descriptors, mappings and memory stay the same.
+/// A thousand clients share memory, run a queue and disconnect in every way. The descriptors, mappings and
+/// memory stay the same.
 #[test]
 fn case_09_a_thousand_clients_leave_nothing_behind() {
     let mut random = seed();
@@ -74,8 +78,8 @@ fn case_09_a_thousand_clients_leave_nothing_behind() {
     daemon.stop();
 }
 
-/// Clients that connect while another one is served wait in the backlog, whatever they send meanwhile. They hold no
-/// descriptor of the daemon, and nothing of them is left after they disconnect.
+/// Clients that connect while another one is served wait in the backlog, even if they send data meanwhile.
+/// They hold no descriptor of the daemon, and after they disconnect the daemon keeps nothing of them.
 #[test]
 fn case_10_a_queue_of_clients_waits_in_line() {
     let daemon = Daemon::start("ram=1M", &[]);

@@ -1,4 +1,4 @@
-//! A real driver (libblkio's) and shared memory for its buffers.
+//! A real driver (libblkio's), and shared memory for its buffers.
 
 use std::fs::File;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
@@ -16,14 +16,15 @@ use virtio_driver::{
 use vm_memory::{Bytes, FileOffset, MmapRegion, VolatileMemory};
 use vmm_sys_util::eventfd::{self, EFD_CLOEXEC};
 
-/// A request that takes longer has stalled.
+/// The latency after which a request counts as stalled.
 pub(crate) const STALLED: Duration = Duration::from_secs(2);
 /// Entries of each queue.
 pub(crate) const QUEUE_SIZE: u16 = 64;
-/// Every buffer is full of this before it is read into: the driver presets the status to "fine", which proves nothing.
+/// The contents of every buffer before a read. The status alone proves nothing, because the driver presets it
+/// to success.
 const POISON: u8 = 0xa5;
 
-/// How a client waits for completions.
+/// The way in which a client waits for completions.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Waits {
     Spinning,
@@ -44,7 +45,7 @@ pub(crate) const EVERY_WAY: [(Indexes, Waits); 4] = [
     (Indexes::Without, Waits::ForEvents),
 ];
 
-/// A connected client. The fields are dropped in this order: the queues lie in the transport's memory.
+/// A connected client. The fields are dropped in this order, because the queues use the transport's memory.
 pub(crate) struct Client {
     queues: Vec<Lane>,
     transport: Box<VirtioBlkTransport>,
@@ -59,12 +60,12 @@ struct Lane {
     call: Arc<EventFd>,
 }
 
-/// An eventfd that no child inherits, such as a daemon that another test starts meanwhile.
+/// Returns an eventfd that no child inherits, such as a daemon that another test starts meanwhile.
 pub(crate) fn eventfd(flags: i32) -> eventfd::EventFd {
     eventfd::EventFd::new(flags | EFD_CLOEXEC).unwrap()
 }
 
-/// Memory that can be shared.
+/// Returns memory that can be shared.
 pub(crate) fn shared(len: usize) -> (File, MmapRegion) {
     let file: File = rustix::fs::memfd_create("shared", MemfdFlags::CLOEXEC)
         .unwrap()
@@ -75,7 +76,7 @@ pub(crate) fn shared(len: usize) -> (File, MmapRegion) {
 }
 
 impl Client {
-    /// With one queue and event indexes; waits for calls.
+    /// Connects with one queue and event indexes. The client waits for calls.
     pub(crate) fn simple(socket: &Path) -> Self {
         Self::connect(socket, 1, Indexes::With, Waits::ForEvents)
     }
@@ -123,7 +124,7 @@ impl Client {
         u64::from(self.transport.get_config().unwrap().capacity) * 512
     }
 
-    /// Reads; the buffer is poisoned before.
+    /// Reads into a buffer that is poisoned before.
     pub(crate) fn read(&mut self, queue: usize, at: u64, len: usize) -> Result<Vec<u8>, i32> {
         self.start_read(queue, 0, at, len);
         self.finish(queue)?;
@@ -134,7 +135,8 @@ impl Client {
         self.buffer.as_volatile_slice().write_slice(data, 0).unwrap();
         let from = self.buffer.as_ptr();
         let queued =
-            // SAFETY: the buffer is mapped, shared with the device and longer than `data`, and lives until the end.
+            // SAFETY: the buffer is mapped, shared with the device, longer than `data`, and lives until the
+            // end.
             unsafe { self.queues[queue].queue.write_raw(at, from, data.len(), 0) };
         queued.unwrap();
         self.kick(queue);
@@ -164,7 +166,7 @@ impl Client {
         self.finish(queue)
     }
 
-    /// Begins to read into the buffer from byte `slot * len`; true if the device wanted a kick.
+    /// Begins to read into the buffer from byte `slot * len`. Returns `true` if the device wanted a kick.
     pub(crate) fn start_read(&mut self, queue: usize, slot: usize, at: u64, len: usize) -> bool {
         let place = self.buffer.get_slice(slot * len, len).unwrap();
         place.copy_from(&vec![POISON; len]);
@@ -199,7 +201,7 @@ impl Client {
 
     fn kick(&mut self, queue: usize) -> bool {
         let lane = &mut self.queues[queue];
-        // Without event indexes the driver lacks this fence between its index and the device's flag.
+        // Without event indexes the driver has no fence between its index and the device's flag.
         fence(Ordering::SeqCst);
         let needed = lane.queue.avail_notif_needed();
         if needed {
@@ -217,7 +219,7 @@ impl Client {
         }
     }
 
-    /// The next request that is done: its slot and its status.
+    /// Returns the slot and the status of the next request that is done.
     fn poll_done(&mut self, queue: usize) -> Option<(usize, i32)> {
         self.queues[queue]
             .queue
@@ -226,7 +228,7 @@ impl Client {
             .map(|done| (done.context, done.ret))
     }
 
-    /// Waits for a request to be done.
+    /// Waits for the next request that is done. Returns its slot and its status.
     pub(crate) fn next_done(&mut self, queue: usize) -> (usize, i32) {
         let deadline = Instant::now() + STALLED;
         let mut rounds = 0u32;
@@ -260,7 +262,7 @@ impl Client {
     }
 }
 
-/// Whether something can be read before the time is over.
+/// Returns `true` if the descriptor becomes readable within this time.
 pub(crate) fn readable(fd: &impl AsFd, within: Duration) -> bool {
     let deadline = Instant::now() + within;
     loop {
@@ -279,14 +281,14 @@ pub(crate) fn readable(fd: &impl AsFd, within: Duration) -> bool {
     }
 }
 
-/// Whether an eventfd has a value before the time is over.
+/// Returns `true` if an eventfd gets a value within this time.
 pub(crate) fn is_signalled(eventfd: &vmm_sys_util::eventfd::EventFd, within: Duration) -> bool {
     // SAFETY: the eventfd is borrowed for as long as this is.
     let borrowed = unsafe { BorrowedFd::borrow_raw(eventfd.as_raw_fd()) };
     readable(&borrowed, within)
 }
 
-/// Bytes that depend on their position.
+/// Returns bytes that depend on their position.
 pub(crate) fn pattern(seed: u64, len: usize) -> Vec<u8> {
     (0..len as u64)
         .map(|i| ((i / 8).wrapping_mul(0x9e37_79b9) ^ seed.wrapping_mul(31) ^ i) as u8)

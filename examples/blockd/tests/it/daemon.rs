@@ -14,9 +14,9 @@ use crate::process::wait_ready;
 /// The time limit of every wait.
 const LONG: Duration = Duration::from_secs(10);
 
-/// A running daemon with one export; dropping it kills it.
+/// A running daemon with one export. Dropping it kills the daemon.
 pub(crate) struct Daemon {
-    /// Sockets and eventfds at the start.
+    /// The number of sockets and eventfds at the start.
     eventfds_and_sockets: usize,
     child: Child,
     log: Option<JoinHandle<String>>,
@@ -24,29 +24,30 @@ pub(crate) struct Daemon {
     socket: PathBuf,
 }
 
-/// What a process holds.
+/// The resources of a process.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Holds {
     pub(crate) descriptors: usize,
-    /// Made by a loop that has waited for long enough.
+    /// A loop makes such a set once it has waited for long enough.
     epoll_sets: usize,
-    /// Sockets and eventfds among them: those that come with a client.
+    /// The number of sockets and eventfds among the descriptors. These come with a client.
     eventfds_and_sockets: usize,
     pub(crate) mappings: usize,
     pub(crate) rss_kib: usize,
-    /// The part of it that is no file: which parts of the program are in memory varies.
+    /// The part of the memory that is not from files. The part from files varies, because the system keeps
+    /// varying parts of the program in memory.
     pub(crate) anonymous_kib: usize,
 }
 
 impl Holds {
-    /// Those that do not depend on how long the loop has waited so far.
+    /// Returns the number of descriptors that do not depend on the waits of the loop so far.
     pub(crate) fn fixed_descriptors(&self) -> usize {
         self.descriptors - self.epoll_sets
     }
 }
 
 impl Daemon {
-    /// Starts one that exports `disk` (`ram=1M`, `path=..`), with more arguments.
+    /// Starts a daemon that exports `disk` (`ram=1M`, `path=..`), with more arguments.
     pub(crate) fn start(disk: &str, args: &[&str]) -> Self {
         Self::start_in(tempfile::tempdir().unwrap(), disk, args)
     }
@@ -55,7 +56,8 @@ impl Daemon {
         Self::start_by(Command::new(env!("CARGO_BIN_EXE_blockd")), directory, disk, args)
     }
 
-    /// Starts one by a command that takes the daemon's arguments, and whose process becomes the daemon's.
+    /// Starts a daemon by a command that takes the daemon's arguments, and whose process becomes the
+    /// daemon's.
     pub(crate) fn start_by(
         mut command: Command,
         directory: tempfile::TempDir,
@@ -83,7 +85,7 @@ impl Daemon {
             .unwrap();
         wait_ready(&mut child);
         let mut log = child.stderr.take().unwrap();
-        // Read all the time, so that no line is lost.
+        // The log is read all the time, so that no line is lost.
         let log = std::thread::spawn(move || {
             let mut text = String::new();
             log.read_to_string(&mut text).unwrap();
@@ -100,7 +102,7 @@ impl Daemon {
         daemon
     }
 
-    /// The process.
+    /// Returns the number of the process.
     pub(crate) fn id(&self) -> u32 {
         self.child.id()
     }
@@ -139,8 +141,8 @@ impl Daemon {
         }
     }
 
-    /// What it holds with no client, once it has made all it makes only once: a loop that has waited for long enough has
-    /// another way to wait.
+    /// Returns the resources without a client, after the daemon has made everything that it makes only once.
+    /// A loop that has waited for long enough makes an epoll set.
     pub(crate) fn settled(&self) -> Holds {
         let mut client = Client::simple(&self.socket);
         let deadline = Instant::now() + LONG;
@@ -163,12 +165,13 @@ impl Daemon {
         }
     }
 
-    /// The regions of client memory that it has mapped.
+    /// Returns the number of mapped regions of client memory.
     pub(crate) fn mapped_regions(&self) -> usize {
         self.holds().mappings
     }
 
-    /// Checks that it keeps no memory, socket and eventfd of its clients, once it has seen that all have gone.
+    /// Checks that the daemon keeps no memory, socket or eventfd of its clients, once it has handled their
+    /// ends.
     pub(crate) fn has_let_go(&self) {
         let deadline = Instant::now() + LONG;
         loop {
@@ -181,7 +184,7 @@ impl Daemon {
         }
     }
 
-    /// CPU time so far, in clock ticks.
+    /// Returns the CPU time so far, in clock ticks.
     fn ticks(&self) -> u64 {
         let stat = std::fs::read_to_string(self.proc("stat")).unwrap();
         let after_name = stat.rsplit_once(')').unwrap().1;
@@ -192,7 +195,7 @@ impl Daemon {
             .sum()
     }
 
-    /// Checks that an honest client is served.
+    /// Checks that the daemon serves a valid client.
     pub(crate) fn serves(&self) {
         let mut client = Client::simple(&self.socket);
         let data = pattern(fastrand::u64(..), 512);
@@ -200,8 +203,9 @@ impl Daemon {
         assert_eq!(client.read(0, 512 * 100, 512).unwrap(), data);
     }
 
-    /// Checks that the idle daemon, without a client, uses nearly no CPU time within a fifth of a second.
-    /// (One that spins uses all it gets, at least a quarter of that on a machine with work for four.)
+    /// Checks that the idle daemon, without a client, uses nearly no CPU time within a fifth of a second. (A
+    /// spinning daemon would use all the time that it gets, which is at least a quarter of that time on a
+    /// machine with work for four.)
     pub(crate) fn is_at_rest(&self) {
         let window = rustix::event::Timespec {
             tv_sec: 0,
@@ -220,7 +224,8 @@ impl Daemon {
         panic!("the daemon used {used} ticks of CPU time while there was nothing to do");
     }
 
-    /// Neither more nor less is held than at `before`, once the daemon has seen that its last client is gone.
+    /// Checks that the daemon holds the same resources as at `before`, once it has handled the end of its
+    /// last client.
     pub(crate) fn holds_the_same_as(&self, before: Holds) {
         let deadline = Instant::now() + LONG;
         loop {
@@ -238,7 +243,7 @@ impl Daemon {
         }
     }
 
-    /// Ends it with SIGTERM, and returns its log.
+    /// Ends the daemon with SIGTERM, and returns its log.
     pub(crate) fn stop(mut self) -> String {
         kill_process(Pid::from_child(&self.child), Signal::TERM).unwrap();
         assert_eq!(self.child.wait().unwrap().code(), Some(0));

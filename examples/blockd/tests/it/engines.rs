@@ -1,4 +1,4 @@
-//! Tests of images once more, with an engine that they do not take by default; and the ring itself.
+//! Tests of images, run again with another engine than the default; and tests of the ring itself.
 
 use std::process::Command;
 
@@ -6,10 +6,10 @@ use crate::client::{Client, pattern};
 use crate::daemon::Daemon;
 use crate::process::ready;
 
-/// Names the engine of daemons whose test names none.
+/// The variable that names the engine of daemons whose test names none.
 pub(crate) const VARIABLE: &str = "BLOCKD_TEST_ENGINE";
 
-/// Whether a daemon can execute requests on a ring here; prints a `skipped` line if not.
+/// Returns `true` if a daemon can execute requests on a ring here; otherwise prints a `skipped` line.
 pub(crate) fn has_ring() -> bool {
     let image = tempfile::NamedTempFile::new().unwrap();
     image.as_file().set_len(1 << 20).unwrap();
@@ -37,14 +37,15 @@ fn run_with(engine: &str, names: &[&str], others: &[&str]) {
     println!("{passed} tests passed with the engine {engine}");
 }
 
-/// Runs tests whose names contain one of `names` in another process with a variable, but not those that contain one of `others`. Returns
-/// how many have passed.
+/// Runs tests whose names contain one of `names` in another process with a variable, but not those that
+/// contain one of `others`. Returns the number of tests that have passed.
 pub(crate) fn run_again((variable, value): (&str, &str), names: &[&str], others: &[&str]) -> usize {
     let mut tests = Command::new(std::env::current_exe().unwrap());
     for other in others {
         tests.args(["--skip", other]);
     }
-    // One at a time: a process that another test starts keeps the sockets of this one open for a moment.
+    // The tests run one at a time, because a process that another test starts keeps the sockets of this one
+    // open for a moment.
     tests.arg("--test-threads=1");
     let output = tests.args(names).env(variable, value).output().unwrap();
     let text = String::from_utf8_lossy(&output.stdout);
@@ -58,7 +59,8 @@ pub(crate) fn run_again((variable, value): (&str, &str), names: &[&str], others:
     passed
 }
 
-/// Errors, sizes, locks and slow file systems. Those that are left out make a system call fail or last that the ring does not make.
+/// Tests of errors, sizes, locks and slow file systems. The excluded tests make a system call fail or last
+/// that the ring does not make.
 #[test]
 fn s1_the_tests_of_images_pass_on_the_ring() {
     let calls = [
@@ -69,7 +71,7 @@ fn s1_the_tests_of_images_pass_on_the_ring() {
     run_on_ring(&["images::"], &calls);
 }
 
-/// The engine of a system without io_uring.
+/// Tests with the engine of a system without io_uring.
 #[test]
 fn s2_the_tests_of_images_pass_on_threads() {
     if std::env::var_os(VARIABLE).is_none() {
@@ -96,7 +98,7 @@ fn case_15_a_client_is_killed_while_the_ring_writes() {
     run_on_ring(&["killed::case_15"], &[]);
 }
 
-/// Without a ring, threads take its place, and one warning says so.
+/// Without a ring, threads execute the requests, and one warning reports that.
 #[test]
 fn s2_without_a_ring_threads_execute_requests() {
     let image = tempfile::NamedTempFile::new().unwrap();
@@ -115,7 +117,8 @@ fn s2_without_a_ring_threads_execute_requests() {
     }
 }
 
-/// The default engine takes the ring where there is one, and says at the level of details what executes requests.
+/// The default engine uses the ring if there is one. A line of the level "info" names the executors of
+/// requests.
 #[test]
 fn s2_the_default_engine_takes_the_ring_or_threads() {
     let image = tempfile::NamedTempFile::new().unwrap();
@@ -138,7 +141,7 @@ fn s2_the_default_engine_takes_the_ring_or_threads() {
         assert!(log.contains("and the loop's io_uring"), "{log}");
         assert!(!log.contains("WARN"), "{log}");
     }
-    // A system that forbids it.
+    // The system forbids io_uring.
     let Some(mut strace) = crate::images::tool("strace") else {
         return;
     };
@@ -156,7 +159,7 @@ fn s2_the_default_engine_takes_the_ring_or_threads() {
     );
 }
 
-/// Many requests at a time, of all kinds, from several queues, polled for and not.
+/// Many requests at a time, of all kinds, from several queues, with and without polling.
 #[test]
 fn s1_many_requests_on_the_ring() {
     if !has_ring() {

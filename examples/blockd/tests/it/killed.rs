@@ -1,7 +1,8 @@
-//! Clients that are killed in the middle of writes: the image afterwards.
+//! Clients that are killed in the middle of writes, and the contents of the image afterwards.
 //!
-//! The client is this test's program again, as a process of its own, so that it can be killed at any instruction. It writes
-//! to a pipe what it is about to write and what has been acknowledged; a pipe keeps what a killed process has written.
+//! The client is this test's program again, in a process of its own, so that it can be killed at any
+//! instruction. Before each write and after each acknowledgement it writes a line to a pipe. The pipe keeps
+//! the lines of a killed process.
 
 use std::collections::{HashMap, HashSet};
 use std::io::{BufRead, BufReader, Write};
@@ -14,14 +15,15 @@ use crate::seed;
 const KILLS: usize = 100;
 const SOCKET: &str = "BLOCKD_TEST_SOCKET";
 const SEED: &str = "BLOCKD_TEST_SEED";
-/// Every second block is written, so that the others show whatever goes astray.
+/// The number of blocks. Every second one is written. The others reveal misplaced writes.
 pub(crate) const BLOCKS: u64 = 64;
 pub(crate) const BLOCK: usize = 4096;
 const SECTOR: usize = 512;
-/// Writes under way at a time.
+/// The number of simultaneous writes.
 const DEPTH: usize = 8;
 
-/// One sector: which block, which sector of it, which write.
+/// Returns the contents of one sector, which encode the block, the position of the sector in it, and the
+/// write.
 fn sector(block: u64, at: usize, write: u64) -> Vec<u8> {
     let words = [0x6b69_6c6c_6564_u64, block, at as u64, write];
     words
@@ -38,7 +40,7 @@ pub(crate) fn data(block: u64, write: u64) -> Vec<u8> {
         .collect()
 }
 
-/// Not a test but the client's program: writes until it is killed.
+/// The client's program instead of a test: it writes until it is killed.
 #[test]
 #[ignore = "is run by the tests beside it, as a process to be killed"]
 fn the_client_that_is_killed() {
@@ -53,7 +55,7 @@ fn the_client_that_is_killed() {
         blocks.truncate(DEPTH);
         for (slot, block) in blocks.iter().enumerate() {
             write += 1;
-            // One system call a line: a line is there or not.
+            // Each line is one system call, so that it is written as a whole or not at all.
             report
                 .write_all(format!("begun {block} {write}\n").as_bytes())
                 .unwrap();
@@ -74,12 +76,12 @@ fn the_client_that_is_killed() {
     }
 }
 
-/// What may be in a block.
+/// The possible contents of a block.
 #[derive(Clone, Default)]
 struct Block {
-    /// The last write that was acknowledged.
+    /// The last acknowledged write.
     done: u64,
-    /// Writes that were begun since then.
+    /// The writes that have begun since then.
     begun: HashSet<u64>,
 }
 
@@ -105,20 +107,21 @@ impl Expected {
         true
     }
 
-    /// A write was begun.
+    /// Records that a write has begun.
     pub(crate) fn begun(&mut self, block: u64, write: u64) {
         self.0.entry(block).or_default().begun.insert(write);
     }
 
-    /// A write was acknowledged.
+    /// Records that a write was acknowledged.
     pub(crate) fn done(&mut self, block: u64, write: u64) {
-        // A client has one write to a block under way at a time, and former clients are gone.
+        // A client has one outstanding write to a block at a time, and former clients have ended.
         let known = self.0.entry(block).or_default();
         known.done = write;
         known.begun.clear();
     }
 
-    /// Compares an image with it, sector by sector; then what is there is what must be there.
+    /// Compares an image with the expected contents, sector by sector. Afterwards exactly the contents that
+    /// were found are expected.
     pub(crate) fn check(&mut self, image: &[u8]) -> Result<(), String> {
         for (number, bytes) in image.chunks(BLOCK).enumerate() {
             let block = number as u64 / 2;
@@ -147,7 +150,8 @@ impl Expected {
                 }
                 found.insert(write);
             }
-            // The client is gone for good. A block of two writes is possible, but not settled.
+            // The client has ended. A block with the contents of two writes is possible, and both stay
+            // possible.
             known.begun = found;
             known.begun.remove(&known.done);
         }
@@ -171,8 +175,9 @@ fn spawn_client(socket: &std::path::Path, seed: u64) -> Child {
         .unwrap()
 }
 
-/// A client is killed at a hundred random moments, always with writes under way. Afterwards every sector of the image is
-/// as the last acknowledged write left it, or as one that was under way; none is torn, and no other was touched.
+/// A client is killed at a hundred random moments, always during writes. Afterwards every written sector has
+/// the contents of the last acknowledged write, or of one that had begun. No sector is torn, and no other
+/// sector was changed.
 #[test]
 fn case_15_a_client_killed_under_writes() {
     let mut random = seed();
@@ -205,7 +210,7 @@ fn case_15_a_client_killed_under_writes() {
         for line in said.lines() {
             expected.hear(&line.unwrap());
         }
-        // Once the next client is served, the daemon has finished with this one.
+        // Once the next client is served, the daemon has completed the requests of this one.
         let mut next = Client::simple(daemon.socket());
         next.read(0, 0, SECTOR).unwrap();
         acknowledged += expected.0.values().filter(|block| block.done > 0).count();
@@ -220,7 +225,7 @@ fn case_15_a_client_killed_under_writes() {
     assert!(!log.contains("panicked"), "{log}");
 }
 
-/// The check itself: it finds a lost write, a torn sector, and a sector that was never written.
+/// Tests the check itself: it finds a lost write, a torn sector, and a sector that was never written.
 #[test]
 fn the_check_of_the_image_finds_errors() {
     let image_of = |change: &dyn Fn(&mut Vec<u8>)| {

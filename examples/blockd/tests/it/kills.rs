@@ -1,5 +1,6 @@
-//! A daemon that is killed under writes, over both protocols and with both engines: no write that was acknowledged is lost, and no request
-//! hangs. The variable `BLOCKD_KILLS` says how many times each; `cargo xtask prove` has 100.
+//! A daemon that is killed during writes, over both protocols and with both engines. No acknowledged write is
+//! lost, and no request hangs. The variable `BLOCKD_KILLS` sets the number of kills for each; `cargo xtask
+//! prove` sets 100.
 
 use std::io::Read;
 use std::path::Path;
@@ -12,24 +13,24 @@ use crate::process::{ready, terminate};
 use crate::raw::{EVENT_IDX, GUEST, HEADER, NEXT, PROTOCOL, Raw, STATUS, VERSION_1, WRITE as DEVICE_WRITES};
 
 const FEATURES: u64 = VERSION_1 | PROTOCOL | EVENT_IDX;
-/// Requests at a time over vhost-user: those that fit in the queue.
+/// The number of simultaneous requests over vhost-user: those that fit in the queue.
 const SLOTS: usize = 5;
-/// Where the data of the slots are.
+/// The guest address of the data of the slots.
 const BUFFERS: u64 = GUEST + 0x1_0000;
 
 fn kills() -> u32 {
     std::env::var("BLOCKD_KILLS").map_or(5, |count| count.parse().unwrap())
 }
 
-/// What the clients of a test have seen.
+/// The counts of a test.
 #[derive(Default)]
 struct Tally {
     kills: u32,
     writes: usize,
     flushes: usize,
-    /// Writes that were under way when the daemon was killed.
+    /// The writes that were outstanding when the daemon was killed.
     under_way: usize,
-    /// Kills of a daemon that tracked what was in flight.
+    /// The kills of a daemon that tracked its requests in flight.
     tracked: u32,
 }
 
@@ -45,7 +46,7 @@ impl Tally {
             self.kills, self.writes, self.flushes, self.under_way
         );
         assert!(self.writes > 0);
-        // A few kills can all be too late.
+        // A small number of kills can all come too late.
         assert!(self.kills < 50 || self.under_way > 0);
     }
 }
@@ -54,7 +55,7 @@ impl Tally {
 struct Scene {
     directory: tempfile::TempDir,
     engine: &'static str,
-    /// What the daemon serves, unless it is the image.
+    /// The disk that the daemon serves instead of the image.
     instead: Option<&'static str>,
     daemon: Option<Child>,
     random: fastrand::Rng,
@@ -92,12 +93,12 @@ impl Scene {
         self.daemon = Some(ready(&[&["--export", &export][..], &options].concat()));
     }
 
-    /// Ends the daemon properly.
+    /// Ends the daemon in order.
     fn stop(&mut self) {
         terminate(self.daemon.take().unwrap());
     }
 
-    /// Begins so many writes of different blocks; returns their blocks and contents.
+    /// Records the beginning of `count` writes. Returns their different blocks, contents and numbers.
     fn begin(&mut self, count: usize) -> Vec<(u64, Vec<u8>, u64)> {
         let mut blocks: Vec<u64> = (0..BLOCKS).collect();
         self.random.shuffle(&mut blocks);
@@ -135,7 +136,7 @@ impl Scene {
 
 impl Drop for Scene {
     fn drop(&mut self) {
-        // After a failure it still runs.
+        // After a failure the daemon still runs.
         if let Some(mut daemon) = self.daemon.take() {
             daemon.kill().unwrap_or_default();
             daemon.wait().map(drop).unwrap_or_default();
@@ -148,7 +149,7 @@ struct Queue {
     raw: Raw,
     /// The write of each slot.
     slots: Vec<(u64, u64)>,
-    /// How far the used ring was read.
+    /// The position up to which the used ring was read.
     seen: u16,
 }
 
@@ -159,7 +160,7 @@ impl Queue {
         self.raw.reconnect(Path::new(&socket), FEATURES, base);
     }
 
-    /// Has the daemon track what is in flight, or not. Nothing is outstanding.
+    /// Turns in-flight tracking by the daemon on or off. No request is outstanding.
     fn track(&mut self, scene: &mut Scene, is_tracked: bool) {
         match is_tracked {
             true => self.raw.get_inflight(1),
@@ -193,7 +194,7 @@ impl Queue {
         self.raw.put(STATUS + slot as u64, &[0xff]);
     }
 
-    /// Takes what the device has used since the last time.
+    /// Takes the entries that the device has used since the last call.
     fn take(&mut self, scene: &mut Scene) {
         let used = self.raw.used();
         while self.seen != used {
@@ -206,7 +207,7 @@ impl Queue {
         }
     }
 
-    /// Waits until all requests are complete; panics if one hangs.
+    /// Waits until all requests are complete. Panics if one hangs.
     fn finish(&mut self, scene: &mut Scene) {
         self.raw.wait_used(self.raw.offered());
         self.take(scene);
@@ -224,7 +225,7 @@ impl Queue {
     }
 }
 
-/// A client that reconnects: requests that were outstanding are completed by the next daemon.
+/// Runs a client that reconnects. The next daemon completes the requests that were outstanding.
 fn over_vhost_user(scene: &mut Scene) -> Result<(), String> {
     let socket = scene.at("a.sock");
     let socket = Path::new(&socket);
@@ -252,10 +253,10 @@ fn over_vhost_user(scene: &mut Scene) -> Result<(), String> {
         let outstanding = queue.raw.offered().wrapping_sub(queue.raw.used());
         scene.tally.under_way += usize::from(outstanding);
         let image = scene.image();
-        // The next daemon executes what was begun, so it stays expected.
+        // The next daemon executes the writes that have begun, so the real expectation keeps them.
         scene.expected.clone().check(&image)?;
         scene.start();
-        // The used index, the available index, or what lies between them.
+        // The base is the used index, the available index, or one between them.
         let base = queue.raw.used().wrapping_add(scene.random.u16(..=outstanding));
         queue.reconnect(scene, base);
         queue.finish(scene);
@@ -266,7 +267,7 @@ fn over_vhost_user(scene: &mut Scene) -> Result<(), String> {
     Ok(())
 }
 
-/// A client that connects again, and repeats what was not acknowledged.
+/// Runs a client that connects again, and repeats the writes that were not acknowledged.
 fn over_nbd(scene: &mut Scene) -> Result<(), String> {
     let socket = scene.at("nbd.sock");
     scene.start();
@@ -292,7 +293,7 @@ fn over_nbd(scene: &mut Scene) -> Result<(), String> {
         send(&mut client, scene, count, |client, scene, mut sent| {
             scene.kill();
             let mut replies = Vec::new();
-            // The connection is reset if the daemon had not read everything.
+            // The connection is reset if the daemon had not read all bytes.
             client
                 .stream
                 .read_to_end(&mut replies)
@@ -315,7 +316,7 @@ fn over_nbd(scene: &mut Scene) -> Result<(), String> {
     Ok(())
 }
 
-/// Sends so many writes, and passes on their cookies, blocks and numbers.
+/// Sends `count` writes, and passes on their cookies, blocks and numbers.
 fn send(
     client: &mut nbd::Client,
     scene: &mut Scene,
@@ -362,7 +363,7 @@ fn c6_kill_9_under_writes_over_nbd_on_the_ring() {
     }
 }
 
-/// The check itself: a daemon with a disk in memory loses all writes when it is killed.
+/// Tests the check itself: a daemon with a disk in memory loses all writes when it is killed.
 #[test]
 fn a_daemon_that_loses_acknowledged_writes_is_found() {
     for over in [over_vhost_user, over_nbd] {

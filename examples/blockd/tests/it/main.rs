@@ -1,4 +1,4 @@
-//! The daemon against a real driver, against clients that break the rules, and as a process.
+//! Tests of the daemon with a real driver, with clients that break the rules, and as a process.
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
 mod c06_in_flight;
@@ -35,12 +35,13 @@ mod server;
 mod serving;
 mod transitions;
 
-/// The engine of daemons whose test names none. [`engines`] runs the tests of images again with others.
+/// Returns the engine of daemons whose test names none. [`engines`] runs the tests of images again with
+/// others.
 fn engine() -> String {
     std::env::var(engines::VARIABLE).unwrap_or_else(|_| "auto".to_owned())
 }
 
-/// The number of I/O threads of daemons. [`iothreads`] runs tests again with several.
+/// Returns the number of I/O threads of daemons. [`iothreads`] runs tests again with several.
 fn iothreads() -> usize {
     match (several_threads(), std::env::var(iothreads::VARIABLE)) {
         (Some(threads), _) => threads.len(),
@@ -49,14 +50,16 @@ fn iothreads() -> usize {
     }
 }
 
-/// The I/O threads of an export, if it has several: `1+0` has the session on the second thread, and the first queue on the first.
+/// Returns the I/O threads of an export, if it has several: with `1+0` the session is on the second thread,
+/// and the first queue on the first.
 fn several_threads() -> Option<Vec<usize>> {
     let value = std::env::var(iothreads::VARIABLE).ok()?;
     let threads = value.split('+').map(|thread| thread.parse().unwrap());
     value.contains('+').then(|| threads.collect())
 }
 
-/// The key that has an export served by the last I/O thread, if there are several, or by several.
+/// Returns the key that assigns an export to the last I/O thread, if there are several, or to several
+/// threads.
 fn last_thread() -> String {
     match (several_threads(), iothreads()) {
         (Some(_), _) => format!(",iothread={}", std::env::var(iothreads::VARIABLE).unwrap()),
@@ -65,7 +68,7 @@ fn last_thread() -> String {
     }
 }
 
-/// The loop of that thread: its index and its name.
+/// Returns the index and the name of the loop of that thread.
 fn last_loop() -> (usize, String) {
     match iothreads() {
         1 => (0, "main".to_owned()),
@@ -73,7 +76,7 @@ fn last_loop() -> (usize, String) {
     }
 }
 
-/// A random generator whose seed is printed; `AIO_SEED` repeats a run.
+/// Returns a random generator and prints its seed. `AIO_SEED` repeats a run.
 fn seed() -> fastrand::Rng {
     let seed = std::env::var("AIO_SEED")
         .ok()

@@ -1,4 +1,5 @@
-//! Rings and requests that break the rules: an error status, or that queue stops, and nothing else.
+//! Rings and requests that break the rules cause an error status, or stop their queue, and have no other
+//! effect.
 
 use blockd::Source;
 use vhost::VhostBackend;
@@ -13,7 +14,7 @@ const IOERR: u8 = 1;
 const UNSUPP: u8 = 2;
 const DISK: u64 = 1 << 20;
 
-/// A daemon with the export to be attacked, and another whose client must still be served.
+/// A daemon with the export to be attacked, and another export whose client must still be served.
 struct Scene {
     server: Server,
     bystander: Bystander,
@@ -33,15 +34,15 @@ impl Scene {
         Raw::ready(&self.server.socket(0))
     }
 
-    /// The bystander is served, and so is the next client of the attacked export.
+    /// Checks that the bystander is served, and so is the next client of the attacked export.
     fn all_is_well(&mut self) {
         self.bystander.is_served();
         let mut next = self.attacker();
         assert_eq!(next.read_sector(0), [0; 512], "the disk has changed");
     }
 
-    /// Checks that `attack` stops its queue, and nothing else: the client is notified, its other queue is served, and the queue is served
-    /// again once it is set up anew.
+    /// Checks that `attack` stops its queue and has no other effect: the client is notified, its other queue
+    /// is served, and the queue is served again once it is set up again.
     fn stops(&mut self, what: &str, attack: impl FnOnce(&mut Raw)) {
         println!("{what}");
         let mut queues = Raw::queues(&self.server.socket(0), 2);
@@ -58,7 +59,7 @@ impl Scene {
         assert_eq!(queues[1].read_sector(0), [0; 512], "{what}: the other queue");
         self.bystander.is_served();
         let raw = &mut queues[0];
-        // A kick and messages that do not set it up leave it alone.
+        // A kick, and messages that do not set up the queue, do not restart it.
         raw.kick.write(1).unwrap();
         raw.frontend.set_vring_call(0, &raw.call).unwrap();
         raw.frontend.set_vring_enable(0, true).unwrap();
@@ -177,7 +178,8 @@ fn send(raw: &mut Raw, (kind, sector): (u32, u64), (addr, len, flags): (u64, u32
     (raw.get(STATUS, 1)[0], raw.used_entry(used).1)
 }
 
-/// What it is, request type and sector, address, length and flags of the buffer, and the status it ends with.
+/// The name, the request type and sector, the address, length and flags of the buffer, and the status of the
+/// request.
 type Attack = (&'static str, (u32, u64), (u64, u32, u16), u8);
 
 #[test]
@@ -218,7 +220,8 @@ fn malformed_requests_get_a_status() {
     for (what, request, buffer, status) in attacks {
         assert_eq!(send(&mut raw, request, buffer), (status, 1), "{what}");
     }
-    // A write from a buffer that ends nowhere may have begun, but not here: nothing of it reached the disk's beginning.
+    // A write from a buffer that ends outside the memory may have begun, but here it has not: the beginning
+    // of the disk is unchanged.
     assert_eq!(raw.read_sector(0), [0; 512]);
     drop(raw);
     scene.all_is_well();
@@ -229,7 +232,7 @@ fn the_serial_number_is_read() {
     let scene = Scene::new();
     let mut raw = scene.attacker();
     assert_eq!(send(&mut raw, (8, 0), (DATA, 20, WRITE)), (0, 21));
-    // The rest follows from the path of the socket.
+    // The rest is a hash of the socket's path.
     assert_eq!(raw.get(DATA, 7), b"blockd-");
     assert!(raw.get(DATA + 7, 13).iter().all(u8::is_ascii_hexdigit));
 }
@@ -256,7 +259,7 @@ fn an_unusual_layout_is_served() {
     assert_eq!(raw.read_sector(5), pattern(9, 512));
 }
 
-/// A few thousand rings full of random descriptors: whatever happens, the daemon and the other client live.
+/// A few thousand rings with random descriptors. The daemon and the other client survive all of them.
 #[test]
 fn random_rings_harm_no_other_client() {
     let mut random = crate::seed();

@@ -10,7 +10,8 @@ use crate::server::Wanted;
 const EXPORTS: usize = 100;
 const QUEUES: usize = 32;
 
-/// 3,200 queues, polled or not. One test, because each half takes two thirds of the descriptors a process may have.
+/// 3,200 queues, with and without polling. This is one test, because each half takes two thirds of the
+/// descriptors that a process may have.
 #[test]
 fn a_hundred_exports_of_32_queues() {
     for poll_max in [Duration::ZERO, Duration::from_micros(100)] {

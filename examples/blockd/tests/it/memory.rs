@@ -1,4 +1,4 @@
-//! Memory that is truncated, removed, replaced or malformed while the daemon works in it.
+//! Memory that is truncated, removed, replaced or malformed while the daemon uses it.
 
 use std::os::fd::AsRawFd;
 
@@ -15,7 +15,7 @@ use crate::server::Wanted;
 
 const SLOTS: VhostUserProtocolFeatures = VhostUserProtocolFeatures::CONFIGURE_MEM_SLOTS;
 
-/// Everything that a client's file can lose while the daemon has it mapped: only that client is cut, again and again.
+/// A client's file loses each part that the daemon has mapped, in turn. Only that client is disconnected.
 #[test]
 fn case_01_a_file_cut_short_ends_only_that_connection() {
     for args in [
@@ -25,7 +25,7 @@ fn case_01_a_file_cut_short_ends_only_that_connection() {
         let daemon = Daemon::start("ram=1M", args);
         let before = daemon.settled();
         for round in 0..10 {
-            // Data first, then the status as well, then header and rings, too.
+            // First the data are lost, then also the status, then also the header and the rings.
             for left in [0x6000, 0x5000, 0x4000, 0x2000, 0x1000, 0] {
                 let mut raw = Raw::ready(daemon.socket());
                 raw.read_sector(round);
@@ -44,7 +44,7 @@ fn case_01_a_file_cut_short_ends_only_that_connection() {
     }
 }
 
-/// The file is short when the queue is set up in it: the same.
+/// The file is already short when the queue is set up in it. Only that client is disconnected.
 #[test]
 fn case_01_a_file_cut_short_before_the_queue_starts() {
     let daemon = Daemon::start("ram=1M", &[]);
@@ -52,7 +52,7 @@ fn case_01_a_file_cut_short_before_the_queue_starts() {
         let mut raw = Raw::connect(daemon.socket());
         raw.file.set_len(0).unwrap();
         raw.set_up(0);
-        // The daemon may cut the connection before it answers this.
+        // The daemon may end the connection before it replies.
         drop(raw.frontend.set_vring_enable(0, true));
         raw.kick.write(1).unwrap();
         raw.wait_closed();
@@ -61,7 +61,7 @@ fn case_01_a_file_cut_short_before_the_queue_starts() {
     daemon.is_at_rest();
 }
 
-/// Cut short is one region of two: what the other holds is used up to the request that touches the lost one.
+/// One of two regions is truncated. The other one is used up to the request that accesses the lost one.
 #[test]
 fn case_02_a_request_into_lost_memory_is_not_reported_as_done() {
     let server = Wanted::new().export(Source::Ram(1 << 20), 1).start();
@@ -89,7 +89,7 @@ fn case_02_a_request_into_lost_memory_is_not_reported_as_done() {
     drop(map);
 }
 
-/// A region, the length of its file, and why no client may have it.
+/// A region, the length of its file, and the reason for which the region is refused.
 #[test]
 fn case_03_malformed_regions_end_the_connection() {
     let daemon = Daemon::start("ram=1M", &[]);
@@ -141,7 +141,7 @@ fn case_03_malformed_regions_end_the_connection() {
     daemon.is_at_rest();
 }
 
-/// Descriptors that are no memory: refused by the system or by us, and never kept.
+/// Descriptors that cannot be memory are refused by the system or by the daemon, and are never kept.
 #[test]
 fn case_04_files_that_cannot_be_memory_end_the_connection() {
     let daemon = Daemon::start("ram=1M", &[]);
@@ -177,8 +177,9 @@ fn case_04_files_that_cannot_be_memory_end_the_connection() {
     daemon.holds_the_same_as(before);
 }
 
-/// The region with the rings is removed while requests are offered: the queue waits, and continues by itself once the region
-/// is back. (QEMU removes and adds a region that changes its size, and sends no message about queues.)
+/// The region with the rings is removed while requests are offered. The queue waits, and continues by itself
+/// once the region is back. (QEMU removes and adds a region that changes its size, and sends no message about
+/// queues.)
 #[test]
 fn case_05_memory_may_go_and_come_back() {
     let server = Wanted::new().export(Source::Ram(1 << 20), 1).start();
@@ -201,7 +202,8 @@ fn case_05_memory_may_go_and_come_back() {
     }
 }
 
-/// Tables of all kinds come between requests of all kinds: whatever happens to that client, the next one is served.
+/// Tables of all kinds arrive between requests of all kinds. The next client is served, even if this one is
+/// disconnected.
 #[test]
 fn case_06_tables_and_requests_in_any_order() {
     let mut random = seed();
@@ -257,7 +259,7 @@ fn case_06_tables_and_requests_in_any_order() {
     daemon.stop();
 }
 
-/// A call eventfd that is full: a write to it must not block, which would delay all other clients.
+/// The call eventfd is full. A write to it must not block, which would delay all other clients.
 #[test]
 fn case_07_a_full_call_descriptor_delays_no_other_client() {
     let server = Wanted::new().export(Source::Ram(1 << 20), 1).start();
@@ -272,7 +274,7 @@ fn case_07_a_full_call_descriptor_delays_no_other_client() {
     Raw::ready(&server.socket(0)).read_sector(0);
 }
 
-/// A kick eventfd that stays readable whatever is read, and one that the client empties itself.
+/// One kick eventfd stays readable after each read, and the client empties the other one itself.
 #[test]
 fn case_08_kicks_of_any_kind_delay_no_other_client() {
     let daemon = Daemon::start("ram=1M", &[]);
@@ -287,7 +289,7 @@ fn case_08_kicks_of_any_kind_delay_no_other_client() {
     raw.frontend.set_vring_kick(0, &empty).unwrap();
     for _ in 0..1000 {
         empty.write(1).unwrap();
-        // The client or the daemon reads it first; the other one must not block.
+        // The client or the daemon reads it first. The other one must not block.
         empty.read().unwrap_or_default();
     }
     drop(raw);

@@ -1,4 +1,4 @@
-//! Every message of the protocol, known or not, with every wrong length and number of descriptors.
+//! Every message of the protocol, valid or not, with every wrong length and number of descriptors.
 
 use std::fs::File;
 use std::io::{IoSlice, Read, Write};
@@ -13,14 +13,16 @@ use crate::client::{Client, shared};
 use crate::daemon::Daemon;
 use crate::seed;
 
-/// Beyond the last one that the protocol knows.
+/// Message numbers, including some beyond the last one of the protocol.
 const NUMBERS: std::ops::Range<u32> = 0..50;
-/// Bytes of the body: nothing, parts of every structure, all of them, more than any, the most a message may have.
+/// Lengths of the body in bytes: nothing, parts of every structure, all of them, more than any, and the most
+/// that a message may have.
 const LENGTHS: [usize; 15] = [0, 1, 4, 7, 8, 12, 16, 20, 24, 32, 40, 41, 72, 4000, 4096];
-/// Descriptors: none, one, some, the most the library takes, more than that, the most the system passes on.
+/// Numbers of descriptors: none, one, some, the most that the library accepts, more than that, and the most
+/// that the system passes on.
 const DESCRIPTORS: [usize; 6] = [0, 1, 2, 8, 33, 253];
 
-/// A message without an answer.
+/// Returns a message that needs no reply.
 pub(crate) fn message(code: u32, body: &[u8]) -> Vec<u8> {
     message_with(code, 1, body)
 }
@@ -35,7 +37,7 @@ fn message_with(code: u32, flags: u32, body: &[u8]) -> Vec<u8> {
     .concat()
 }
 
-/// Sends bytes with descriptors. The daemon may have hung up, which is its right.
+/// Sends bytes with descriptors. The daemon may have ended the connection, which is allowed.
 fn send(socket: &UnixStream, bytes: &[u8], descriptors: &[BorrowedFd<'_>]) {
     let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(253))];
     let mut ancillary = SendAncillaryBuffer::new(&mut space);
@@ -71,7 +73,7 @@ fn finish(mut socket: UnixStream) {
     }
 }
 
-/// Features and protocol features, as an honest client begins. Their answers lie in the socket.
+/// Negotiates features and protocol features, like a valid client. The replies stay in the socket.
 fn negotiate(socket: &UnixStream) {
     let features: u64 = 1 << 32 | 1 << 30;
     let protocol: u64 = 1 | 1 << 3 | 1 << 9 | 1 << 12 | 1 << 15;
@@ -113,7 +115,7 @@ impl Material {
     }
 }
 
-/// Bodies of ones, of zeroes, of small numbers, of anything.
+/// Returns a body of ones, of zeroes, of small numbers, or of random bytes.
 fn body(len: usize, random: &mut fastrand::Rng) -> Vec<u8> {
     let kind = random.u8(..4);
     (0..len)
@@ -127,7 +129,8 @@ fn body(len: usize, random: &mut fastrand::Rng) -> Vec<u8> {
         .collect()
 }
 
-/// Each number x length x number of descriptors, before and after the features are negotiated, wanting an answer or not.
+/// Each number x length x number of descriptors, before and after the features are negotiated, with and
+/// without a request for a reply.
 #[test]
 fn case_11_every_message_with_every_wrong_length_and_descriptors() {
     let mut random = seed();
@@ -149,7 +152,7 @@ fn case_11_every_message_with_every_wrong_length_and_descriptors() {
                     &message_with(code, flags, &body),
                     &material.some(count, &mut random),
                 );
-                // The connection is still open: another message follows.
+                // The connection is still open, so another message follows.
                 send(&socket, &message(1, &[]), &[]);
                 finish(socket);
                 sent += 1;
@@ -165,7 +168,7 @@ fn case_11_every_message_with_every_wrong_length_and_descriptors() {
     assert!(!log.contains("panicked"), "{log}");
 }
 
-/// Conversations of many messages, in no order, none of them negotiated: as fast as they can be sent.
+/// Conversations of many messages, in no order, none of them negotiated, sent as fast as possible.
 #[test]
 fn case_12_floods_before_anything_is_negotiated() {
     let mut random = seed();
@@ -184,7 +187,7 @@ fn case_12_floods_before_anything_is_negotiated() {
     for _ in 0..300 {
         let socket = UnixStream::connect(daemon.socket()).unwrap();
         for _ in 0..random.usize(1..100) {
-            // Most of them have the right length, so that they are processed.
+            // Most messages have the right length, so that they are processed.
             let code = [
                 1, 2, 3, 5, 8, 9, 10, 11, 12, 13, 14, 15, 16, 17, 18, 24, 36, 37, 38,
             ][random.usize(..19)];
@@ -207,7 +210,8 @@ fn case_12_floods_before_anything_is_negotiated() {
     daemon.stop();
 }
 
-/// Descriptors that come with the wrong bytes: in the middle of the header, with the body, with nothing that follows.
+/// Descriptors that arrive with the wrong bytes: in the middle of the header, with the body, or with nothing
+/// after them.
 #[test]
 fn case_13_descriptors_in_odd_places() {
     let mut random = seed();
@@ -223,7 +227,7 @@ fn case_13_descriptors_in_odd_places() {
             send(&socket, tail, &material.some(count, &mut random));
             send(&socket, &message(1, &[]), &[]);
             finish(socket);
-            // And never the rest.
+            // The rest never follows.
             let socket = UnixStream::connect(daemon.socket()).unwrap();
             send(&socket, head, &material.some(count, &mut random));
             finish(socket);
@@ -234,7 +238,8 @@ fn case_13_descriptors_in_odd_places() {
     daemon.is_at_rest();
 }
 
-/// More descriptors than a message may have, and silence: the daemon does not wait for the rest of anything.
+/// A client sends more descriptors than a message may have, and then nothing. The daemon does not wait for
+/// the rest of a message.
 #[test]
 fn c20_too_many_descriptors_delay_no_other_client() {
     let mut random = seed();
@@ -262,7 +267,7 @@ fn c20_too_many_descriptors_delay_no_other_client() {
     child.wait().unwrap();
 }
 
-/// A message that arrives byte by byte, slower than the daemon checks for it, is served.
+/// A message that arrives byte by byte, slower than the daemon checks for it, is handled.
 #[test]
 fn case_14_a_byte_at_a_time() {
     let daemon = Daemon::start("ram=1M", &[]);

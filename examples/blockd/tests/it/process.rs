@@ -1,4 +1,4 @@
-//! The daemon as a process: its one line, its signals, its errors.
+//! The daemon as a process: its line `ready`, its signals, its errors.
 
 use std::io::{BufRead, BufReader, Read};
 use std::process::{Child, Command, Stdio};
@@ -13,7 +13,7 @@ pub(crate) fn blockd(args: &[&str]) -> Command {
     command
 }
 
-/// The first line of its standard output; empty if there is none.
+/// Returns the first line of its standard output, or an empty string if there is none.
 pub(crate) fn first_line(child: &mut Child) -> String {
     let mut line = String::new();
     BufReader::new(child.stdout.as_mut().unwrap())
@@ -30,25 +30,25 @@ pub(crate) fn wait_ready(child: &mut Child) {
     }
 }
 
-/// Ends it with SIGTERM, and checks its status.
+/// Ends the daemon with SIGTERM, and checks its status.
 pub(crate) fn terminate(mut child: Child) {
     kill_process(Pid::from_child(&child), Signal::TERM).unwrap();
     assert_eq!(child.wait().unwrap().code(), Some(0));
 }
 
-/// Starts it and waits for the line `ready`.
+/// Starts the daemon and waits for the line `ready`.
 pub(crate) fn ready(args: &[&str]) -> Child {
     let mut child = blockd(args).spawn().unwrap();
     wait_ready(&mut child);
     child
 }
 
-/// Starts it with arguments that it must refuse. Returns its standard error.
+/// Starts the daemon with arguments that it must refuse. Returns its standard error.
 pub(crate) fn complaint(args: &[&str]) -> String {
     let mut child = blockd(args).spawn().unwrap();
     let line = first_line(&mut child);
     if !line.is_empty() {
-        // It would run for ever.
+        // The daemon would run for ever.
         child.kill().unwrap();
         child.wait().unwrap();
         panic!("{args:?} should fail, and prints {line}");
@@ -138,7 +138,7 @@ fn malformed_durations_are_explained() {
     }
 }
 
-/// What cannot be a disk is refused at the start, with a remedy; nothing waits, and no socket is left.
+/// A path that cannot be a disk is refused at the start, with a remedy. No open waits, and no socket is left.
 #[test]
 fn images_that_are_none_are_explained() {
     let directory = tempfile::tempdir().unwrap();
@@ -188,7 +188,7 @@ fn sockets_that_cannot_be_are_explained() {
     assert_eq!(std::fs::read(at("file")).unwrap(), b"precious");
 }
 
-/// Without the permission. The test is skipped for root, which has every permission.
+/// The user lacks the permission. The test is skipped for root, which has every permission.
 #[test]
 fn missing_rights_are_explained() {
     if rustix::process::geteuid().is_root() {

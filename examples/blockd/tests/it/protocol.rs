@@ -1,4 +1,4 @@
-//! The vhost-user side: set-up in odd orders, messages in pieces, and messages that are none.
+//! The vhost-user side: set-up in unusual orders, messages in pieces, and invalid messages.
 
 use std::io::{Read, Write};
 use std::os::unix::net::UnixStream;
@@ -15,7 +15,7 @@ use crate::messages::message;
 use crate::raw::Raw;
 use crate::server::Server;
 
-/// The daemon ends this connection; how long that took.
+/// Waits until the daemon has ended this connection. Returns the time that this took.
 fn wait_closed(mut socket: &UnixStream) -> Duration {
     let start = Instant::now();
     loop {
@@ -40,11 +40,11 @@ fn a_queue_stops_and_goes_on_where_it_was() {
         raw.read_sector(1);
     }
     assert_eq!(raw.frontend.get_vring_base(0).unwrap(), 3);
-    // It has stopped: an offer is not taken.
+    // The queue has stopped, so an offered request is not taken.
     raw.offer(0);
     raw.frontend.get_config_of(60);
     assert_eq!(raw.used(), 3);
-    // It continues, and finds the request that was offered meanwhile without another kick.
+    // The queue continues, and finds the request that was offered meanwhile without another kick.
     raw.kick.read().unwrap();
     raw.set_up(3);
     raw.wait_used(4);
@@ -184,7 +184,7 @@ fn malformed_messages_end_the_connection() {
     Client::simple(&server.socket(0)).write(0, 0, &[1; 512]).unwrap();
 }
 
-/// A header that is never finished: others are served meanwhile, and the connection ends after a while.
+/// A client sends half a header. Other clients are served meanwhile, and the connection ends after a while.
 #[test]
 fn half_a_message_delays_no_other_client() {
     let (server, mut bystander) = Server::with_bystander();
@@ -217,7 +217,7 @@ fn a_message_may_come_in_pieces() {
     assert_eq!(reply[..4], 1u32.to_ne_bytes());
 }
 
-/// A client that sends messages without end delays no requests of other clients.
+/// A client that sends messages without end does not delay requests of other clients.
 #[test]
 fn a_flood_of_messages_delays_no_other_client() {
     let (server, mut bystander) = Server::with_bystander();
@@ -258,7 +258,8 @@ fn a_client_that_does_not_read_is_disconnected() {
     Client::simple(&server.socket(0)).write(0, 0, &[1; 512]).unwrap();
 }
 
-/// A message with an answer: when that is here, everything before has been handled, and the loop went round.
+/// A message with a reply. After the reply, all earlier messages have been handled, and the loop has
+/// completed an iteration.
 trait Ask {
     fn get_config_of(&mut self, len: usize);
 }

@@ -1,4 +1,4 @@
-//! A client that writes its rings itself, and so can write anything.
+//! A client that writes its rings itself, with any contents.
 
 use std::fs::File;
 use std::os::fd::{AsRawFd, BorrowedFd};
@@ -19,18 +19,18 @@ pub(crate) const NEXT: u16 = 1;
 pub(crate) const WRITE: u16 = 2;
 pub(crate) const INDIRECT: u16 = 4;
 
-/// The guest address of the memory; its structures are at fixed places.
+/// The guest address of the memory. Its structures are at fixed places.
 pub(crate) const GUEST: u64 = 0x10_0000;
 pub(crate) const USER: u64 = 0x5555_0000_0000;
 const LEN: usize = 1 << 20;
 pub(crate) const SIZE: u16 = 16;
 const AVAILABLE: usize = 0x1000;
 const USED: usize = 0x2000;
-/// Where requests keep header, status and data.
+/// The guest addresses of the header, status and data of requests.
 pub(crate) const HEADER: u64 = GUEST + 0x4000;
 pub(crate) const STATUS: u64 = GUEST + 0x5000;
 pub(crate) const DATA: u64 = GUEST + 0x6000;
-/// Room for an indirect table.
+/// The guest address of an indirect table.
 pub(crate) const TABLE: u64 = GUEST + 0x8000;
 
 pub(crate) const VERSION_1: u64 = 1 << 32;
@@ -61,13 +61,13 @@ pub(crate) struct Raw {
     pub(crate) frontend: Frontend,
     /// The index of the queue.
     pub(crate) queue: usize,
-    /// Where the memory of this queue is in guest memory, relative to that of the first one.
+    /// The offset in guest memory of the memory of this queue from that of the first one.
     shift: u64,
     pub(crate) file: File,
     pub(crate) memory: MmapRegion,
     pub(crate) kick: EventFd,
     pub(crate) call: EventFd,
-    /// Where the daemon tracks outstanding requests, if it does.
+    /// The area in which the daemon tracks outstanding requests, if it does.
     pub(crate) inflight: Option<(VhostUserInflight, File)>,
     available: u16,
 }
@@ -78,7 +78,7 @@ impl Raw {
         Self::connect_with(socket, VhostUserProtocolFeatures::empty())
     }
 
-    /// As [`connect`](Self::connect), with more protocol features.
+    /// Like [`connect`](Self::connect), with more protocol features.
     pub(crate) fn connect_with(socket: &Path, more: VhostUserProtocolFeatures) -> Self {
         let frontend = negotiate(socket, 1, VERSION_1 | INDIRECT_DESC | PROTOCOL, more);
         let raw = Self::of(frontend, 0);
@@ -86,7 +86,7 @@ impl Raw {
         raw
     }
 
-    /// A queue of a client, with memory that is not shared yet.
+    /// Returns a queue of a client, with memory that is not shared yet.
     fn of(frontend: Frontend, queue: usize) -> Self {
         let (file, memory) = shared(LEN);
         Self {
@@ -102,7 +102,8 @@ impl Raw {
         }
     }
 
-    /// Connects a client with so many queues, at most eight, and sets them up. Each has a region of memory for itself.
+    /// Connects a client with `count` queues, at most eight, and sets them up. Each has a region of memory
+    /// for itself.
     pub(crate) fn queues(socket: &Path, count: usize) -> Vec<Self> {
         let features = VERSION_1 | INDIRECT_DESC | PROTOCOL;
         let more = VhostUserProtocolFeatures::INFLIGHT_SHMFD;
@@ -129,7 +130,7 @@ impl Raw {
         Self::ready_with(socket, VhostUserProtocolFeatures::empty())
     }
 
-    /// As [`ready`](Self::ready), with more protocol features.
+    /// Like [`ready`](Self::ready), with more protocol features.
     pub(crate) fn ready_with(socket: &Path, more: VhostUserProtocolFeatures) -> Self {
         let mut raw = Self::connect_with(socket, more);
         raw.set_up(0);
@@ -137,7 +138,8 @@ impl Raw {
         raw
     }
 
-    /// Ends the connection, also if a child that another thread has forked still has the descriptor, until it starts its program.
+    /// Ends the connection, even if a child that another thread has forked still has the descriptor until it
+    /// executes its program.
     pub(crate) fn disconnect(self) {
         self.shut_down();
     }
@@ -145,7 +147,7 @@ impl Raw {
     pub(crate) fn shut_down(&self) {
         // SAFETY: the frontend owns the descriptor and outlives the borrow.
         let socket = unsafe { BorrowedFd::borrow_raw(self.frontend.as_raw_fd()) };
-        // The daemon may be gone.
+        // The daemon may have ended.
         rustix::net::shutdown(socket, rustix::net::Shutdown::Both).unwrap_or_default();
     }
 
@@ -254,7 +256,7 @@ impl Raw {
         self.memory.get_atomic_ref(at).unwrap()
     }
 
-    /// Whether the connection is there: the daemon answers.
+    /// Returns `true` if the daemon replies, so the connection is open.
     pub(crate) fn is_connected(&mut self) -> bool {
         self.frontend.get_features().is_ok()
     }
@@ -268,8 +270,8 @@ impl Raw {
         self.set_available(self.available);
     }
 
-    /// Offers the chain at 0, leaves so many bytes of the memory's file, and kicks. The memory is not to be touched beyond
-    /// that any more.
+    /// Offers the chain at 0, truncates the memory's file to `left` bytes, and kicks. The memory beyond these
+    /// bytes must not be accessed any more.
     pub(crate) fn cut_short_and_offer(&mut self, left: u64) {
         let slot = usize::from(self.available % SIZE);
         self.index(AVAILABLE + 4 + 2 * slot).store(0, Ordering::Relaxed);
@@ -278,19 +280,19 @@ impl Raw {
             self.file.set_len(left).unwrap();
             self.index(AVAILABLE + 2).store(self.available, Ordering::Release);
         } else {
-            // A daemon that polls may take the request before its memory goes.
+            // A polling daemon may take the request before its memory is lost.
             self.index(AVAILABLE + 2).store(self.available, Ordering::Release);
             self.file.set_len(left).unwrap();
         }
         self.kick.write(1).unwrap();
     }
 
-    /// Prepares a read of a sector in one of five slots; returns the head of its chain.
+    /// Prepares a read of a sector in one of five slots. Returns the head of its chain.
     pub(crate) fn prepare_read(&self, slot: u16, sector: u64) -> u16 {
         self.prepare(slot, 0, sector, &[0xa5; 512])
     }
 
-    /// Prepares a write of a sector in one of five slots; returns the head of its chain.
+    /// Prepares a write of a sector in one of five slots. Returns the head of its chain.
     pub(crate) fn prepare_write(&self, slot: u16, sector: u64, contents: &[u8]) -> u16 {
         self.prepare(slot, 1, sector, contents)
     }
@@ -309,13 +311,14 @@ impl Raw {
         head
     }
 
-    /// What a slot's read has brought; panics unless it is complete.
+    /// Returns the data that a slot's read has returned. Panics unless it is complete.
     pub(crate) fn contents(&self, slot: u16) -> Vec<u8> {
         assert_eq!(self.get(STATUS + u64::from(slot), 1), [0], "slot {slot}");
         self.get(DATA + 512 * u64::from(slot), 512)
     }
 
-    /// Offers a chain, and kicks if the device needs it, as a driver does. `event_idx`: whether event indexes are in use.
+    /// Offers a chain, and kicks if the device needs it, like a driver. `event_idx` tells whether event
+    /// indexes are in use.
     pub(crate) fn offer_as_a_driver(&mut self, head: u16, event_idx: bool) {
         let slot = usize::from(self.available % SIZE);
         self.index(AVAILABLE + 4 + 2 * slot)
@@ -336,23 +339,23 @@ impl Raw {
         }
     }
 
-    /// From now on requests are offered behind this position.
+    /// Makes later requests begin at this position.
     pub(crate) fn continue_at(&mut self, position: u16) {
         self.available = position;
         self.index(AVAILABLE + 2).store(position, Ordering::Release);
     }
 
-    /// All bytes that the device may write of its own accord.
+    /// Returns all bytes that the device may write of its own accord.
     pub(crate) fn used_ring(&self) -> Vec<u8> {
         self.get(GUEST + USED as u64, 6 + 8 * usize::from(SIZE))
     }
 
-    /// How many chains were offered.
+    /// Returns the number of chains offered so far.
     pub(crate) fn offered(&self) -> u16 {
         self.available
     }
 
-    /// Asks for a call once the device has used the next chain, if event indexes are in use.
+    /// Requests a call once the device has used the next chain, if event indexes are in use.
     pub(crate) fn ask_for_call(&self) {
         let event = self.index(AVAILABLE + 4 + 2 * usize::from(SIZE));
         event.store(self.used(), Ordering::SeqCst);
@@ -364,7 +367,7 @@ impl Raw {
         self.call.read().unwrap();
     }
 
-    /// Sets the available index to anything, and kicks.
+    /// Sets the available index to any value, and kicks.
     pub(crate) fn set_available(&self, index: u16) {
         self.index(AVAILABLE + 2).store(index, Ordering::Release);
         self.kick.write(1).unwrap();
@@ -374,7 +377,7 @@ impl Raw {
         self.index(USED + 2).load(Ordering::Acquire)
     }
 
-    /// The used entry at a position: head and bytes written.
+    /// Returns the head and the number of bytes written of the used entry at a position.
     pub(crate) fn used_entry(&self, position: u16) -> (u32, u32) {
         let at = GUEST + (USED + 4) as u64 + 8 * u64::from(position % SIZE);
         let entry = self.get(at, 8);
@@ -382,7 +385,7 @@ impl Raw {
         (half(0), half(4))
     }
 
-    /// Waits until the device has used so many chains.
+    /// Waits until the device has used `index` chains.
     pub(crate) fn wait_used(&self, index: u16) {
         let deadline = Instant::now() + Duration::from_secs(10);
         while self.used() != index {
@@ -395,7 +398,7 @@ impl Raw {
         }
     }
 
-    /// Shares more memory, of `len` bytes at a guest address; needs the protocol feature of memory slots.
+    /// Shares more memory, of `len` bytes at a guest address. Needs the protocol feature of memory slots.
     pub(crate) fn share(&mut self, guest: u64, len: usize) -> (File, MmapRegion) {
         let (file, memory) = shared(len);
         let region = VhostUserMemoryRegionInfo {
@@ -409,8 +412,8 @@ impl Raw {
         (file, memory)
     }
 
-    /// Offers a request: its header, buffers that lie anywhere for the device to read or to write, and the status. The
-    /// descriptors of the buffers are in an indirect table.
+    /// Offers a request: its header, buffers at any addresses for the device to read or to write, and the
+    /// status. The descriptors of the buffers are in an indirect table.
     pub(crate) fn offer_request(&mut self, kind: u32, sector: u64, buffers: &[(u64, u32)], flags: u16) {
         self.header(kind, sector);
         self.put(STATUS, &[0xff]);
@@ -424,7 +427,7 @@ impl Raw {
         self.offer(0);
     }
 
-    /// Sends such a request and waits for its status.
+    /// Offers a request like [`offer_request`](Self::offer_request), and waits for its status.
     pub(crate) fn request(&mut self, kind: u32, sector: u64, buffers: &[(u64, u32)], flags: u16) -> u8 {
         let next = self.available.wrapping_add(1);
         self.offer_request(kind, sector, buffers, flags);
@@ -432,7 +435,7 @@ impl Raw {
         self.get(STATUS, 1)[0]
     }
 
-    /// The configuration space.
+    /// Returns the configuration space.
     pub(crate) fn config(&mut self) -> Vec<u8> {
         let room = [0; 60];
         let (_, config) = self
@@ -442,7 +445,7 @@ impl Raw {
         config
     }
 
-    /// Sends one request the usual way: a read of a sector. Panics unless it is served.
+    /// Sends one request in the usual way: a read of a sector. Panics unless it is served.
     pub(crate) fn read_sector(&mut self, sector: u64) -> Vec<u8> {
         self.header(0, sector);
         self.put(STATUS, &[0xff]);
@@ -470,7 +473,7 @@ impl Raw {
             let peek = rustix::net::RecvFlags::PEEK | rustix::net::RecvFlags::DONTWAIT;
             match rustix::net::recv(socket, &mut bytes, peek) {
                 Ok((_, 0)) | Err(rustix::io::Errno::CONNRESET) => return,
-                // A reply that was not read.
+                // This is a reply that was not read.
                 Ok(_) => drop(rustix::net::recv(
                     socket,
                     &mut bytes,

@@ -1,4 +1,4 @@
-//! Clients that come, go and come again.
+//! Clients that connect, disconnect and connect again.
 
 use std::os::unix::net::UnixStream;
 
@@ -23,7 +23,8 @@ fn a_client_comes_back_and_finds_its_data() {
     }
 }
 
-/// The client is gone between its kick and the daemon's work, or in the middle of it; either way the next one is served.
+/// The client disconnects between its kick and the daemon's work, or during that work. In both cases the next
+/// client is served.
 #[test]
 fn a_client_vanishes_with_requests_under_way() {
     let (server, mut bystander) = Server::with_bystander();

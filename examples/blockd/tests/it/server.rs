@@ -1,4 +1,4 @@
-//! A daemon on a thread of its own, with sockets in a directory that goes with it.
+//! A daemon on a thread of its own, with sockets in a temporary directory.
 
 use std::path::{Path, PathBuf};
 use std::sync::mpsc;
@@ -10,7 +10,7 @@ use blockd::{Args, Engine, Export, IoThreads, Source, Stopper};
 
 use crate::client::{Client, pattern};
 
-/// A running daemon; dropping it stops it and checks that it ended well.
+/// A running daemon. Dropping it stops it and checks that it has ended without an error.
 pub(crate) struct Server {
     stopper: Option<Stopper>,
     thread: Option<JoinHandle<anyhow::Result<()>>>,
@@ -18,7 +18,7 @@ pub(crate) struct Server {
     directory: tempfile::TempDir,
 }
 
-/// A client that must be served whatever other clients do.
+/// A client that must be served, independent of other clients.
 pub(crate) struct Bystander(Client);
 
 impl Bystander {
@@ -56,7 +56,7 @@ impl Wanted {
 
     pub(crate) fn export(mut self, source: Source, queues: u16) -> Self {
         let socket = self.directory.path().join(format!("{}.sock", self.exports.len()));
-        // The first export is served by the last thread.
+        // The last thread serves the first export.
         let threads = crate::iothreads();
         self.exports.push(Export {
             queues,
@@ -109,7 +109,7 @@ impl Wanted {
             poll_max,
             policy: policy.to_owned(),
             backend,
-            // Other tests run on the same cores.
+            // Polling is exclusive, because other tests run on the same cores.
             poll_exclusive: true,
             ..Args::for_exports(exports.clone())
         };
@@ -128,12 +128,13 @@ impl Wanted {
 }
 
 impl Server {
-    /// One RAM disk of 1 MiB with one queue, polling off.
+    /// Returns one RAM disk of 1 MiB with one queue, and polling off.
     pub(crate) fn simple() -> Self {
         Wanted::new().export(Source::Ram(1 << 20), 1).start()
     }
 
-    /// Two RAM disks of 1 MiB, and a client of the second one that a test of the first must not disturb.
+    /// Starts two RAM disks of 1 MiB, and a client of the second one. Tests of the first must not disturb
+    /// that client.
     pub(crate) fn with_bystander() -> (Self, Bystander) {
         let server = Wanted::new()
             .export(Source::Ram(1 << 20), 1)
@@ -147,7 +148,7 @@ impl Server {
         self.exports[export].socket.clone().unwrap()
     }
 
-    /// Stops it and returns its directory, which should be empty.
+    /// Stops the daemon and returns its directory, which should be empty.
     pub(crate) fn stop(mut self) -> PathBuf {
         self.join();
         self.directory.path().to_owned()

@@ -1,4 +1,4 @@
-//! Reading, writing and the rest, every way a driver can go about it.
+//! Reads, writes and the other requests, in all ways in which a driver can send them.
 
 use std::time::Duration;
 
@@ -126,7 +126,7 @@ fn a_null_disk_answers_and_leaves_the_buffer_alone() {
     assert_eq!(client.read(0, 1 << 30, 512), Err(EIO));
 }
 
-/// As many requests as the queue takes are under way, and each finds its own sector.
+/// As many requests as fit into the queue are outstanding, and each reads its own sector.
 #[test]
 fn a_deep_queue() {
     for poll_max in [Duration::ZERO, Duration::from_micros(32)] {
@@ -139,7 +139,7 @@ fn a_deep_queue() {
             for sector in 0..64 {
                 client.write(0, sector * 512, &pattern(sector, 512)).unwrap();
             }
-            // Header, buffer and status take three descriptors.
+            // The header, the buffer and the status take three descriptors.
             let depth = usize::from(QUEUE_SIZE) / 3;
             for slot in 0..depth {
                 client.start_read(0, slot, slot as u64 * 512, 512);

@@ -1,7 +1,8 @@
-//! Requests at random moments of the transitions between polling and sleeping, where such servers stall.
+//! Requests at random moments of the transitions between polling and sleeping, at which such servers can
+//! stall.
 //!
-//! Every request may come while the daemon polls, while it goes to sleep, while it sleeps or while it wakes up. One that
-//! takes longer than two seconds was missed.
+//! A request may arrive while the daemon polls, while it goes to sleep, while it sleeps or while it wakes up.
+//! A request that takes longer than two seconds was missed.
 
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
@@ -22,7 +23,8 @@ fn requests() -> u64 {
     asked.unwrap_or(20_000)
 }
 
-/// Lets some time pass: most often about as long as the daemon polls, so that a request meets it on its way to sleep.
+/// Lets some time pass. It is mostly about as long as the daemon polls, so that a request arrives during the
+/// transition to sleep.
 fn think(random: &mut fastrand::Rng) {
     let polled = POLL_MAX.as_nanos() as u64;
     let nanos = match random.u8(..16) {
@@ -41,7 +43,8 @@ fn think(random: &mut fastrand::Rng) {
     }
 }
 
-/// One at a time: client and daemon need a core each, or the daemon hardly ever polls when a request comes.
+/// A lock for one test at a time: client and daemon need a core each. Otherwise the daemon hardly ever polls
+/// when a request arrives.
 static ALONE: Mutex<()> = Mutex::new(());
 
 fn stress(indexes: Indexes, waits: Waits) {

@@ -1,9 +1,9 @@
 //! Access to an image past the page cache (`O_DIRECT`).
 //!
-//! The system takes positions, lengths and buffers at multiples of a block only. All other transfers go through the page cache. Such a write
-//! fills the rest of its page from the medium, and later writes the page back, so a direct write to the same page meanwhile
-//! would be lost. Therefore a write through the page cache excludes all direct ones. The system writes changed pages back before
-//! a direct transfer.
+//! The system accepts only positions, lengths and buffers at multiples of a block. All other transfers go
+//! through the page cache. Such a write fills the rest of its page from the medium, and later writes the page
+//! back, so a direct write to the same page meanwhile would be lost. Therefore a write through the page cache
+//! excludes all direct ones. The system writes changed pages back before a direct transfer.
 
 use std::fs::{File, OpenOptions};
 use std::io;
@@ -18,16 +18,16 @@ use super::whole::read_all;
 
 /// The alignment of all buffers, which is enough for every file system.
 pub(crate) const BUFFER_ALIGN: usize = 4096;
-/// The unit of files whose file system does not tell.
+/// The unit of files whose file system does not report one.
 const USUAL_UNIT: u64 = 4096;
 
 /// A second descriptor of an image, for direct access.
 #[derive(Debug)]
 pub(super) struct Direct {
     file: Arc<File>,
-    /// Positions and lengths are multiples of this.
+    /// The unit of positions and lengths in bytes.
     unit: u64,
-    /// Direct writes share it, other writes have it alone.
+    /// The lock that direct writes share and that other writes hold exclusively.
     writes: Arc<RwLock<()>>,
 }
 
@@ -37,7 +37,7 @@ impl Direct {
     /// # Errors
     /// If the file system has no direct access; with the remedy.
     pub(super) fn open(image: &File, writes: bool) -> io::Result<Self> {
-        // The same file, whatever its path names by now.
+        // This path opens the same file, even if its own path names another one by now.
         let path = format!("/proc/self/fd/{}", image.as_raw_fd());
         let file = OpenOptions::new()
             .read(true)
@@ -59,19 +59,21 @@ impl Direct {
         })
     }
 
-    /// Fills a buffer that is aligned to [`BUFFER_ALIGN`]. `None` if the system takes this read through the page cache only.
+    /// Fills a buffer that is aligned to [`BUFFER_ALIGN`]. Returns `None` if the system accepts this read
+    /// only through the page cache.
     pub(super) fn read(&self, buffer: &mut [u8], at: u64) -> Option<io::Result<()>> {
         if !self.is_aligned(at, buffer.len()) {
             return None;
         }
         match read_all(&self.file, buffer, at) {
-            // Also if a file that was truncated ends within a unit.
+            // This happens also if a file that was truncated ends within a unit.
             Err(error) if is_misaligned(&error) => None,
             read => Some(read),
         }
     }
 
-    /// Writes a buffer that is aligned to [`BUFFER_ALIGN`]. `None` if the system takes this write through the page cache only.
+    /// Writes a buffer that is aligned to [`BUFFER_ALIGN`]. Returns `None` if the system accepts this write
+    /// only through the page cache.
     pub(super) fn write(&self, buffer: &[u8], at: u64) -> Option<io::Result<()>> {
         if !self.is_aligned(at, buffer.len()) {
             return None;
@@ -83,12 +85,13 @@ impl Direct {
         }
     }
 
-    /// Excludes direct writes while the result lives, for a write through the page cache.
+    /// Excludes direct writes during the lifetime of the guard, for a write through the page cache.
     pub(super) fn exclude(&self) -> RwLockWriteGuard<'_, ()> {
         self.writes.write()
     }
 
-    /// The file, if a ring can transfer this range directly, in memory whose addresses and lengths are multiples of `alignment`.
+    /// Returns the file, if a ring can transfer this range directly, in memory whose addresses and lengths
+    /// are multiples of `alignment`.
     pub(super) fn ring_file(&self, at: u64, len: u64, alignment: u64) -> Option<Arc<File>> {
         let is_aligned = [at, len, alignment]
             .iter()
@@ -96,7 +99,8 @@ impl Direct {
         is_aligned.then(|| self.file.clone())
     }
 
-    /// Shares the right to write directly, without waiting. `None` while a write through the page cache has it, or waits for it.
+    /// Shares the right to write directly, without waiting. Returns `None` while a write through the page
+    /// cache holds the lock or waits for it.
     pub(super) fn try_share(&self) -> Option<ArcRwLockReadGuard<RawRwLock, ()>> {
         self.writes.try_read_arc()
     }
@@ -106,7 +110,7 @@ impl Direct {
     }
 }
 
-/// The unit of positions and lengths.
+/// Returns the unit of positions and lengths.
 fn unit(file: &File) -> u64 {
     let about = rustix::fs::statx(file, "", AtFlags::EMPTY_PATH, StatxFlags::DIOALIGN);
     let reported = about.ok().and_then(|about| {
@@ -117,12 +121,12 @@ fn unit(file: &File) -> u64 {
     reported.or_else(of_device).map_or(USUAL_UNIT, u64::from)
 }
 
-/// Whether the system refuses the position, the length or the buffer.
+/// Returns `true` if the error means that the system refuses the position, the length or the buffer.
 fn is_misaligned(error: &io::Error) -> bool {
     error.raw_os_error() == Some(libc::EINVAL)
 }
 
-/// The part of a buffer of at least `len` + [`BUFFER_ALIGN`] bytes that is aligned.
+/// Returns the aligned part of a buffer of at least `len` + [`BUFFER_ALIGN`] bytes.
 pub(super) fn aligned(buffer: &mut [u8], len: usize) -> &mut [u8] {
     let from = buffer.as_ptr().align_offset(BUFFER_ALIGN);
     &mut buffer[from..from + len]

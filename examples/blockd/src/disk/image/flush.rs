@@ -1,4 +1,5 @@
-//! Flushes of an image, on threads and on rings: one at a time, and none after one that has failed.
+//! Flushes of an image, on threads and on rings. Only one flush runs at a time, and none runs after a failed
+//! one.
 
 use std::fmt;
 use std::fs::File;
@@ -11,29 +12,31 @@ use parking_lot::{ArcMutexGuard, Mutex, RawMutex};
 
 use crate::disk::DiskError;
 
-/// Whether a flush has failed. Data written before it may be lost, and a later flush would not report that.
+/// The state of flushes: whether one has failed. Data written before a failed flush may be lost, and a later
+/// flush would not report that.
 #[derive(Debug)]
 pub(super) struct Flushes {
-    /// For log lines.
+    /// The path, for log lines.
     path: PathBuf,
-    /// Locked during a flush: the system reports a failure to one of two flushes at a time.
+    /// Locked during a flush, because the system reports a failure to only one of two flushes at a time.
     has_failed: Arc<Mutex<bool>>,
 }
 
-/// What a flush on the ring begins with.
+/// The result of an attempt to begin a flush on the ring.
 #[derive(Debug)]
 pub(crate) enum FlushStart {
     /// There is nothing to flush.
     Unneeded,
     /// A flush has failed before.
     Failed,
-    /// Another one is not over. A thread can wait for its end.
+    /// Another flush is not over. A thread can wait for its end.
     Busy,
-    /// With this operation.
+    /// The flush begins with this operation.
     Begun(Flushing, Operation),
 }
 
-/// A flush on the ring. If it is dropped before its end, its result is unknown, and all later flushes fail.
+/// A flush on the ring. If it is dropped before its end, its result counts as unknown, and all later flushes
+/// fail.
 pub(crate) struct Flushing {
     flushes: Arc<Flushes>,
     has_failed: ArcMutexGuard<RawMutex, bool>,
@@ -50,8 +53,8 @@ impl Flushes {
 
     /// Writes all data of the image to the medium.
     ///
-    /// After an error the system drops the data that it could not write, and the next flush succeeds. So once a flush has
-    /// failed, all later ones fail as well, until the image is opened anew.
+    /// After an error the system drops the data that it could not write, and the next flush succeeds. So
+    /// after a failed flush, all later ones fail as well, until the image is opened again.
     pub(super) fn flush(&self, file: &File) -> Result<(), DiskError> {
         let mut has_failed = self.has_failed.lock();
         if *has_failed {
@@ -91,13 +94,13 @@ impl Flushing {
     /// Accepts the result.
     ///
     /// # Errors
-    /// That of the flush. All later ones fail as well.
+    /// The error of the flush. All later flushes fail as well.
     pub(crate) fn end(mut self, result: io::Result<()>) -> Result<(), DiskError> {
         self.is_over = true;
         self.flushes.accept(&mut self.has_failed, result)
     }
 
-    /// It was not executed.
+    /// Ends a flush that was not executed.
     pub(crate) fn cancel(mut self) {
         self.is_over = true;
     }

@@ -5,7 +5,7 @@ use aio_context::SharedFd;
 use super::{Image, RingFile, SharedWrites};
 
 impl Image {
-    /// A share in the file, through the page cache.
+    /// Returns a reference to the file, through the page cache.
     pub(in crate::disk) fn file(&self) -> SharedFd {
         self.file.clone().into()
     }
@@ -35,7 +35,7 @@ impl Image {
         Some(RingFile { file, shared })
     }
 
-    /// Calls `during` while a write through the page cache could go on.
+    /// Calls `during` while direct writes are excluded, as a write through the page cache does.
     #[cfg(test)]
     pub(in crate::disk) fn while_excluded(&self, during: impl FnOnce()) {
         let _alone = self.direct.as_ref().map(super::Direct::exclude);

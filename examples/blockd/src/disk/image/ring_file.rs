@@ -9,11 +9,11 @@ use parking_lot::{ArcRwLockReadGuard, RawRwLock};
 #[derive(Debug)]
 pub(crate) struct RingFile {
     pub(crate) file: SharedFd,
-    /// Keeps writes through the page cache away from one past it, until it has ended.
+    /// Excludes writes through the page cache until the end of a write past it.
     pub(crate) shared: Option<SharedWrites>,
 }
 
-/// The right to write past the page cache, which a write through it does not share.
+/// The right to write past the page cache. A write through the page cache does not share it.
 pub(crate) struct SharedWrites {
     _guard: ArcRwLockReadGuard<RawRwLock, ()>,
 }

@@ -26,7 +26,7 @@ impl Image {
         })
     }
 
-    /// Reads what is in the page cache.
+    /// Reads data that are in the page cache.
     pub(in crate::disk) fn read_into_now(&self, at: u64, into: &mut [u8]) -> Result<(), DiskError> {
         if self.always_waits.load(Ordering::Relaxed) {
             return Err(DiskError::WouldWait);
@@ -39,7 +39,7 @@ impl Image {
             ReadWriteFlags::NOWAIT,
         ) {
             Ok(count) if count == len => Ok(()),
-            // A part of it is there, or the file is shorter now: a read that may wait says which.
+            // A part of the data is there, or the file is shorter now. A read that may wait finds out which.
             Ok(_) | Err(Errno::AGAIN | Errno::INTR) => Err(DiskError::WouldWait),
             Err(_) => {
                 self.always_waits.store(true, Ordering::Relaxed);
@@ -58,7 +58,8 @@ impl Image {
         })
     }
 
-    /// The first extent of a range that is not empty. A file that the system tells nothing about consists of data.
+    /// Returns the first extent of a range that is not empty. If the system reports no extents, the whole
+    /// range counts as data.
     pub(in crate::disk) fn extent(&self, at: u64, len: u64) -> io::Result<Extent> {
         let data = |len| Ok(Extent { len, is_hole: false });
         if self.device.is_some() {
@@ -66,7 +67,8 @@ impl Image {
         }
         let next = match rustix::fs::seek(&self.file, SeekFrom::Data(at)) {
             Ok(next) => next,
-            // There is no data up to the end of the file. What a truncated file has lost is not a hole: reading it is an error.
+            // There is no data up to the end of the file. The part that a truncated file has lost is not a
+            // hole: reading it is an error.
             Err(Errno::NXIO) => match self.file.metadata()?.len() {
                 end if end > at => end,
                 _ => return data(len),
@@ -85,7 +87,7 @@ impl Image {
         }
     }
 
-    /// Asks the system to read a range into the page cache. It may do nothing.
+    /// Advises the system to read a range into the page cache. The system may ignore that.
     pub(in crate::disk) fn prefetch(&self, at: u64, len: u64) {
         let advised = rustix::fs::fadvise(&self.file, at, NonZeroU64::new(len), Advice::WillNeed);
         if let Err(error) = advised {
@@ -94,8 +96,8 @@ impl Image {
     }
 }
 
-/// Calls `each` for every part of a transfer past the page cache, with an aligned buffer of its length, its position, and its range of the
-/// slice.
+/// Calls `each` for every part of a transfer past the page cache, with an aligned buffer of the part's
+/// length, its position, and its range of the slice.
 fn for_each_part(
     at: u64,
     len: usize,

@@ -14,7 +14,7 @@ fn disk(path: &Path, len: u64, access: Access) -> Disk {
     Disk::open_for(&Source::File(path.to_owned()), access).unwrap()
 }
 
-/// Executes an operation as the kernel would, unless it is refused.
+/// Executes an operation like the kernel, unless the operation is refused.
 fn execute(
     operation: &Operation,
     image: &std::fs::File,
@@ -42,7 +42,7 @@ fn execute(
             image.write_at(zeroes, at.unwrap())
         }
         FileAction::Allocate { at, len, .. } => {
-            // What both ways of allocating have in common.
+            // Both ways of allocating write these zeroes.
             image.write_all_at(&vec![0; *len as usize], *at)?;
             Ok(0)
         }
@@ -79,7 +79,8 @@ fn clear(
     unreachable!()
 }
 
-/// Whatever the system refuses, and with which error, zeroes are there afterwards, and nothing beside them.
+/// The range reads as zeroes afterwards, and the bytes beside it are unchanged, for every refused operation
+/// and every error.
 #[test]
 fn c5_the_ring_zeroes_whatever_is_refused() {
     let directory = tempfile::tempdir().unwrap();
@@ -121,7 +122,7 @@ fn c5_the_ring_zeroes_whatever_is_refused() {
     }
 }
 
-/// A hole does not extend a file that was truncated, so zeroes are made in another way.
+/// A hole does not extend a file that was truncated, so zeroes are made by another means.
 #[test]
 fn c15_the_ring_zeroes_beyond_the_end_of_a_truncated_file() {
     let directory = tempfile::tempdir().unwrap();
@@ -148,7 +149,7 @@ fn c15_the_ring_zeroes_beyond_the_end_of_a_truncated_file() {
     );
 }
 
-/// A discard that fails is no error, and is reported once; one that is not allowed needs no operation.
+/// A failed discard is not an error, and is reported once. A discard that is not allowed needs no operation.
 #[test]
 fn c5_the_ring_discards_in_few_operations() {
     let directory = tempfile::tempdir().unwrap();
@@ -179,7 +180,7 @@ fn c5_the_ring_discards_in_few_operations() {
     );
 }
 
-/// The ring was lost: no other means takes the place of what it has not executed.
+/// If the ring was lost, no other means replaces an operation that was not executed.
 #[test]
 fn s2_what_was_cancelled_is_not_refused() {
     let directory = tempfile::tempdir().unwrap();
@@ -220,7 +221,7 @@ fn c4_a_flush_on_the_ring_excludes_others_and_a_failure_lasts() {
     assert!(matches!(good.begin_flush(), FlushStart::Failed));
     assert!(matches!(good.flush(), Err(DiskError::FlushFailed)));
     drop(good);
-    // Its result is unknown.
+    // The result of the dropped flush is unknown.
     let unknown = disk(&path, MIB, Access::new(false));
     drop(begin(&unknown));
     assert!(matches!(unknown.flush(), Err(DiskError::FlushFailed)));
@@ -229,7 +230,7 @@ fn c4_a_flush_on_the_ring_excludes_others_and_a_failure_lasts() {
     assert!(matches!(read_only.begin_flush(), FlushStart::Unneeded));
 }
 
-/// A write through the page cache and a direct one exclude each other, also on a thread and on the ring.
+/// A write through the page cache and a direct one exclude each other, also between a thread and the ring.
 #[test]
 fn c28_the_ring_writes_directly_only_what_is_aligned_and_alone() {
     let directory = tempfile::tempdir().unwrap();

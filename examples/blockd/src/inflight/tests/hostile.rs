@@ -1,4 +1,4 @@
-//! Areas and regions that a client can have written.
+//! Areas and regions with contents that a client may have written.
 
 use std::fs::File;
 use std::os::unix::fs::FileExt as _;
@@ -9,7 +9,7 @@ use super::{Daemon, SIZE, Scene, live};
 use crate::memory::tests::file;
 use crate::ring::{Ring, RingError};
 
-/// Where the region of the second queue begins.
+/// The position of the region of the second queue.
 const REGION: u64 = 192;
 
 pub(super) fn contents(area: &File) -> Vec<u8> {
@@ -84,7 +84,7 @@ fn c6_an_area_that_is_none_is_refused() {
     }
 }
 
-/// Three requests are in flight, and one is not, of a used region.
+/// Returns the scene of a used region with three requests in flight, and one that is not.
 fn scene() -> Scene {
     let mut scene = Scene::at(5);
     let mut random = fastrand::Rng::with_seed(3);
@@ -175,7 +175,8 @@ fn c6_a_region_that_contradicts_itself_or_the_rings_is_refused_and_stays() {
     assert_eq!(untouched.next_available, 8);
 }
 
-/// A region of version 0 was never used, so what it has does not count, also for a daemon that is killed while it begins to use it.
+/// A region of version 0 was never used, so its contents do not count, even if a daemon is killed while it
+/// initializes the region.
 #[test]
 fn c6_a_region_that_was_never_used_has_nothing_in_flight() {
     for until_kill in 1..=SIZE.into() {
@@ -209,12 +210,12 @@ fn c6_a_region_that_was_used_tells_the_position_whatever_the_base_is() {
             }
         }
     }
-    // Nor does it count where no region was used before.
+    // Nor does the base count if no region was used before.
     let scene = Scene::at(5);
     assert_eq!(Daemon::start(&scene, 3).next_available, 5);
 }
 
-/// A queue beyond the area is served without tracking, and one that is longer than its region not at all.
+/// A queue beyond the area is served without tracking. A queue that is longer than its region is not served.
 #[test]
 fn c6_an_area_for_other_queues_tracks_none_of_this_one() {
     let scene = scene();

@@ -1,4 +1,4 @@
-//! Requests for images: passed to the ring or to threads, and answered when they have ended.
+//! Requests for images: they are passed to the ring or to threads, and answered when they have ended.
 
 use std::rc::Rc;
 use std::thread;
@@ -16,7 +16,7 @@ use crate::nbd::request::{Kind, Request};
 use crate::nbd::turn::Failure;
 
 impl Connection {
-    /// Passes a request to the ring, or to a thread. It does not end before this returns.
+    /// Passes a request to the ring, or to a thread. The request does not end before this function returns.
     pub(super) fn submit(&self, export: &NbdExport, job: Job) -> Result<(), Failure> {
         let Some(workers) = &export.workers else {
             return Ok(());
@@ -33,7 +33,7 @@ impl Connection {
         let (me, place, request) = (self.me.clone(), self.place.clone(), job.request);
         let (device, cancelled) = (export.device.clone(), self.cancelled.clone());
         RingJob::start(engine, device, cancelled, job, move |ended| {
-            // The place is free once the request needs no memory any more.
+            // The place is released once the request needs no memory any more.
             let _place = place;
             let Some(connection) = me.upgrade() else { return };
             match ended {
@@ -44,7 +44,7 @@ impl Connection {
         Ok(())
     }
 
-    /// Passes a request to a thread that the ring could not execute.
+    /// Passes a request to a thread after the ring could not execute it.
     fn leave_ring(&self, begun: Instant, job: Job) {
         let export = match &self.state.borrow().phase {
             Phase::Requests(transmission) => transmission.agreement().export.clone(),
@@ -67,7 +67,7 @@ impl Connection {
         let (me, place) = (self.me.clone(), self.place.clone());
         let execute = move || job.execute(&device.disk, &cancelled);
         let done = move |_: &Context, result| {
-            // The place is free once the thread needs no memory for the request any more.
+            // The place is released once the thread needs no memory for the request any more.
             let _place = place;
             if let Some(connection) = me.upgrade() {
                 connection.end_job(&request, begun, result);
@@ -76,7 +76,7 @@ impl Connection {
         workers.pool.run(execute, done).map_err(Failure::NoThread)
     }
 
-    /// A thread or the ring has ended a request.
+    /// Handles the end of a request on a thread or the ring.
     fn end_job(&self, request: &Request, begun: Instant, result: thread::Result<Result<Payload, DiskError>>) {
         if self.has_ended.get() {
             return;
@@ -98,7 +98,8 @@ impl Connection {
         if is_last {
             self.take_turn(false);
         } else {
-            // In the next iteration, together with the replies to others that have ended meanwhile.
+            // The next iteration sends the reply, together with those of other requests that have ended
+            // meanwhile.
             self.schedule();
         }
     }

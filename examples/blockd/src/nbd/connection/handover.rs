@@ -1,4 +1,4 @@
-//! How a connection gets to the loop of its export.
+//! Moves a connection to the loop of its export.
 
 use std::io;
 use std::rc::Rc;
@@ -13,7 +13,8 @@ use super::super::outbox::Outbox;
 use super::{Connection, End, Phase, State};
 
 impl Connection {
-    /// Continues with a client that has chosen this export on another loop. `on_end` is as for [`start`](Self::start).
+    /// Continues with a client that has chosen this export on another loop. `on_end` is the same as for
+    /// [`start`](Self::start).
     ///
     /// # Errors
     /// If the loop cannot watch the socket.
@@ -42,7 +43,7 @@ impl Connection {
 
     /// Moves the connection to the loop of its export.
     pub(super) fn leave(&self, agreement: &Agreement, move_client: &MoveClient) {
-        // This one is closed with the connection.
+        // The original socket is closed with the connection.
         let socket = match rustix::io::fcntl_dupfd_cloexec(&self.socket, 0) {
             Ok(socket) => socket,
             Err(error) => return self.end(&End::Socket(error.into())),
@@ -55,7 +56,7 @@ impl Connection {
         };
         let State { input, out, .. } = self.state.replace(nothing);
         self.has_ended.set(true);
-        // Two loops must not watch the socket at a time.
+        // Two loops must not watch the socket at the same time.
         let parts = self.parts.take();
         drop(parts);
         let moved = Moved {

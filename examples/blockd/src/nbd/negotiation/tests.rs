@@ -1,4 +1,4 @@
-//! Handshakes, byte by byte: proper ones and hostile ones.
+//! Handshakes, byte by byte: valid ones and hostile ones.
 
 use super::super::catalog::tests::catalog;
 use super::super::wire::{Fields, transmission};
@@ -14,7 +14,7 @@ struct Handshake {
 type Reply = (u32, Vec<u8>);
 
 impl Handshake {
-    /// A handshake after the flags of the client.
+    /// Returns a handshake after the flags of the client.
     fn new(names: &[&str]) -> Self {
         let mut fresh = Self::before_flags(names);
         assert!(matches!(fresh.send(&3u32.to_be_bytes()), Ok(Outcome::Handled)));
@@ -90,7 +90,7 @@ fn string(text: &[u8]) -> Vec<u8> {
     [&(text.len() as u32).to_be_bytes()[..], text].concat()
 }
 
-/// The data of an option that asks for information.
+/// Returns the data of an option that requests information.
 fn wanted(name: &str, kinds: &[u16]) -> Vec<u8> {
     let kinds: Vec<u8> = kinds.iter().flat_map(|kind| kind.to_be_bytes()).collect();
     let count = (kinds.len() as u16 / 2).to_be_bytes();
@@ -284,7 +284,7 @@ fn hostile_beginnings_end_the_connection() {
     let mut client = Handshake::new(&["a"]);
     let failed = client.negotiation.handle(b"GET / HT", &client.catalog, &mut out);
     assert!(matches!(failed, Err(Failure::Magic(_))));
-    // Nothing is collected for an option that is too long.
+    // No data are collected for an option that is too long.
     for len in [MOST_OPTION as u32 + 1, u32::MAX] {
         let mut client = Handshake::new(&["a"]);
         let header = [

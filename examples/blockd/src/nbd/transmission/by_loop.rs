@@ -8,7 +8,7 @@ use super::{Current, READ_STEP, Transmission, WRITE_STEP};
 use crate::disk::{Disk, DiskError};
 
 impl Transmission {
-    /// Executes a short read whose data need no wait. Returns false if it is not one.
+    /// Executes a short read whose data need no wait. Returns `false` if the request is not such a read.
     pub(super) fn read_at_once(
         &self,
         disk: &Disk,
@@ -24,7 +24,7 @@ impl Transmission {
             .is_ok()
     }
 
-    /// Reads all bytes of a request into its reply. There is no reply after an error.
+    /// Reads all bytes of a request into its reply. After an error there is no reply.
     #[inline]
     pub(super) fn read(
         &self,
@@ -45,7 +45,7 @@ impl Transmission {
         result
     }
 
-    /// Writes what has arrived.
+    /// Writes the data that have arrived.
     #[inline]
     pub(super) fn write(
         &mut self,
@@ -121,7 +121,8 @@ impl Transmission {
         Ok(())
     }
 
-    /// Replies to a request that has written or zeroed, after a flush if it asks for one.
+    /// Replies to a request that has written or zeroed. If the request demands it, a flush precedes the
+    /// reply.
     #[inline]
     pub(super) fn written(&self, out: &mut Outbox, request: &Request) {
         let flushed = if request.fua {

@@ -1,4 +1,4 @@
-//! Requests, byte by byte: proper ones and hostile ones.
+//! Requests, byte by byte: valid ones and hostile ones.
 
 use std::cell::RefCell;
 use std::rc::Rc;
@@ -19,7 +19,7 @@ struct Session {
     transmission: Transmission,
     input: Input,
     out: Outbox,
-    /// Requests that threads would execute.
+    /// Requests that are passed to threads.
     jobs: RefCell<Vec<Job>>,
     replies: Vec<u8>,
     turns: usize,
@@ -46,7 +46,7 @@ impl Session {
         Self::new(&Source::Ram(SIZE), structured)
     }
 
-    /// Processes what has arrived until more must arrive.
+    /// Processes the received bytes until more must arrive.
     fn process(&mut self) -> Result<Stop, Failure> {
         let mut turn = Turn::new();
         loop {
@@ -85,7 +85,7 @@ impl Session {
         self.send_in(bytes, usize::MAX).unwrap()
     }
 
-    /// The replies so far.
+    /// Returns the replies so far.
     fn take(&mut self) -> Vec<u8> {
         std::mem::take(&mut self.replies)
     }
@@ -125,7 +125,7 @@ fn pattern(seed: u64, len: usize) -> Vec<u8> {
     (0..len).map(|_| random.u8(..)).collect()
 }
 
-/// The chunk at the beginning of some bytes: flags, type, payload.
+/// Returns the flags, type and payload of the first chunk.
 fn next_chunk<'a>(fields: &mut Fields<'a>, cookie: u64) -> (u16, u16, &'a [u8]) {
     assert_eq!(fields.u32(), Some(STRUCTURED_REPLY_MAGIC));
     let (flags, kind) = (fields.u16().unwrap(), fields.u16().unwrap());
@@ -134,7 +134,7 @@ fn next_chunk<'a>(fields: &mut Fields<'a>, cookie: u64) -> (u16, u16, &'a [u8]) 
     (flags, kind, fields.bytes(len as usize).unwrap())
 }
 
-/// The error number of the only chunk.
+/// Returns the error number of the only chunk.
 fn error_of(replies: &[u8], cookie: u64) -> u32 {
     let mut fields = Fields(replies);
     let (flags, kind, payload) = next_chunk(&mut fields, cookie);
@@ -334,7 +334,7 @@ fn extents_of_a_sparse_image() {
     assert_eq!(status(command_flag::REQ_ONE, 0, SIZE as u32), [(1 << 20, 3)]);
     assert_eq!(status(0, 1 << 20, 4096), [(4096, 0)]);
     assert_eq!(status(0, 512, 512), [(512, 3)]);
-    // What a truncated file has lost is not a hole: reading it is an error.
+    // The part that a truncated file has lost is not a hole: reading it is an error.
     image.as_file().set_len(2 << 20).unwrap();
     assert_eq!(
         status(0, (1 << 20) + 65536, 2 << 20),
@@ -403,7 +403,8 @@ fn wrong_magic_ends_the_connection() {
     assert!(matches!(session.send_in(&wrong, 4), Err(Failure::Magic(_))));
 }
 
-/// With threads: data are collected, replies come in any order, and the number and bytes of requests have a limit.
+/// With threads, data are collected, replies arrive in any order, and the number and the bytes of requests
+/// have a limit.
 #[test]
 fn threads_execute_a_limited_number_of_requests() {
     let mut session = threaded();
@@ -442,7 +443,7 @@ fn bytes_of_threads_are_limited() {
         .collect();
     assert_eq!(session.send(&reads), Stop::Jobs);
     assert_eq!(session.jobs.borrow().len(), 2);
-    // Replies that are not sent count as well.
+    // Unsent replies count as well.
     let job = session.jobs.borrow_mut().remove(0);
     let (request, device) = (
         job.request,
@@ -456,7 +457,7 @@ fn bytes_of_threads_are_limited() {
     assert_eq!(session.jobs.borrow().len(), 2);
 }
 
-/// A session whose requests are executed by [`Session::end`].
+/// Returns a session whose requests are executed by [`Session::end`].
 fn threaded() -> Session {
     let cx = aio_context::Context::new().unwrap();
     let image = tempfile::NamedTempFile::new().unwrap();
@@ -470,7 +471,7 @@ fn threaded() -> Session {
 }
 
 impl Session {
-    /// Does the work of a thread.
+    /// Executes a request like a thread.
     fn end(&mut self, job: Job) {
         let device = self.transmission.agreement().export.device.clone();
         let request = job.request;

@@ -1,4 +1,4 @@
-//! A queue that is set up again while requests of its former life have not ended: each completes once.
+//! A queue that is set up again while requests of its former use have not ended. Each request completes once.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
@@ -27,7 +27,7 @@ fn c6_a_queue_that_fails_while_a_request_hangs_executes_it_once_it_is_set_up_aga
         frozen.raw.describe(read, DATA, 16, NEXT, SIZE);
         frozen.raw.offer(read);
         assert!(is_signalled(&error, Duration::from_secs(10)), "{engine}");
-        // The driver corrects it.
+        // The driver corrects the request.
         frozen.raw.prepare_read(3, 9);
         let (frontend, kick) = (frozen.raw.frontend.clone(), frozen.raw.kick.try_clone().unwrap());
         let set_up = thread::spawn(move || frontend.set_vring_kick(0, &kick).unwrap());
@@ -82,7 +82,7 @@ fn c6_a_client_that_comes_back_while_its_request_hangs_gets_one_completion() {
     }
 }
 
-/// A client whose requests are tracked, or not.
+/// Connects a client, with or without tracking of its requests.
 fn connect(daemon: &Daemon, is_tracked: bool) -> Raw {
     match is_tracked {
         true => Raw::tracked(daemon.socket(), FEATURES),
@@ -112,7 +112,7 @@ fn c6_a_client_that_comes_back_with_an_old_base_gets_no_completion_again() {
             let used = raw.used();
             let base = used.wrapping_sub(random.u16(..=SIZE));
             raw.reconnect(daemon.socket(), FEATURES, base);
-            // The answer tells where the queue is.
+            // The reply contains the position of the queue.
             let position = raw.frontend.get_vring_base(0).unwrap();
             assert_eq!((position, raw.used()), (used.into(), used), "base {base}");
             raw.reconnect(daemon.socket(), FEATURES, base);
@@ -120,7 +120,8 @@ fn c6_a_client_that_comes_back_with_an_old_base_gets_no_completion_again() {
     }
 }
 
-/// A request that is malformed is outstanding by the rings, and by the area if it was marked: no start of its queue passes over it.
+/// A malformed request is outstanding in the rings, and in the area if it was marked. No start of its queue
+/// skips it.
 #[test]
 fn c6_a_malformed_request_fails_its_queue_at_each_start_until_it_is_corrected() {
     for engine in engines().into_iter().chain(["sync"]) {
@@ -138,7 +139,7 @@ fn c6_a_malformed_request_fails_its_queue_at_each_start_until_it_is_corrected() 
                 assert_eq!(raw.used(), used, "{engine}: it has completed");
             };
             let head = raw.prepare_write(1, 5, &[7; 512]);
-            // A short header, and the status.
+            // The header is too short; the status follows.
             raw.describe(head, HEADER + 16, 15, NEXT, head + 2);
             raw.offer(head);
             fails(&raw);

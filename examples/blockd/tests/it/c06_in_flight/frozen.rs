@@ -14,7 +14,8 @@ pub(super) struct Frozen {
 }
 
 impl Frozen {
-    /// The daemon tracks the client's requests. `None` if nothing can be frozen here.
+    /// Starts a daemon that tracks the client's requests. Returns `None` if no file system can be frozen
+    /// here.
     pub(super) fn start(engine: &str) -> Option<Self> {
         let system = Freezable::mount()?;
         let daemon = Self::daemon(&system, engine);
@@ -39,7 +40,8 @@ impl Frozen {
         self.raw.reconnect(daemon.socket(), FEATURES, base);
     }
 
-    /// Another disk of the daemon is served, after the requests of this one were seen.
+    /// Checks that another disk of the daemon is served, which happens after the daemon has seen the requests
+    /// of this one.
     pub(super) fn neighbour_is_served(&self) {
         let directory = self.daemon.as_ref().unwrap().directory.path();
         Raw::ready(&directory.join("beside.sock")).read_sector(0);
@@ -54,8 +56,8 @@ impl Frozen {
         drop(daemon);
     }
 
-    /// Offers and completes reads of a sector in the slots from 1 on, until the place of each earlier request in the available ring is used
-    /// again.
+    /// Offers and completes reads of a sector in the slots from 1 on, until the places of all earlier
+    /// requests in the available ring have been used again.
     pub(super) fn read_around(&mut self) {
         let raw = &mut self.raw;
         for round in 0..2 * SIZE {
@@ -68,9 +70,9 @@ impl Frozen {
         }
     }
 
-    /// Freezes the image, and offers a write, which hangs. The reads behind it complete.
+    /// Freezes the image, and offers a write, which hangs. The reads after it complete.
     pub(super) fn hang_write(&mut self) -> u16 {
-        // The sector is in the page cache.
+        // This read puts the sector into the page cache.
         self.raw.read_sector(9);
         self.system.freeze();
         let written = self.raw.prepare_write(0, 5, &[7; 512]);
@@ -84,7 +86,7 @@ impl Frozen {
 impl Drop for Frozen {
     fn drop(&mut self) {
         if std::thread::panicking() {
-            // The daemon would not end.
+            // The daemon could not end while the file system is frozen.
             self.system.try_to_thaw();
         }
         drop(self.daemon.take());

@@ -1,4 +1,4 @@
-//! Requests of a client that fails, comes back, and stops its queue at any time: each completes once.
+//! Requests of a client that fails, reconnects, and stops its queue at any time. Each request completes once.
 
 use std::path::Path;
 use std::time::Duration;
@@ -21,7 +21,7 @@ struct Driver<'a> {
     raw: Raw,
     socket: &'a Path,
     error: EventFd,
-    /// Up to where it has read the used ring.
+    /// The position up to which the client has read the used ring.
     seen: u16,
     free: Vec<u16>,
 }
@@ -39,7 +39,7 @@ impl<'a> Driver<'a> {
         driver
     }
 
-    /// Each completion is of a request that is outstanding.
+    /// Takes the completions. Each must be of an outstanding request.
     fn take_completions(&mut self) {
         while self.seen != self.raw.used() {
             let slot = self.raw.used_entry(self.seen).0 as u16 / 3;
@@ -66,7 +66,8 @@ impl<'a> Driver<'a> {
         }
     }
 
-    /// A malformed request makes the queue fail. The driver corrects it and sets up the queue again.
+    /// Offers a malformed request, which makes the queue fail. The driver corrects it and sets up the queue
+    /// again.
     fn offer_malformed(&mut self, random: &mut Rng) {
         if let Some(slot) = self.take_free(random) {
             self.raw.describe(3 * slot, DATA, 16, NEXT, SIZE);
@@ -81,7 +82,7 @@ impl<'a> Driver<'a> {
         }
     }
 
-    /// Connects again, with any base that some client would set.
+    /// Connects again, with any base that a client could set.
     fn come_back(&mut self, random: &mut Rng) {
         let (used, offered) = (self.raw.used(), self.raw.offered());
         let base = [used, offered, 0][random.usize(..3)];

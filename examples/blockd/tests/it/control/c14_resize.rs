@@ -1,4 +1,4 @@
-//! C14: a disk that grows or shrinks is seen by the present client and by the next one.
+//! C14: the present client and the next one see that a disk grows or shrinks.
 
 use std::io::Read;
 use std::os::unix::net::UnixStream;
@@ -14,13 +14,13 @@ use crate::raw::{DATA, Raw};
 
 const MIB: u64 = 1 << 20;
 
-/// The size in the configuration space.
+/// Returns the size in the configuration space.
 fn size(raw: &mut Raw) -> u64 {
     let config = raw.config();
     512 * u64::from_le_bytes(config[..8].try_into().unwrap())
 }
 
-/// A client with a channel for the daemon's messages.
+/// Connects a client with a channel for the daemon's messages.
 fn with_channel(controlled: &Controlled) -> (Raw, UnixStream) {
     let mut raw = Raw::ready_with(controlled.daemon.socket(), VhostUserProtocolFeatures::BACKEND_REQ);
     let (own, daemons) = UnixStream::pair().unwrap();
@@ -100,7 +100,7 @@ fn c14_the_size_that_an_image_has_by_now_is_adopted() {
     let controlled = Controlled::start(&format!("path={}", image.path().display()));
     let (mut raw, mut channel) = with_channel(&controlled);
     image.as_file().set_len(5 * MIB).unwrap();
-    // The daemon does not truncate what another program has extended.
+    // The daemon does not truncate an image that another program has extended.
     let error = controlled.refused(&json!({"command": "resize", "name": "first", "size": "2M"}));
     assert!(error.contains("--shrink"), "{error}");
     resize(&controlled, "auto", false);
@@ -109,7 +109,7 @@ fn c14_the_size_that_an_image_has_by_now_is_adopted() {
     assert_eq!(image.as_file().metadata().unwrap().len(), 5 * MIB);
 }
 
-/// Clients without a channel, with one that they have closed, and with one that they do not read.
+/// Clients without a channel, with a closed channel, and with a channel that they do not read.
 #[test]
 fn c14_clients_that_cannot_be_told_are_served_all_the_same() {
     let controlled = Controlled::start("ram=1M");
@@ -136,7 +136,7 @@ fn c14_clients_that_cannot_be_told_are_served_all_the_same() {
     drop(channel);
 }
 
-/// Whatever a client passes as a channel, it harms none but itself.
+/// A client that passes an invalid channel affects only itself.
 #[test]
 fn c14_a_channel_that_is_none_is_refused() {
     let controlled = Controlled::start("ram=1M");
@@ -158,7 +158,8 @@ fn c14_a_channel_that_is_none_is_refused() {
     controlled.daemon.serves();
 }
 
-/// A write waits in the system while the disk shrinks. Neither the image nor the next client finds anything of it behind the end.
+/// A write waits in the system while the disk shrinks. Afterwards neither the image nor the next client has
+/// any of its data beyond the end.
 #[test]
 fn c14_a_write_that_waits_while_the_disk_shrinks_does_not_extend_it_again() {
     let image = Image::new(2 << 20);

@@ -67,7 +67,7 @@ fn a_line_without_an_end_is_refused() {
     let controlled = Controlled::start("ram=1M");
     let mut line = controlled.connect();
     let long = [b'x'; 4096];
-    // It is disconnected at some point.
+    // The daemon disconnects it at some point.
     let mut sent = 0;
     while sent < 1 << 30 && line.0.get_mut().write_all(&long).is_ok() {
         sent += long.len();
@@ -92,7 +92,7 @@ fn clients_that_do_not_read_or_disappear_cost_little() {
         let mut client = controlled.connect();
         let socket = client.0.get_mut();
         socket.set_nonblocking(true).unwrap();
-        // Commands until there is no room for more: no answer is read.
+        // The client sends commands until there is no space for more. It reads no answer.
         while socket.write_all(command.as_bytes()).is_ok() {}
         if round % 2 == 0 {
             clients.push(client);
@@ -109,7 +109,7 @@ fn clients_that_do_not_read_or_disappear_cost_little() {
         during.anonymous_kib < before.anonymous_kib + 32 * 1024,
         "{before:?} has become {during:?}"
     );
-    // They give way to another client.
+    // The daemon disconnects one of them in favour of another client.
     controlled.tell(&json!({"command": "list"}));
     drop(clients);
     controlled.daemon.serves();

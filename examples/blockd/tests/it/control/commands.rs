@@ -1,4 +1,4 @@
-//! What each command does, and what it says when it cannot.
+//! The effect of each command, and its error when it fails.
 
 use std::process::{Command, Stdio};
 use std::thread;
@@ -33,7 +33,7 @@ fn exports_are_added_and_removed_while_others_are_served() {
         assert_eq!(written[4096..8192], pattern(round, 4096));
         assert_eq!(neighbour.read(0, 0, 512).unwrap(), pattern(1, 512));
     }
-    // The first export can go as well, and its name is free afterwards.
+    // The first export can be removed as well, and its name is free afterwards.
     controlled.tell(&json!({"command": "remove", "name": "first"}));
     assert!(controlled.names().is_empty());
     assert!(!controlled.daemon.socket().exists());
@@ -241,7 +241,7 @@ fn the_command_line_says_what_was_done() {
     assert!(said.contains("cannot connect to"), "{said}");
 }
 
-/// What comes and goes with an export is given back.
+/// The resources of an export are released when it is removed.
 #[test]
 fn a_thousand_exports_leave_nothing_behind() {
     let controlled = Controlled::start("ram=1M");
@@ -288,7 +288,7 @@ fn a_command_line_without_a_socket_is_explained() {
     );
 }
 
-/// A program that reads the output of `blockd ctl`, such as `head`, may stop when it has enough.
+/// A program that reads the output of `blockd ctl`, such as `head`, may close the pipe early.
 #[test]
 fn a_reader_of_ctl_that_has_gone_is_no_error() {
     let controlled = Controlled::start("ram=1M");
@@ -312,7 +312,7 @@ fn a_reader_of_ctl_that_has_gone_is_no_error() {
     );
 }
 
-/// As at the start, a disk in memory that is larger than the memory is worth a warning.
+/// As at the start, a disk in memory that is larger than the machine's memory causes a warning.
 #[test]
 fn c33_disks_that_do_not_fit_into_memory_are_warned_of_when_they_come() {
     let controlled = Controlled::start("ram=1M");

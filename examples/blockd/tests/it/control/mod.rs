@@ -35,7 +35,7 @@ impl Controlled {
         Self { daemon, control }
     }
 
-    /// A path in the daemon's directory.
+    /// Returns a path in the daemon's directory.
     fn path(&self, name: &str) -> PathBuf {
         self.daemon.directory.path().join(name)
     }
@@ -44,7 +44,7 @@ impl Controlled {
         Line::connect(&self.control)
     }
 
-    /// Sends a command; panics if it is refused.
+    /// Sends a command. Panics if it is refused.
     pub(crate) fn tell(&self, command: &Value) -> Value {
         self.connect().tell(command)
     }
@@ -54,7 +54,7 @@ impl Controlled {
         self.connect().refused(command)
     }
 
-    /// The exports' names.
+    /// Returns the names of the exports.
     fn names(&self) -> Vec<String> {
         let list = self.tell(&json!({"command": "list"}));
         let exports = list["exports"].as_array().unwrap();
@@ -74,7 +74,7 @@ impl Controlled {
             .unwrap()
     }
 
-    /// Runs `blockd ctl`; panics if it fails.
+    /// Runs `blockd ctl` and returns its output. Panics if it fails.
     pub(crate) fn ctl_says(&self, args: &[&str]) -> String {
         let output = self.ctl(args);
         let error = String::from_utf8(output.stderr).unwrap();
@@ -96,7 +96,7 @@ struct Line(BufReader<UnixStream>);
 impl Line {
     fn connect(path: &Path) -> Self {
         let socket = UnixStream::connect(path).unwrap();
-        // A wait of this length has failed.
+        // A longer wait counts as a failure.
         socket.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
         socket.set_write_timeout(Some(Duration::from_secs(20))).unwrap();
         Self(BufReader::new(socket))
@@ -106,7 +106,7 @@ impl Line {
         self.0.get_mut().write_all(text.as_bytes()).unwrap();
     }
 
-    /// The next line; empty if the connection has ended.
+    /// Returns the next line, or an empty one if the connection has ended.
     fn receive(&mut self) -> String {
         let mut line = String::new();
         match self.0.read_line(&mut line) {

@@ -1,4 +1,4 @@
-//! C2: one image has one writer, whatever program it is.
+//! C2: one image has one writer, of any program.
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::process::{Child, Command, Stdio};
@@ -12,7 +12,7 @@ fn export(disk: &str, image: &Image, socket: &str) -> String {
     format!("{disk},socket={}", image.socket(socket))
 }
 
-/// The error of a daemon that must not serve this disk.
+/// Returns the error of a daemon that must not serve this disk.
 fn refused(disk: &str, image: &Image) -> String {
     complaint(&["--export", &export(disk, image, "refused.sock")])
 }
@@ -88,13 +88,13 @@ fn c2_a_lock_ends_with_its_process() {
     }
 }
 
-/// Another program of QEMU that has the image open, and lets go of it at the end.
+/// Another program of QEMU that has the image open, and closes it when it is dropped.
 struct Peer {
     child: Child,
 }
 
 impl Peer {
-    /// `qemu-io` with options, once it has opened the image.
+    /// Starts `qemu-io` with options, and waits until it has opened the image.
     fn qemu_io(image: &Image, options: &[&str]) -> Option<Self> {
         let mut child = tool("qemu-io")?
             .args(["-f", "raw"])
@@ -105,7 +105,7 @@ impl Peer {
             .stderr(Stdio::inherit())
             .spawn()
             .unwrap();
-        // It answers commands when it has opened the image.
+        // It answers commands once it has opened the image.
         writeln!(child.stdin.as_mut().unwrap(), "length").unwrap();
         let mut said = BufReader::new(child.stdout.as_mut().unwrap());
         let mut line = String::new();
@@ -116,7 +116,7 @@ impl Peer {
         Some(Self { child })
     }
 
-    /// `qemu-storage-daemon`, once it listens for NBD clients of the image.
+    /// Starts `qemu-storage-daemon`, and waits until it listens for NBD clients of the image.
     fn storage_daemon(image: &Image) -> Option<Self> {
         let pidfile = image.directory.path().join("pid");
         let child = storage_daemon(image)?
@@ -125,7 +125,7 @@ impl Peer {
             .spawn()
             .unwrap();
         let mut peer = Self { child };
-        // It writes the file when everything is set up.
+        // It writes the file when its set-up is complete.
         let deadline = std::time::Instant::now() + std::time::Duration::from_secs(10);
         while !pidfile.exists() {
             assert!(
@@ -226,7 +226,7 @@ fn c2_qemu_finds_the_image_taken() {
     );
 }
 
-/// Block devices are locked as well, and a mounted one is not written without its file system's knowledge.
+/// Block devices are locked as well, and a mounted device is not written behind its file system.
 #[test]
 fn c2_block_devices() {
     let image = Image::new(1 << 20);

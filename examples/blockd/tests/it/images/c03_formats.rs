@@ -1,4 +1,4 @@
-//! C3: a container is not served as if it were a raw image.
+//! C3: a container is not served as a raw image.
 
 use super::{Image, tool};
 use crate::client::Client;
@@ -52,7 +52,7 @@ fn c3_containers_are_refused() {
         }
         let before = std::fs::read(image.path()).unwrap();
         if before.len() < 512 {
-            // A description of another file that has the data: no disk, whatever one calls it.
+            // The file describes another file that has the data. It is too short to be a disk in any format.
             continue;
         }
         let daemon = Daemon::start(&(image.disk() + ",format=raw"), &[]);
@@ -69,7 +69,7 @@ fn c3_containers_are_refused() {
     }
 }
 
-/// An encrypted image, which takes qemu-img seconds to make: its first bytes will do.
+/// Making an encrypted image takes qemu-img seconds, so the first bytes of one stand for it.
 #[test]
 fn c3_an_encrypted_image_is_refused() {
     let image = Image::new(0);
@@ -81,8 +81,8 @@ fn c3_an_encrypted_image_is_refused() {
     Daemon::start(&(image.disk() + ",format=raw"), &[]).stop();
 }
 
-/// A guest writes the mark of a container to its raw disk: the image is served as long as the daemon lives, and afterwards
-/// only with `format=raw`.
+/// A guest writes the mark of a container to its raw disk. The image is served until the daemon ends, and
+/// afterwards only with `format=raw`.
 #[test]
 fn c3_a_guest_can_make_its_disk_look_like_a_container() {
     let image = Image::new(1 << 20);

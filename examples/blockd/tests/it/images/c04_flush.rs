@@ -1,4 +1,4 @@
-//! C4: after a flush has failed, none succeeds.
+//! C4: after a failed flush, no flush succeeds.
 
 use super::{Image, Overcommitted, failing};
 use crate::client::{Client, pattern};
@@ -19,7 +19,7 @@ fn c4_a_failed_flush_is_never_forgotten() {
     for _ in 0..3 {
         assert_eq!(client.flush(0), Err(EIO));
     }
-    // Reads and writes go on: the guest decides how to react.
+    // Reads and writes continue, and the guest decides how to react.
     client.write(0, 4096, &pattern(2, 4096)).unwrap();
     assert_eq!(client.read(0, 4096, 4096).unwrap(), pattern(2, 4096));
     drop(client);
@@ -40,7 +40,8 @@ fn c4_a_failed_flush_is_never_forgotten() {
     client.flush(0).unwrap();
 }
 
-/// The device loses what was written to it, and takes it again later: with every engine a flush fails, and so do all after it.
+/// The device loses written data, and accepts writes again later. With every engine a flush fails, and so do
+/// all later ones.
 #[test]
 fn c4_a_flush_of_a_device_that_loses_data_is_never_forgotten() {
     const LEN: usize = 1 << 20;
@@ -56,7 +57,7 @@ fn c4_a_flush_of_a_device_that_loses_data_is_never_forgotten() {
                 .write(0, (at * LEN) as u64, &pattern(at as u64, LEN))
                 .unwrap();
         }
-        // Many at a time, of which the system tells one.
+        // Several flushes run at a time, and the system reports the error to only one of them.
         for slot in 0..8 {
             client.start_flush(0, slot);
         }
@@ -67,7 +68,7 @@ fn c4_a_flush_of_a_device_that_loses_data_is_never_forgotten() {
         assert_eq!(client.flush(0), Err(EIO), "with --engine {engine}");
         assert_eq!(client.read(0, 0, LEN).unwrap(), pattern(9, LEN));
         drop(client);
-        // A driver that does not flush, so that every write does.
+        // This driver does not flush, so every write is flushed.
         let mut raw = Raw::ready(daemon.socket());
         assert_eq!(raw.request(1, 0, &[(DATA, 512)], 0), 1, "with --engine {engine}");
         raw.read_sector(0);
@@ -77,7 +78,7 @@ fn c4_a_flush_of_a_device_that_loses_data_is_never_forgotten() {
     }
 }
 
-/// The driver does not flush, so that every write does.
+/// The driver does not flush, so every write is flushed.
 #[test]
 fn c4_a_failed_flush_of_a_write_is_not_forgotten_either() {
     for error in ["EIO", "ENOSPC", "EDQUOT"] {

@@ -1,4 +1,4 @@
-//! C5: zeroes are written and discards succeed even if the file system refuses `fallocate`.
+//! C5: zeroes are written and discards succeed, even if the file system refuses `fallocate`.
 
 use super::{FileSystem, Image, failing};
 use crate::client::Client;
@@ -43,7 +43,7 @@ fn c5_zeroes_without_fallocate() {
     }
 }
 
-/// A file system that has no holes.
+/// The file system has no holes.
 #[test]
 fn c5_zeroes_on_a_file_system_without_fallocate() {
     for engine in ["auto", "uring", "threads", "sync"] {
@@ -79,7 +79,7 @@ fn c5_zeroes_on_a_file_system_without_fallocate() {
     }
 }
 
-/// `discard=off`: neither offered nor done, and zeroes keep their place.
+/// With `discard=off`, discards are neither offered nor executed, and zeroes keep their storage.
 #[test]
 fn c5_discards_can_be_switched_off() {
     use crate::raw::{DATA, Raw};
@@ -98,7 +98,7 @@ fn c5_discards_can_be_switched_off() {
     client.flush(0).unwrap();
     assert!(image.allocated() >= before, "zeroes keep their place");
     drop(client);
-    // A driver that discards all the same gets the status "unsupported".
+    // A driver that discards nevertheless gets the status "unsupported".
     let mut raw = Raw::ready(daemon.socket());
     raw.put(DATA, &[0u64.to_le_bytes(), 8u64.to_le_bytes()].concat());
     assert_eq!(raw.request(11, 0, &[(DATA, 16)], 0), 2);

@@ -1,6 +1,8 @@
-//! C8, C9: a medium that completes nothing holds up its own export only, whatever is asked of it, by whichever protocol and engine.
+//! C8, C9: a medium that completes nothing delays only its own export, for every request, protocol and
+//! engine.
 //!
-//! The image is a loop device, and a control group limits what blockd may transfer to and from it to a byte a second.
+//! The image is a loop device. A control group limits the transfers of blockd to and from it to a byte a
+//! second.
 
 use std::fs;
 use std::os::unix::fs::MetadataExt;
@@ -16,19 +18,20 @@ use crate::engines::has_ring;
 use crate::nbd::client as nbd;
 use crate::raw::{DATA, Raw, WRITE};
 
-/// Where systems mount control groups. Version 1 has a hierarchy for each controller in it.
+/// The directory where systems mount control groups. In version 1 it has a hierarchy for each controller.
 const MOUNTED: &str = "/sys/fs/cgroup";
 
-/// A control group that can block a device for its processes. Removed at the end: its processes must have ended.
+/// A control group that can block a device for its processes. It is removed when this value is dropped; its
+/// processes must have ended.
 struct Group {
     path: PathBuf,
     is_version_1: bool,
-    /// Major and minor number.
+    /// The major and minor number.
     device: String,
 }
 
 impl Group {
-    /// Makes one, if this system and user can.
+    /// Makes a control group, if this system and user can.
     fn make(device: &Path) -> Option<Self> {
         let number = fs::metadata(device).unwrap().rdev();
         let device = format!("{}:{}", rustix::fs::major(number), rustix::fs::minor(number));
@@ -59,7 +62,7 @@ impl Group {
         Ok(())
     }
 
-    /// From now on the device completes nothing for the group.
+    /// Blocks the device: from now on it completes nothing for the group.
     fn block(&self) {
         self.set("1", "rbps=1 wbps=1").unwrap();
     }
@@ -68,7 +71,7 @@ impl Group {
         self.set("0", "rbps=max wbps=max").unwrap();
     }
 
-    /// A command that becomes blockd in the group.
+    /// Returns a command that becomes blockd in the group.
     fn command(&self) -> Command {
         let mut shell = Command::new("sh");
         shell.args(["-c", r#"echo $$ > "$0" && exec "$@""#]);
@@ -90,7 +93,8 @@ struct Scene {
     daemon: Option<Daemon>,
     group: Group,
     nbd: PathBuf,
-    /// Clients of the disk in memory. They stay, because the end of a connection is late while a child that another test forks shares it.
+    /// The clients of the disk in memory. They stay connected, because the end of a connection is delayed
+    /// while a child that another test forks shares it.
     neighbour: Client,
     neighbour_of_nbd: nbd::Client,
     _device: Loop,
@@ -124,7 +128,7 @@ impl Scene {
         self.daemon.as_ref().unwrap().socket()
     }
 
-    /// The neighbour is served over both protocols, and clients of the image connect.
+    /// Checks that the neighbour is served over both protocols, and that clients of the image can connect.
     fn others_are_served(&mut self) {
         let (client, other) = (&mut self.neighbour, &mut self.neighbour_of_nbd);
         for round in 0..50 {
@@ -142,13 +146,13 @@ impl Scene {
 
 impl Drop for Scene {
     fn drop(&mut self) {
-        // A daemon that is killed ends once its requests have.
+        // A killed daemon ends only after its requests.
         let _ = self.group.set("0", "rbps=max wbps=max");
         drop(self.daemon.take());
     }
 }
 
-/// Each engine with each way to use the page cache.
+/// Returns each engine with each way of using the page cache.
 fn combinations() -> Vec<(&'static str, &'static str)> {
     let engines = ["auto", "uring", "threads"];
     let engines = engines
@@ -159,7 +163,7 @@ fn combinations() -> Vec<(&'static str, &'static str)> {
         .collect()
 }
 
-/// A request of a sector's discard or zeroes.
+/// Returns a request to discard or zero a sector.
 fn range(sector: u64) -> Vec<u8> {
     [sector.to_le_bytes(), 8_u64.to_le_bytes()].concat()
 }
@@ -171,7 +175,8 @@ fn c8_a_blocked_medium_holds_up_no_other_export_of_vhost_user() {
             return;
         };
         let mut raw = Raw::ready(scene.socket());
-        // Reads, writes, discards and zeroes. This client's driver does not flush, so each of the last three is flushed.
+        // Requests to read, write, discard and zero. This client's driver does not flush, so each of the last
+        // three is flushed.
         for (kind, len, flags) in [(0, 4096, WRITE), (1, 4096, 0), (11, 16, 0), (13, 16, 0)] {
             let sector = 64 + 8 * u64::from(kind);
             raw.put(DATA, &if kind > 1 { range(sector) } else { vec![7; 4096] });
@@ -211,7 +216,7 @@ fn c8_a_blocked_medium_holds_up_no_other_export_of_nbd() {
             let at = place << 16;
             if command == nbd::FLUSH {
                 if cache == "none" {
-                    // Nothing is left to be transferred.
+                    // There are no data to transfer.
                     continue;
                 }
                 client.write(at, &[3; 4096]).unwrap();

@@ -1,4 +1,4 @@
-//! C8: an image that is slow or hangs holds up its own export only.
+//! C8: an image that is slow or hangs delays only its own export.
 
 use std::fs::File;
 use std::path::Path;
@@ -16,14 +16,15 @@ use crate::daemon::Daemon;
 use crate::raw::{DATA, Raw};
 use crate::server::{Server, Wanted};
 
-/// A file system on a file of its own that can be frozen: writes to it then wait. Thawed and unmounted at the end.
+/// A file system on a file of its own that can be frozen: writes to it then wait. It is thawed and unmounted
+/// when this value is dropped.
 pub(crate) struct Freezable {
     /// Unmounted before the file is removed.
     directory: tempfile::TempDir,
 }
 
 impl Freezable {
-    /// Mounts one, if this user may.
+    /// Mounts a file system, if this user may.
     pub(crate) fn mount() -> Option<Self> {
         let directory = tempfile::tempdir().unwrap();
         let file = directory.path().join("ext4");
@@ -58,7 +59,7 @@ impl Freezable {
         attempt(Command::new("fsfreeze").arg("-u").arg(self.path())).unwrap();
     }
 
-    /// Thaws it if it is frozen, after a failure.
+    /// Thaws the file system if it is frozen, after a failure.
     pub(crate) fn try_to_thaw(&self) {
         let _ = Command::new("fsfreeze").arg("-u").arg(self.path()).output();
     }
@@ -73,13 +74,13 @@ impl Drop for Freezable {
     }
 }
 
-/// A server in this process with the image of a file system that can be frozen, and a disk in memory.
+/// Returns a server in this process with the image of a file system that can be frozen, and a disk in memory.
 fn server(system: &Freezable) -> Server {
     let server = Wanted::new().export(Source::File(system.image()), 2);
     server.export(Source::Ram(1 << 20), 1).start()
 }
 
-/// The neighbour is served.
+/// Checks that the neighbour is served.
 fn is_served(socket: &Path) {
     let mut client = Client::simple(socket);
     for round in 0..100 {
@@ -107,7 +108,7 @@ fn c8_a_frozen_image_holds_up_only_its_own_export() {
     assert_eq!(raw.read_sector(5), [7; 512]);
 }
 
-/// Discards and zeroes wait as writes do, and what flushes behind them.
+/// Discards and zeroes wait like writes, and so do the flushes after them.
 #[test]
 fn c8_clears_and_flushes_of_a_frozen_image_hold_up_only_its_own_export() {
     let Some(system) = Freezable::mount() else {
@@ -120,7 +121,7 @@ fn c8_clears_and_flushes_of_a_frozen_image_hold_up_only_its_own_export() {
     system.freeze();
     let before = raw.used();
     for (kind, place) in [(11, 0), (13, 16), (13, 32)] {
-        // The driver of this client does not flush, so that each of them does.
+        // The driver of this client does not flush, so each of these requests is flushed.
         raw.offer_request(kind, 0, &[(DATA + place, 16)], 0);
     }
     is_served(&server.socket(1));
@@ -130,7 +131,7 @@ fn c8_clears_and_flushes_of_a_frozen_image_hold_up_only_its_own_export() {
     assert_eq!(raw.read_sector(16), [0; 512]);
 }
 
-/// After it has answered, nothing may be written to the client's memory or the image.
+/// After the daemon has replied, it may not write to the client's memory or the image.
 #[test]
 fn c8_a_message_waits_for_the_requests_that_were_taken() {
     let Some(system) = Freezable::mount() else {
@@ -142,7 +143,7 @@ fn c8_a_message_waits_for_the_requests_that_were_taken() {
     system.freeze();
     let before = raw.used();
     raw.offer_request(1, 3, &[(DATA, 512)], 0);
-    // It was taken once the neighbour, which came later, was served.
+    // The request was taken by now, because the neighbour, whose request came later, was served.
     is_served(&server.socket(1));
     let (answered, is_answered) = mpsc::channel();
     let stopping = thread::spawn(move || {
@@ -161,7 +162,7 @@ fn c8_a_message_waits_for_the_requests_that_were_taken() {
     assert_eq!(raw.read_sector(3), [9; 512]);
 }
 
-/// The writes of a client that has gone come before those of the next one.
+/// The writes of a client that has disconnected precede those of the next one.
 #[test]
 fn c8_the_next_client_waits_for_the_requests_of_the_former() {
     let Some(system) = Freezable::mount() else {
@@ -172,7 +173,7 @@ fn c8_the_next_client_waits_for_the_requests_of_the_former() {
     raw.put(DATA, &[3; 512]);
     system.freeze();
     raw.offer_request(1, 3, &[(DATA, 512)], 0);
-    // It was taken once the neighbour, which came later, was served.
+    // The request was taken by now, because the neighbour, whose request came later, was served.
     is_served(&server.socket(1));
     drop(raw);
     let socket = server.socket(0);
@@ -193,7 +194,8 @@ fn c8_the_next_client_waits_for_the_requests_of_the_former() {
     assert_eq!(next.join().unwrap(), [4; 512]);
 }
 
-/// SIGTERM ends the daemon, and the log says what is left. The image takes longer than the daemon waits.
+/// SIGTERM ends the daemon, and the log lists the incomplete requests. The image takes longer than the daemon
+/// waits.
 #[test]
 fn c8_sigterm_ends_a_daemon_whose_image_hangs() {
     let image = super::Image::new(1 << 20);
@@ -204,7 +206,7 @@ fn c8_sigterm_ends_a_daemon_whose_image_hangs() {
     let mut raw = Raw::ready(daemon.socket());
     let before = raw.used();
     raw.offer_request(1, 0, &[(DATA, 512)], 0);
-    // A read is taken after the write, and completes after it.
+    // The read is taken after the write, and completes after it.
     assert_eq!(raw.used(), before);
     let log = daemon.stop();
     assert!(
@@ -214,7 +216,7 @@ fn c8_sigterm_ends_a_daemon_whose_image_hangs() {
     assert_eq!(raw.used(), before);
 }
 
-/// Images are served alike.
+/// Every engine serves images in the same way.
 #[test]
 fn c8_every_engine_serves_images() {
     for engine in ["auto", "uring", "threads", "sync"] {
@@ -231,7 +233,8 @@ fn c8_every_engine_serves_images() {
     }
 }
 
-/// The system keeps the process as long as one of its threads waits for a frozen file system, but it serves no client any more.
+/// The system keeps the process while one of its threads waits for a frozen file system, but the process
+/// serves no clients.
 #[test]
 fn c8_sigterm_ends_the_service_of_a_frozen_image() {
     let Some(system) = Freezable::mount() else {
@@ -254,7 +257,8 @@ fn c8_sigterm_ends_the_service_of_a_frozen_image() {
     );
 }
 
-/// A file system without reads that do not wait, and data that are not in memory: the ring or threads read them.
+/// The file system has no reads that do not wait, and the data are not in memory. The ring or threads read
+/// them.
 #[test]
 fn c8_what_cannot_be_read_at_once_is_read_later() {
     for error in ["EOPNOTSUPP", "EAGAIN"] {

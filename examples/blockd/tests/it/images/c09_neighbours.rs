@@ -1,5 +1,5 @@
-//! C9: a busy image leaves the loop free for the other exports. The loop never makes a call that can wait for an image, but with
-//! `--engine sync`.
+//! C9: a busy image leaves the loop free for the other exports. The loop makes no call that can wait for an
+//! image, except with `--engine sync`.
 
 use std::process::Command;
 
@@ -13,13 +13,14 @@ use crate::nbd::client as nbd;
 const CALLS: &str = "trace=write,pread64,preadv,preadv2,pwrite64,pwritev,pwritev2,fsync,fdatasync,fallocate,readv,writev,lseek,\
      fstat,newfstatat,statx,ftruncate,ioctl";
 
-/// Calls on images after the start, as strace has printed them.
+/// The calls on images after the start, as strace has printed them.
 struct Calls {
     of_the_loop: Vec<String>,
     of_threads: Vec<String>,
 }
 
-/// The calls of a daemon that is asked for everything. `None`, with a `skipped` line, if that is impossible here.
+/// Returns the calls of a daemon that executes every kind of request. `None`, with a `skipped` line, if that
+/// is impossible here.
 fn calls(engine: &str, options: &str) -> Option<Calls> {
     let mut strace = tool("strace")?;
     attempt(Command::new("strace").args(["-o", "/dev/null", "true"]))?;
@@ -44,7 +45,7 @@ fn calls(engine: &str, options: &str) -> Option<Calls> {
         client.flush(0).unwrap();
         client.write_zeroes(0, 4 << 20, 1 << 20, round % 2 == 0).unwrap();
         client.discard(0, 4 << 20, 1 << 20).unwrap();
-        // What is not in the page cache.
+        // These data are not in the page cache.
         let file = image.file();
         rustix::fs::fadvise(&file, 0, None, rustix::fs::Advice::DontNeed).unwrap();
         assert_eq!(client.read(0, 0, 1 << 20).unwrap(), vec![0; 1 << 20]);
@@ -64,7 +65,7 @@ fn calls(engine: &str, options: &str) -> Option<Calls> {
     }
     drop(client);
     daemon.stop();
-    // Each thread has a file of its own.
+    // The trace has a file for each thread.
     let threads = std::fs::read_dir(directory.path()).unwrap();
     let threads = threads.filter(|file| file.as_ref().unwrap().file_type().unwrap().is_file());
     let threads = threads.map(|file| std::fs::read_to_string(file.unwrap().path()).unwrap());
@@ -96,14 +97,15 @@ fn c9_the_loop_never_waits_for_an_image() {
             };
             let waits: Vec<_> = calls.iter().filter(|call| !call.contains("RWF_NOWAIT")).collect();
             assert!(waits.is_empty(), "{engine}{options}: {waits:#?}");
-            // Writes that do not wait would do so while the file system is frozen.
+            // A write that must not wait could still wait while the file system is frozen.
             assert!(
                 !calls.iter().any(|call| call.contains("write")),
                 "{engine}{options}"
             );
             let tries_at_once = engine == "auto" && options.is_empty();
             assert_eq!(!calls.is_empty(), tries_at_once, "{engine}{options}: {calls:#?}");
-            // The kernel executes everything. These requests are aligned, so threads do no more than ask for the size for a new client.
+            // The kernel executes all requests. They are aligned, so the only calls of threads query the size
+            // for a new client.
             let on_ring = engine != "threads" && has_ring();
             let of_requests: Vec<_> = of_threads.iter().filter(|call| !call.contains("stat")).collect();
             assert_eq!(
@@ -115,7 +117,7 @@ fn c9_the_loop_never_waits_for_an_image() {
     }
 }
 
-/// The test above would find it.
+/// Shows that the test above detects such calls.
 #[test]
 fn c9_the_loop_waits_for_images_if_that_is_wanted() {
     let Some(Calls {

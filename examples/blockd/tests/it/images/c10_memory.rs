@@ -20,7 +20,7 @@ fn c10_memory_is_given_back() {
         let now = daemon.holds().rss_kib;
         assert!(now < before + SLACK_KIB, "{what}: {before} KiB have become {now}");
     };
-    // As mkfs does.
+    // mkfs does the same.
     client.discard(0, 0, size).unwrap();
     is_flat("discard of a disk that nothing was written to");
     client.write_zeroes(0, 0, size, true).unwrap();
@@ -49,7 +49,7 @@ fn c10_memory_is_given_back() {
         clear(&mut client).unwrap();
         is_flat(what);
     }
-    // The first and last sectors were not cleared, and everything else was.
+    // The first and last sectors were not cleared, and all others were.
     assert_eq!(client.read(0, 0, 1024).unwrap(), [[7; 512], [0; 512]].concat());
     assert_eq!(
         client.read(0, WRITTEN - 1024, 1024).unwrap(),

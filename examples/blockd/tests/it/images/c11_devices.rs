@@ -8,7 +8,8 @@ use crate::daemon::Daemon;
 
 const MIB: usize = 1 << 20;
 
-/// A device whose `fallocate` does nothing, as that of a thin volume: blocks are given back all the same.
+/// The `fallocate` of the device has no effect, like that of a thin volume. Its blocks are released
+/// nevertheless.
 #[test]
 fn c11_a_block_device_discards_without_fallocate() {
     let image = Image::new(8 << 20);
@@ -33,7 +34,7 @@ fn c11_a_block_device_discards_without_fallocate() {
     client.flush(0).unwrap();
     let after = image.allocated();
     assert!(after <= before - (3 << 20), "{before} bytes have become {after}");
-    // Zeroes are written where the device does not make them.
+    // If the device cannot zero, zeroes are written.
     client.write(0, 0, &vec![9; MIB]).unwrap();
     client.write_zeroes(0, 512, 4096, true).unwrap();
     let seen = client.read(0, 0, 8192).unwrap();
@@ -45,7 +46,7 @@ fn c11_a_block_device_discards_without_fallocate() {
 
 #[test]
 fn c11_a_block_device_that_cannot_discard_does_not_offer_it() {
-    // A file without holes makes a loop device without discards.
+    // On a file without holes, a loop device has no discards.
     let Some(system) = FileSystem::mount("ramfs", "mode=0700") else {
         return;
     };

@@ -9,7 +9,8 @@ use crate::raw::{DATA, Raw};
 
 const TIB: u64 = 1 << 40;
 const GIB: u64 = 1 << 30;
-/// In `struct virtio_blk_config`: the most sectors of a range, and the most ranges of a request, to discard and to zero.
+/// The positions in `struct virtio_blk_config` of the most sectors of a range, followed by the most ranges of
+/// a request: to discard and to zero.
 const LIMITS: [usize; 2] = [36, 48];
 
 #[test]

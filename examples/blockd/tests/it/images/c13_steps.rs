@@ -1,4 +1,4 @@
-//! C13: a request of any length is served, in steps, and others have their turns in between.
+//! C13: a request of any length is served in steps, and other queues have their turns in between.
 
 use std::os::unix::fs::FileExt;
 use std::path::PathBuf;
@@ -16,12 +16,13 @@ use crate::client::pattern;
 use crate::raw::{DATA, Raw, STATUS, WRITE};
 
 const MIB: u64 = 1 << 20;
-/// Where the memory of the long requests is, for the guest.
+/// The guest address of the memory of the long requests.
 const LARGE: u64 = 1 << 32;
-/// No iteration of the loop may do more for one queue: a step, and one that was begun before the first was over.
+/// The most bytes that an iteration of the loop may move for one queue: a step, and one that had begun before
+/// the first was over.
 const BOUND: u64 = 2 * MIB;
 
-/// A daemon on this thread, to be driven iteration by iteration, and a client of each of its exports.
+/// A daemon on this thread, driven iteration by iteration, and a client of each of its exports.
 struct Driven {
     server: Server,
     clients: Vec<Raw>,
@@ -42,7 +43,7 @@ impl Driven {
             .collect();
         let server = Server::new(&args).unwrap();
         let stopper = server.stopper();
-        // To set up a connection takes two sides; afterwards the clients are used here.
+        // Setting up a connection needs both sides to run. Afterwards this thread uses the clients.
         let connecting = std::thread::spawn(move || {
             let slots = VhostUserProtocolFeatures::CONFIGURE_MEM_SLOTS;
             let clients = sockets.iter().map(|socket| {
@@ -66,8 +67,8 @@ impl Driven {
         }
     }
 
-    /// Has the first client's request served to its end, with the second client at work beside it, and checks that the
-    /// second has its turn in every iteration. Returns how many iterations it took.
+    /// Lets the daemon serve the first client's request to its end while the second client sends requests.
+    /// Checks that the second has its turn in every iteration. Returns the number of iterations.
     fn interleaved(&mut self) -> u64 {
         let context = self.server.context().clone();
         let [long, short, ..] = &mut self.clients[..] else {
@@ -78,7 +79,7 @@ impl Driven {
         while long.used() == before {
             let next = short.used().wrapping_add(1);
             short.offer_request(0, 0, &[(DATA, 512)], WRITE);
-            // A descriptor that becomes ready during an iteration is seen in the next.
+            // An iteration does not see a descriptor that becomes ready during it. The next one does.
             for _ in 0..2 {
                 context.poll(Wait::NoBlock).unwrap();
                 iterations += 1;
@@ -94,7 +95,7 @@ impl Driven {
     }
 }
 
-/// Buffers of 2 MiB, again and again in the same memory, with so many bytes in all.
+/// Returns buffers of 2 MiB, all in the same memory, with `bytes` bytes in all.
 fn buffers(bytes: u64) -> Vec<(u64, u32)> {
     (0..bytes / (2 * MIB))
         .map(|index| (LARGE + index % 64 * 2 * MIB, 2 * MIB as u32))
@@ -136,7 +137,7 @@ fn c13_long_transfers_leave_turns_to_others() {
 fn c13_long_clears_leave_turns_to_others() {
     let image = Image::new(64 << 30);
     let file = std::fs::File::options().write(true).open(image.path()).unwrap();
-    // Type, flags, and how much each of four ranges has. Of a file, holes would be too little work.
+    // The type, the flags, and the bytes of each of four ranges. On a file, holes would be too little work.
     let file_ranges = [(11, 0, 32 * MIB), (13, 1, 32 * MIB), (13, 0, 32 * MIB)];
     let ram_ranges = [(11, 0, 4096 * MIB), (13, 1, 4096 * MIB), (13, 0, 32 * MIB)];
     let disks = [
@@ -168,7 +169,8 @@ fn c13_long_clears_leave_turns_to_others() {
     }
 }
 
-/// Every byte of a long request goes where it belongs, whatever the steps: compared with short ones.
+/// Every byte of a long request is transferred to its place, with any division into steps. Short requests are
+/// the reference.
 #[test]
 fn c13_steps_put_every_byte_where_it_belongs() {
     const LEN: usize = 5 * MIB as usize + 512 * 3;
@@ -194,7 +196,7 @@ fn c13_steps_put_every_byte_where_it_belongs() {
         raw.frontend.set_vring_enable(0, true).unwrap();
         let text = pattern(5, LEN);
         memory.as_volatile_slice().write_slice(&text, 0).unwrap();
-        // Buffers of odd lengths, that steps cut in two.
+        // Steps divide these buffers of odd lengths.
         let odd = [1_000_003, 7, 3_000_000, LEN as u32 - 4_000_010];
         let mut at = LARGE;
         let list = odd.map(|len| {
@@ -220,7 +222,7 @@ fn c13_steps_put_every_byte_where_it_belongs() {
         let mut seen = vec![0; LEN];
         memory.as_volatile_slice().read_slice(&mut seen, 0).unwrap();
         assert!(seen == text, "a long read differs from the written data");
-        // One sector more than the disk has: nothing at all is written.
+        // The request is one sector longer than the disk, so nothing is written.
         memory.as_volatile_slice().write_slice(&vec![1; LEN], 0).unwrap();
         let last = (8 * MIB - LEN as u64) / 512 + 1;
         assert_eq!(raw.request(1, last, &list, 0), 1);
@@ -232,7 +234,8 @@ fn c13_steps_put_every_byte_where_it_belongs() {
     }
 }
 
-/// A client takes its queue back in the middle of a long request: its position is that request, which begins again.
+/// A client stops its queue in the middle of a long request. The queue's position is that request, which
+/// begins again.
 #[test]
 fn c13_a_queue_that_stops_in_a_long_request_begins_it_again() {
     let mut driven = Driven::new(&[Source::Null(2 << 30)]);

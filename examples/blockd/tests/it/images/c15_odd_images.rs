@@ -1,4 +1,4 @@
-//! C15: images that are odd, change under the daemon's feet, or take no more.
+//! C15: images that are odd, change while they are served, or are full.
 
 use virtio_driver::VirtioBlkFeatureFlags;
 
@@ -27,7 +27,7 @@ fn c15_an_image_that_shrinks_while_it_is_served() {
     }
     assert_eq!(client.read(0, 3584, 1024), Err(EIO), "half of it is gone");
     client.discard(0, 0x8000, 4096).unwrap();
-    // What is written or zeroed is there again.
+    // Data that are written or zeroed there can be read again.
     client.write(0, 8192, &pattern(2, 4096)).unwrap();
     assert_eq!(client.read(0, 8192, 4096).unwrap(), pattern(2, 4096));
     for (at, unmap) in [(0x1_0000, true), (0x2_0000, false)] {
@@ -65,7 +65,7 @@ fn c15_an_image_on_a_full_file_system() {
         "the accepted data is there"
     );
     client.flush(0).unwrap();
-    // Room is made by the guest, and by the host.
+    // The guest releases space, and the host adds some.
     client.discard(0, 0, block.len() as u64).unwrap();
     client.write(0, 0, &block).unwrap();
     system.grow("4M");
@@ -128,7 +128,7 @@ fn c15_eight_terabytes() {
     assert_eq!(client.read(0, SIZE - 4096, 4096).unwrap(), [0; 4096]);
 }
 
-/// A device of 4,096-byte sectors: requests of any number of 512-byte sectors work.
+/// On a device of 4,096-byte sectors, requests of any number of 512-byte sectors work.
 #[test]
 fn c15_a_device_of_large_sectors() {
     let image = Image::new(4 << 20);
@@ -148,7 +148,7 @@ fn c15_a_device_of_large_sectors() {
     );
     for unmap in [false, true] {
         client.write(0, 0, &text).unwrap();
-        // Half a block, two whole ones, half a block.
+        // The range has half a block, two whole blocks, and half a block.
         client.write_zeroes(0, 2048, 3 * 4096, unmap).unwrap();
         let seen = client.read(0, 0, text.len()).unwrap();
         assert_eq!(seen[..2048], text[..2048]);

@@ -50,7 +50,7 @@ fn c28_the_block_size_is_the_one_that_was_named() {
     assert!(error.contains("at least one block of 4096"), "{error}");
 }
 
-/// The open files of a daemon whose flags have `O_DIRECT`.
+/// Returns the number of open files of a daemon with the flag `O_DIRECT`.
 fn direct_files(daemon: &Daemon) -> usize {
     let infos = std::fs::read_dir(format!("/proc/{}/fdinfo", daemon.id())).unwrap();
     let is_direct = |text: &String| {
@@ -63,7 +63,7 @@ fn direct_files(daemon: &Daemon) -> usize {
         .count()
 }
 
-/// An image on a file system with direct access.
+/// Returns an image on a file system with direct access.
 fn image_with_direct_access(bytes: u64) -> Option<Image> {
     let image = Image::new(bytes);
     image.has_direct_access().then_some(image)
@@ -71,7 +71,7 @@ fn image_with_direct_access(bytes: u64) -> Option<Image> {
 
 #[test]
 fn c28_any_request_works_past_the_page_cache() {
-    // The end of the image is not a whole unit of its file system.
+    // The end of the image is not at a multiple of its file system's unit.
     let len = 4 * MIB + 1536;
     let Some(image) = image_with_direct_access(len) else {
         return;
@@ -84,7 +84,7 @@ fn c28_any_request_works_past_the_page_cache() {
         image.file().read_exact_at(&mut expected, 0).unwrap();
         let mut random = crate::seed();
         for round in 0..300 {
-            // Half of them are whole pages.
+            // In every second round, the requests are of whole pages.
             let unit = if round % 2 == 0 { 4096 } else { 512 };
             let size = unit * random.usize(1..=(600 << 10) / unit);
             let most = (len as usize - size) / unit;
@@ -127,8 +127,8 @@ fn c28_any_request_works_past_the_page_cache() {
     }
 }
 
-/// Writes of single sectors, through the page cache, and a direct one of their whole page at the same time: of the page only those
-/// sectors may have the contents of either.
+/// Single sectors are written through the page cache, and their whole page directly at the same time.
+/// Afterwards only those sectors may have the contents of either write.
 #[test]
 fn c28_small_writes_take_nothing_from_a_direct_one() {
     let image = Image::new(4 * MIB);
@@ -178,7 +178,7 @@ fn c28_a_file_system_without_direct_access_is_explained() {
     assert!(error.contains("leave out ',cache=none'"), "{error}");
 }
 
-/// A device with blocks of 4,096 bytes takes no smaller direct transfers.
+/// A device with blocks of 4,096 bytes accepts no smaller direct transfers.
 #[test]
 fn c28_a_device_with_4096_byte_blocks_past_the_page_cache() {
     let image = Image::new(4 * MIB);
@@ -204,7 +204,7 @@ fn c28_a_device_with_4096_byte_blocks_past_the_page_cache() {
     client.flush(0).unwrap();
 }
 
-/// Connects with these features beside those that every client of the tests has.
+/// Connects with these features and those that every client of the tests has.
 fn with_features(daemon: &Daemon, features: u64) -> Raw {
     let raw = Raw::connect(daemon.socket());
     raw.frontend
@@ -218,7 +218,7 @@ fn set_write_cache(raw: &mut Raw, on: u8) -> bool {
     raw.frontend.set_config(32, flags, &[on]).is_ok()
 }
 
-/// Every `fdatasync` fails, so a write that is to be on the medium fails too.
+/// Every `fdatasync` fails, so a write that must be on the medium fails too.
 #[test]
 fn c28_without_a_write_cache_a_write_is_on_the_medium() {
     let image = Image::new(MIB);
@@ -236,7 +236,7 @@ fn c28_without_a_write_cache_a_write_is_on_the_medium() {
     assert_eq!(raw.request(1, 1, &[(DATA, 512)], 0), 1);
     assert!(set_write_cache(&mut raw, 1));
     assert_eq!(raw.request(1, 1, &[(DATA, 512)], 0), 0);
-    // The next client begins with the cache.
+    // The next client begins with the write cache on.
     drop(raw);
     let mut raw = with_features(&daemon, FLUSH | CONFIG_WCE);
     assert_eq!(raw.config()[32], 1);

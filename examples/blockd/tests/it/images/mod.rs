@@ -19,7 +19,7 @@ mod c13_steps;
 mod c15_odd_images;
 mod c28_features;
 
-/// A command, if it is installed. Otherwise prints a `skipped` line.
+/// Returns a command, if it is installed. Otherwise prints a `skipped` line.
 pub(crate) fn tool(name: &str) -> Option<Command> {
     let found = Command::new(name)
         .arg("--version")
@@ -54,17 +54,18 @@ fn attempt(command: &mut Command) -> Option<String> {
     Some(String::from_utf8(stdout).unwrap().trim().to_owned())
 }
 
-/// A daemon into whose system calls strace injects faults such as `fdatasync:error=EIO:when=1`. `None`, with a `skipped`
-/// line, if that is impossible here. Threads make the calls: those of a ring are made by the kernel, and cannot be injected.
+/// Starts a daemon into whose system calls strace injects faults such as `fdatasync:error=EIO:when=1`.
+/// Returns `None`, with a `skipped` line, if that is impossible here. Threads make the calls: the kernel
+/// makes those of a ring, where no faults can be injected.
 fn failing(faults: &[&str], disk: &str) -> Option<Daemon> {
     failing_with(faults, disk, &["--engine", "threads"])
 }
 
-/// The same with the default engine and more arguments.
+/// Like [`failing`], with the default engine and more arguments.
 pub(crate) fn failing_with(faults: &[&str], disk: &str, args: &[&str]) -> Option<Daemon> {
     let mut strace = tool("strace")?;
     attempt(Command::new("strace").args(["-o", "/dev/null", "true"]))?;
-    // The traced program stays the child of the test, and the trace itself is not used.
+    // The traced program stays the child of the test. The trace itself is not used.
     strace.args(["-D", "-f", "-q", "-o", "/dev/null"]);
     for fault in faults {
         strace.arg("-e").arg(format!("inject={fault}"));
@@ -73,7 +74,7 @@ pub(crate) fn failing_with(faults: &[&str], disk: &str, args: &[&str]) -> Option
     Some(Daemon::start_by(strace, tempfile::tempdir().unwrap(), disk, args))
 }
 
-/// An image of so many bytes in a directory of its own.
+/// An image in a directory of its own.
 pub(crate) struct Image {
     directory: tempfile::TempDir,
 }
@@ -90,13 +91,13 @@ impl Image {
         image
     }
 
-    /// Makes it a hole of this length, with all data lost.
+    /// Makes the image a hole of this length. All its data are lost.
     pub(crate) fn clear(&self, bytes: u64) {
         let file = std::fs::File::create(self.path()).unwrap();
         file.set_len(bytes).unwrap();
     }
 
-    /// Whether its file system has direct access; prints a `skipped` line if not.
+    /// Returns `true` if its file system has direct access; otherwise prints a `skipped` line.
     pub(crate) fn has_direct_access(&self) -> bool {
         let flags = rustix::fs::OFlags::RDWR | rustix::fs::OFlags::DIRECT | rustix::fs::OFlags::CLOEXEC;
         let opened = rustix::fs::open(self.path(), flags, rustix::fs::Mode::empty());
@@ -114,24 +115,24 @@ impl Image {
         std::fs::File::open(self.path()).unwrap()
     }
 
-    /// As an export's disk.
+    /// Returns the description of the image as an export's disk.
     pub(crate) fn disk(&self) -> String {
         format!("path={}", self.path().display())
     }
 
-    /// Bytes that it takes on its file system.
+    /// Returns the bytes that it takes on its file system.
     fn allocated(&self) -> u64 {
         use std::os::unix::fs::MetadataExt;
         std::fs::metadata(self.path()).unwrap().blocks() * 512
     }
 
-    /// A socket's path beside it.
+    /// Returns the path of a socket beside it.
     pub(crate) fn socket(&self, name: &str) -> String {
         self.directory.path().join(name).display().to_string()
     }
 }
 
-/// A block device that is a file, detached at the end.
+/// A block device that is backed by a file. Dropping it detaches it.
 pub(crate) struct Loop {
     device: PathBuf,
 }
@@ -161,13 +162,13 @@ impl Drop for Loop {
     }
 }
 
-/// A file system in memory, unmounted at the end.
+/// A file system in memory. Dropping it unmounts it.
 pub(crate) struct FileSystem {
     directory: tempfile::TempDir,
 }
 
 impl FileSystem {
-    /// A `tmpfs`, or a `ramfs` that knows no limits and no holes, if this user may mount one.
+    /// Mounts a `tmpfs`, or a `ramfs`, which has no limits and no holes, if this user may mount one.
     pub(crate) fn mount(kind: &str, options: &str) -> Option<Self> {
         let directory = tempfile::tempdir().unwrap();
         attempt(
@@ -192,15 +193,16 @@ impl FileSystem {
     }
 }
 
-/// A block device of 16 MiB that has room for less than 2 MiB: it loses what is written beyond, until it [grows](Self::grow).
+/// A block device of 16 MiB with storage for less than 2 MiB. Further writes are lost, until it
+/// [grows](Self::grow).
 pub(crate) struct Overcommitted {
-    // Detached before its file system is unmounted.
+    // This is detached before its file system is unmounted.
     device: Loop,
     system: FileSystem,
 }
 
 impl Overcommitted {
-    /// A new one, if this machine and user can.
+    /// Attaches a new device, if this machine and user can.
     pub(crate) fn attach() -> Option<Self> {
         let system = FileSystem::mount("tmpfs", "size=2M,mode=0700")?;
         let file = system.path().join("disk.raw");

@@ -14,10 +14,11 @@ mod queues;
 mod random;
 mod slow;
 
-/// Names the number of I/O threads of daemons, or the threads of each export, such as `1+0`.
+/// The variable with the number of I/O threads of daemons, or with the threads of each export, such as `1+0`.
 pub(crate) const VARIABLE: &str = "BLOCKD_TEST_IOTHREADS";
 
-/// A daemon with a control socket, an NBD socket and so many threads. Its export `first` is served by the last one.
+/// A daemon with a control socket, an NBD socket and several threads. The last thread serves its export
+/// `first`.
 struct Threads {
     controlled: Controlled,
     nbd: PathBuf,
@@ -29,7 +30,7 @@ impl Threads {
         Self::start_with(&format!("ram=1M,iothread={}", count - 1), count)
     }
 
-    /// With this first export.
+    /// Starts the daemon with `disk` as its first export.
     fn start_with(disk: &str, count: usize) -> Self {
         let directory = tempfile::tempdir().unwrap();
         let nbd = directory.path().join("nbd.sock");
@@ -42,7 +43,7 @@ impl Threads {
         }
     }
 
-    /// The thread of each export.
+    /// Returns each export with its thread.
     fn threads(&self) -> Vec<(String, String)> {
         let list = self.list();
         let text = |value: &Value| value.as_str().unwrap().to_owned();
@@ -117,7 +118,7 @@ fn threads_that_do_not_exist_are_refused() {
     }
 }
 
-/// One disk, through a virtqueue on one thread, and with handshakes on another.
+/// One disk is used through a virtqueue on one thread, and by NBD clients whose handshakes are on another.
 #[test]
 fn a_disk_of_one_thread_is_the_same_for_all_clients() {
     for count in [1, 2, 4] {
@@ -140,7 +141,8 @@ fn a_disk_of_one_thread_is_the_same_for_all_clients() {
     }
 }
 
-/// Requests that a client has sent behind its choice of an export move with it, and so does the reply to the choice.
+/// Requests that a client has sent after its choice of an export move with it, and so does the reply to the
+/// choice.
 #[test]
 fn what_a_client_has_sent_already_moves_with_it() {
     use std::io::{Read, Write};
@@ -175,7 +177,7 @@ fn what_a_client_has_sent_already_moves_with_it() {
         .concat();
         let mut reader = stream.try_clone().unwrap();
         let reading = std::thread::spawn(move || {
-            // The opening, two replies to the choice, and two to the requests.
+            // The opening, two replies to the choice, and two replies to the requests.
             let mut all = vec![0; 18 + (20 + 12) + 20 + 16 + 16 + len as usize];
             reader.read_exact(&mut all).unwrap();
             all
@@ -215,7 +217,7 @@ fn polling_is_set_for_one_loop() {
     assert!(error.contains("the loops are main, io1"), "{error}");
 }
 
-/// Runs tests again with so many threads. The export of each test is served by the last one.
+/// Runs tests again with `threads` threads. The last thread serves the export of each test.
 fn run_with(threads: &str, names: &[&str], others: &[&str]) {
     if std::env::var_os(VARIABLE).is_some() {
         return;
@@ -243,7 +245,8 @@ fn clients_of_the_second_thread_are_served_as_those_of_the_only_one() {
 
 #[test]
 fn images_and_nbd_clients_of_the_second_thread_are_served_as_those_of_the_only_one() {
-    // Those of c8 that end the daemon rely on one thread to take a request before the signal.
+    // The c8 tests that end the daemon are excluded: they require that one thread takes a request before it
+    // handles the signal.
     let names = [
         "c08_slow_images::c8_a_",
         "c14_",
@@ -255,7 +258,7 @@ fn images_and_nbd_clients_of_the_second_thread_are_served_as_those_of_the_only_o
     run_with("2", &names, &[]);
 }
 
-/// Clients with one queue, which another thread serves than the one that handles their messages.
+/// Clients with one queue. Another thread serves it than the one that handles their messages.
 #[test]
 fn queues_on_another_thread_than_their_session_are_served_as_those_on_the_same() {
     let names = [
@@ -292,7 +295,7 @@ fn images_whose_queues_are_on_another_thread_are_served_as_those_on_the_same() {
     );
 }
 
-/// Among them a thousand exports that come and go.
+/// One of the tests adds and removes a thousand exports.
 #[test]
 fn commands_and_figures_are_right_with_four_threads() {
     run_with("4", &["control::", "metrics::"], &[]);

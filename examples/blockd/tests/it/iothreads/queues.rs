@@ -1,4 +1,5 @@
-//! One export whose queues are on several threads: they are stopped, moved in memory and started while requests are executed.
+//! One export whose queues are on several threads. They are stopped, moved in memory and started while
+//! requests are executed.
 
 use std::collections::VecDeque;
 
@@ -20,12 +21,12 @@ const PART: u64 = 64;
 const SLOTS: u16 = 5;
 const STEPS: usize = 400;
 
-/// A queue, and what its client knows.
+/// A queue, and the records of its client.
 struct Lane {
     raw: Raw,
     /// The seeds of the sectors that it has written.
     written: Vec<Option<u64>>,
-    /// Requests that were offered and not seen complete: slot, sector, and the seed of a write.
+    /// Requests that were offered and are not known to be complete: slot, sector, and the seed of a write.
     offered: VecDeque<(u16, u64, Option<u64>)>,
     next_slot: u16,
     is_stopped: bool,
@@ -42,12 +43,12 @@ impl Lane {
         }
     }
 
-    /// The sector of the disk. Each queue has a part of it for itself.
+    /// Returns the sector of the disk. Each queue has a part of the disk for itself.
     fn sector(&self, sector: u64) -> u64 {
         self.raw.queue as u64 * PART + sector
     }
 
-    /// Offers a request, after it has waited for those before it where that is necessary.
+    /// Offers a request, and first waits for earlier ones where that is necessary.
     fn offer(&mut self, random: &mut Rng) {
         let sector = random.u64(..PART);
         if !self.can_offer(sector) {
@@ -56,7 +57,7 @@ impl Lane {
         self.offer_at(sector, random);
     }
 
-    /// A request may not overtake another one of the same sector.
+    /// Returns `true` if no other request of the same sector is outstanding, which this one could overtake.
     fn can_offer(&self, sector: u64) -> bool {
         let is_used = self.offered.iter().any(|(_, other, _)| *other == sector);
         self.offered.len() < usize::from(SLOTS) && !is_used
@@ -76,7 +77,8 @@ impl Lane {
         self.raw.offer_as_a_driver(head, false);
     }
 
-    /// Waits for all requests, and compares what was read. Those of a queue that is stopped wait until it is started.
+    /// Waits for all requests, and compares the data that were read. The requests of a stopped queue wait
+    /// until it is started.
     fn finish(&mut self) {
         if self.is_stopped {
             self.start();
@@ -95,7 +97,8 @@ impl Lane {
         }
     }
 
-    /// After the answer the device leaves the memory of the queue alone: requests that are offered then are not executed.
+    /// Stops the queue. After the reply the device does not access the memory of the queue: requests that are
+    /// offered then are not executed.
     fn stop(&mut self, random: &mut Rng) {
         let base = self.raw.frontend.get_vring_base(self.raw.queue).unwrap();
         let used = self.raw.used();
@@ -133,7 +136,7 @@ fn stop_and_start(random: &mut Rng, daemon: &Threads, queues: usize, written: &m
             1 if lanes[at].is_stopped => lanes[at].start(),
             2 => {
                 share_again(&lanes);
-                // The former mappings are gone by the answer.
+                // The former mappings are removed before the reply.
                 assert_eq!(daemon.controlled.daemon.mapped_regions(), queues + areas);
             }
             3 => {
@@ -143,7 +146,7 @@ fn stop_and_start(random: &mut Rng, daemon: &Threads, queues: usize, written: &m
                 raw.frontend.get_features().unwrap();
                 assert_eq!(raw.used_ring(), ring, "written while the queue is disabled");
                 raw.frontend.set_vring_enable(raw.queue, true).unwrap();
-                // Enabling starts a queue that was stopped.
+                // Enabling starts a stopped queue.
                 lanes[at].is_stopped = false;
             }
             4 => {
@@ -172,7 +175,7 @@ fn stop_and_start(random: &mut Rng, daemon: &Threads, queues: usize, written: &m
     }
 }
 
-/// Shares the same memory anew: the daemon maps it again, and uses the former mapping no longer.
+/// Shares the same memory again. The daemon maps it again, and stops using the former mapping.
 fn share_again(lanes: &[Lane]) {
     let regions: Vec<_> = lanes.iter().map(|lane| lane.raw.region()).collect();
     lanes[0].raw.frontend.set_mem_table(&regions).unwrap();
@@ -222,7 +225,7 @@ fn two_queues_on_two_threads_are_counted_for_one_export() {
         assert_eq!(queue["kinds"]["write"]["requests"], 50);
         assert_eq!(queue["kinds"]["read"]["requests"], 50);
     }
-    // Both loops have had requests.
+    // Both loops have executed requests.
     for index in [0, 1] {
         assert!(stats["loops"][index]["events"].as_u64().unwrap() > 0);
     }
@@ -237,7 +240,7 @@ fn two_queues_on_two_threads_are_counted_for_one_export() {
     assert_eq!(daemon.controlled.daemon.stop(), "");
 }
 
-/// A queue that fails on its thread stops alone, and the client is notified.
+/// A queue that fails on its thread stops alone, and its client is notified.
 #[test]
 fn a_queue_that_fails_on_another_thread_stops_alone() {
     let daemon = Threads::start_with("ram=1M,iothread=1+0", 2);

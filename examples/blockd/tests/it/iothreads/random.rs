@@ -1,4 +1,4 @@
-//! Random operations: exports come, go and grow, and clients connect, while other threads serve.
+//! Random operations: exports are added, removed and resized, and clients connect, while other threads serve.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -17,13 +17,13 @@ const STEPS: usize = 150;
 const SIZE: u64 = 1 << 20;
 const BLOCK: usize = 4096;
 
-/// An export as the test knows it.
+/// The expected state of an export.
 struct Known {
     socket: PathBuf,
     size: u64,
-    /// Whether its disk stores what is written.
+    /// Whether its disk stores written data.
     stores: bool,
-    /// The seed of the pattern in each block that was written.
+    /// The seed of the pattern of each block that was written.
     blocks: BTreeMap<u64, u64>,
     guest: Option<Client>,
     nbd: Option<nbd::Client>,
@@ -53,7 +53,7 @@ impl Bystander {
         Self { stop, thread }
     }
 
-    /// Returns how many times it was served.
+    /// Ends the client. Returns the number of its requests that were served.
     fn end(self) -> u64 {
         self.stop.store(true, Ordering::Relaxed);
         self.thread.join().unwrap()
@@ -146,7 +146,7 @@ impl Run {
     fn guest(&mut self) {
         let Some(name) = self.any() else { return };
         let known = self.known.get_mut(&name).unwrap();
-        // One at a time.
+        // An export serves one client at a time.
         known.guest = None;
         let client = Client::simple(&known.socket);
         assert_eq!(client.capacity(), known.size);
@@ -195,7 +195,7 @@ impl Run {
         known.blocks.insert(at, seed);
     }
 
-    /// All clients of an export see what was written.
+    /// Checks that all clients of an export see the data that were written.
     fn compare(&mut self) {
         let Some(name) = self.any() else { return };
         let known = self.known.get_mut(&name).unwrap();
@@ -214,7 +214,7 @@ impl Run {
     fn check_list(&self) {
         let list = self.daemon.list();
         let listed = list["exports"].as_array().unwrap();
-        // One for each bystander, and those of this test.
+        // There is one export for each bystander, besides those of this test.
         assert_eq!(listed.len(), self.threads + self.known.len());
         for export in listed {
             if let Some(known) = self.known.get(export["name"].as_str().unwrap()) {
@@ -233,7 +233,7 @@ fn exports_and_clients_come_and_go_while_all_threads_serve() {
     for threads in [1, 2, 4] {
         let daemon = Threads::start(threads);
         let directory = tempfile::tempdir().unwrap();
-        // The first export is that of the last thread.
+        // The last thread serves the first export.
         let mut bystanders = vec![Bystander::start(daemon.controlled.daemon.socket().to_owned(), 0)];
         for thread in 0..threads - 1 {
             let socket = directory.path().join(format!("bystander{thread}"));

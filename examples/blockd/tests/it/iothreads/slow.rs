@@ -1,4 +1,4 @@
-//! C9: an image that is slow, or hangs, and its neighbours on other threads.
+//! C9: an image that is slow, or hangs, with neighbours on other threads.
 
 use serde_json::json;
 use vhost::VhostBackend;
@@ -11,7 +11,8 @@ use crate::raw::{DATA, Raw};
 /// The threads of an export: one, or one for its sessions and another for its first queue.
 const THREADS: [&str; 2] = ["1", "1+0"];
 
-/// A daemon with two threads whose image completes writes late, and its client with two queues. A write of the first one was taken.
+/// A daemon with two threads whose image completes writes late, and its client with two queues. A write of
+/// the first queue was taken.
 struct Late {
     controlled: Controlled,
     queues: Vec<Raw>,
@@ -91,7 +92,7 @@ fn requests_of_all_threads_are_completed_before_an_export_is_removed() {
     }
 }
 
-/// The next client of the export is accepted once the requests of the former one have ended.
+/// The export accepts its next client once the requests of the former one have ended.
 #[test]
 fn a_client_waits_for_the_requests_of_the_former_one_on_all_threads() {
     for threads in THREADS {
@@ -106,7 +107,8 @@ fn a_client_waits_for_the_requests_of_the_former_one_on_all_threads() {
     }
 }
 
-/// The answer to GET_VRING_BASE waits for the requests of its queue. A queue of another thread is served meanwhile, and so are commands.
+/// The reply to GET_VRING_BASE waits for the requests of its queue. Meanwhile a queue of another thread is
+/// served, and so are commands.
 #[test]
 fn c8_a_queue_that_stops_late_holds_up_no_queue_of_another_thread() {
     let Some(mut late) = Late::start("1+0", "2s") else {
@@ -122,7 +124,8 @@ fn c8_a_queue_that_stops_late_holds_up_no_queue_of_another_thread() {
     late.queues[1].read_sector(1);
 }
 
-/// With the engine `sync` the thread of an image waits for it. That of its neighbours, the control socket and the end of the daemon do not.
+/// With the engine `sync` the thread of an image waits for it. The threads of its neighbours and of the
+/// control socket do not wait, and neither does the end of the daemon.
 #[test]
 fn c9_a_thread_that_waits_for_its_image_holds_up_no_other() {
     let image = Image::new(1 << 20);
@@ -159,7 +162,7 @@ fn c9_a_thread_that_waits_for_its_image_holds_up_no_other() {
         assert_eq!(client.read(0, 4096 * (round % 16), 4096).unwrap(), data);
     }
     assert_eq!(raw.used(), before, "the image has not completed the write");
-    // The list says which loop hangs, once it has.
+    // The list names the loop that hangs, once it hangs.
     loop {
         let list = controlled.tell(&json!({"command": "list"}));
         assert_eq!(list["loops"][0]["responds"], true);
@@ -182,8 +185,8 @@ fn c9_a_thread_that_waits_for_its_image_holds_up_no_other() {
     assert!(!socket.exists() && !path("n.sock").exists());
 }
 
-/// A thread that hangs while one of its queues must stop: the client waits, and the log says for what. A command that needs the thread is
-/// answered, the queue of the other thread is served, and the daemon ends.
+/// A thread hangs while one of its queues must stop. The client waits, and the log names the reason. A
+/// command that needs the thread is answered, the queue of the other thread is served, and the daemon ends.
 #[test]
 fn c8_a_thread_that_hangs_while_its_queue_must_stop_is_reported() {
     let image = Image::new(1 << 20);
@@ -198,7 +201,7 @@ fn c8_a_thread_that_hangs_while_its_queue_must_stop_is_reported() {
     let controlled = Controlled { daemon, control };
     let mut queues = Raw::queues(controlled.daemon.socket(), 2);
     queues[0].offer_request(1, 5, &[(DATA, 512)], 0);
-    // The thread has taken the write once it does not respond.
+    // Once the thread does not respond, it has taken the write.
     while controlled.tell(&json!({"command": "list"}))["loops"][1]["responds"] == true {}
     let frontend = queues[0].frontend.clone();
     let stopping = std::thread::spawn(move || frontend.get_vring_base(0).unwrap_err());

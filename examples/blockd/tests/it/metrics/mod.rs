@@ -1,4 +1,4 @@
-//! What the daemon tells about itself: statistics, the page for Prometheus, and the summary at the end.
+//! The reports of the daemon about itself: statistics, the page for Prometheus, and the summary at the end.
 
 use std::process::Command;
 
@@ -11,12 +11,12 @@ mod page;
 mod stats;
 mod watch;
 
-/// The figures of the only export.
+/// Returns the figures of the only export.
 fn export(controlled: &Controlled) -> Value {
     controlled.tell(&json!({"command": "stats"}))["exports"][0].clone()
 }
 
-/// Those of its queue 0.
+/// Returns the figures of its queue 0.
 fn queue(controlled: &Controlled) -> Value {
     export(controlled)["queues"][0].clone()
 }

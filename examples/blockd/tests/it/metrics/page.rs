@@ -26,7 +26,7 @@ fn connect(address: SocketAddr) -> TcpStream {
     client
 }
 
-/// Sends a request; the answer's head and body.
+/// Sends a request. Returns the head and the body of the reply.
 fn ask(address: SocketAddr, request: &str) -> (String, String) {
     let mut client = connect(address);
     client.write_all(request.as_bytes()).unwrap();
@@ -36,7 +36,7 @@ fn ask(address: SocketAddr, request: &str) -> (String, String) {
     (head.to_owned(), body.to_owned())
 }
 
-/// The samples of a page by name and labels, after a check of its format.
+/// Checks the format of a page, and returns its samples by name and labels.
 fn scrape(address: SocketAddr) -> BTreeMap<String, f64> {
     let (head, body) = ask(address, "GET /metrics HTTP/1.1\r\nHost: localhost\r\n\r\n");
     assert!(head.starts_with("HTTP/1.1 200 OK\r\n"), "{head}");
@@ -115,7 +115,7 @@ fn other_requests_are_refused() {
     }
     let long = format!("GET /metrics HTTP/1.1\r\nX: {}", "x".repeat(1 << 20));
     let mut client = connect(address);
-    // The daemon may refuse it before all is sent.
+    // The daemon may refuse the request before all bytes are sent.
     let _ = client.write_all(long.as_bytes());
     let mut answer = Vec::new();
     let _ = client.read_to_end(&mut answer);
@@ -129,7 +129,7 @@ fn other_requests_are_refused() {
     assert_eq!(body, "");
 }
 
-/// Clients that send half a request, garbage or nothing, that leave early, and that do not read.
+/// Clients that send half a request, random bytes or nothing, that disconnect early, or that do not read.
 #[test]
 fn bad_clients_harm_none() {
     let (controlled, address) = start();

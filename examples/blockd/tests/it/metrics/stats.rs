@@ -1,4 +1,4 @@
-//! Each figure is what the client has seen.
+//! Each figure equals the count of the client.
 
 use serde_json::json;
 
@@ -68,7 +68,7 @@ fn kicks_and_calls_are_those_of_the_driver() {
         raw.offer_request(1, 0, &[(DATA, 512)], 0);
         raw.wait_used(round + 1);
     }
-    // A request from the other side: all kicks and calls before it are done.
+    // After the reply to a request on another socket, all earlier kicks and calls are done.
     controlled.tell(&json!({"command": "list"}));
     let figures = queue(&controlled);
     assert_eq!(figures["kicks"], 40);
@@ -78,7 +78,7 @@ fn kicks_and_calls_are_those_of_the_driver() {
 
 #[test]
 fn polling_hits_are_counted() {
-    // Other tests run on the same cores.
+    // Polling is exclusive, because other tests run on the same cores.
     let args = ["--poll-max", "1s", "--policy", "always", "--poll-exclusive"];
     let controlled = Controlled::start_with("ram=1M", &args);
     let mut client = Client::simple(controlled.daemon.socket());

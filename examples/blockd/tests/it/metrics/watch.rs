@@ -1,4 +1,4 @@
-//! `blockd ctl stats --watch`, in a terminal and elsewhere.
+//! `blockd ctl stats --watch`, on a terminal and elsewhere.
 
 use std::fs::File;
 use std::io::{BufRead, BufReader, Read};
@@ -58,7 +58,7 @@ fn answers_can_be_watched_as_json() {
     assert!(child.wait().unwrap().success());
 }
 
-/// A terminal of that size: its two ends.
+/// Returns the two ends of a terminal of this size.
 fn terminal(columns: u16, rows: u16) -> Option<(OwnedFd, OwnedFd)> {
     let flags = OpenptFlags::RDWR | OpenptFlags::NOCTTY | OpenptFlags::CLOEXEC;
     let outer = match rustix::pty::openpt(flags) {
@@ -94,7 +94,7 @@ fn in_a_terminal_the_table_is_refreshed_and_the_cursor_comes_back() {
     let mut screen = String::new();
     let mut part = [0; 4096];
     let mut read = |screen: &mut String| match outer.read(&mut part) {
-        // EIO: the other end is closed.
+        // EIO means that the other end is closed.
         Ok(0) | Err(_) => false,
         Ok(count) => {
             screen.push_str(&String::from_utf8_lossy(&part[..count]));

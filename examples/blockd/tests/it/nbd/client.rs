@@ -1,4 +1,4 @@
-//! A small NBD client of our own: every field can be set, also to what no client sends.
+//! A small NBD client of our own. Every field can be set, also to values that no real client sends.
 
 use std::collections::HashMap;
 use std::io::{self, Read, Write};
@@ -35,7 +35,7 @@ impl<T: Read + Write + Send> Stream for T {}
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Reply {
     pub(crate) cookie: u64,
-    /// The error number, or what the request returns.
+    /// The error number, or the result of the request.
     pub(crate) result: Result<Vec<u8>, u32>,
 }
 
@@ -50,7 +50,7 @@ pub(crate) struct Client {
 }
 
 impl Client {
-    /// A connection before the handshake's options.
+    /// Connects, up to the options of the handshake.
     pub(crate) fn begin(stream: impl Stream + 'static) -> Self {
         let mut client = Self {
             stream: Box::new(stream),
@@ -76,12 +76,12 @@ impl Client {
         Self::begin(stream)
     }
 
-    /// A connection to an export, with simple replies.
+    /// Connects to an export, with simple replies.
     pub(crate) fn simple(path: &Path, name: &str) -> Self {
         Self::unix(path).choose(name)
     }
 
-    /// A connection to an export, with structured replies and block status.
+    /// Connects to an export, with structured replies and block status.
     pub(crate) fn structured(path: &Path, name: &str) -> Self {
         let mut client = Self::unix(path);
         assert_eq!(client.option(STRUCTURED_REPLY, &[]).last().unwrap().0, ACK);
@@ -100,7 +100,7 @@ impl Client {
         self
     }
 
-    /// Sends an option. Returns the replies to it: their types and data.
+    /// Sends an option. Returns the types and data of the replies.
     pub(crate) fn option(&mut self, option: u32, data: &[u8]) -> Vec<(u32, Vec<u8>)> {
         let len = (data.len() as u32).to_be_bytes();
         let message = [&b"IHAVEOPT"[..], &option.to_be_bytes(), &len, data].concat();
@@ -136,7 +136,7 @@ impl Client {
         u64::from_be_bytes(self.bytes(8).try_into().unwrap())
     }
 
-    /// The bytes of a request.
+    /// Returns the cookie and the bytes of a request.
     pub(crate) fn message(&mut self, command: u16, flags: u16, at: u64, len: usize) -> (u64, Vec<u8>) {
         let cookie = self.next_cookie;
         self.next_cookie += 1;
@@ -167,7 +167,7 @@ impl Client {
         cookie
     }
 
-    /// The next reply, all of its chunks.
+    /// Returns the next reply, with all of its chunks.
     pub(crate) fn next_reply(&mut self) -> Reply {
         let mut result = Ok(Vec::new());
         loop {
@@ -224,7 +224,7 @@ impl Client {
         self.run(FLUSH, 0, 0, 0).map(drop)
     }
 
-    /// Extents: lengths, and whether they are holes.
+    /// Returns the extents: their lengths, and whether they are holes.
     pub(crate) fn status(&mut self, at: u64, len: usize) -> Vec<(u32, bool)> {
         let extents = self.run(BLOCK_STATUS, 0, at, len).unwrap();
         let number = |bytes: &[u8]| u32::from_be_bytes(bytes.try_into().unwrap());

@@ -9,7 +9,7 @@ use crate::client::pattern;
 use crate::control::Controlled;
 use crate::images::Image;
 
-/// A daemon with a control socket and the path of its NBD socket.
+/// Starts a daemon with a control socket. Returns the path of its NBD socket, too.
 fn start(disk: &str) -> (Controlled, PathBuf, tempfile::TempDir) {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("nbd.sock");
@@ -36,7 +36,7 @@ fn exports_are_added_and_removed_while_others_are_served() {
             String::from_utf8_lossy(&refused[0].1).contains("no export"),
             "{refused:?}"
         );
-        // The image is free: it can be locked again.
+        // The image is free, so it can be locked again.
         assert_eq!(
             std::fs::read(image.path()).unwrap()[4096..8192],
             pattern(round, 4096)
@@ -57,12 +57,12 @@ fn c14_the_next_client_sees_the_new_size() {
     assert_eq!(client.read(1 << 20, 512), Err(22));
     controlled.tell(&json!({"command": "resize", "name": "first", "size": "2M"}));
     assert_eq!(Client::simple(&path, "first").size, 2 << 20);
-    // A client that does not know it yet may use it.
+    // A client that does not know the new size may use it.
     client.write(1 << 20, &pattern(1, 4096)).unwrap();
     assert_eq!(client.read(1 << 20, 4096).unwrap(), pattern(1, 4096));
 }
 
-/// What `blockd ctl stats` and the metrics are made of.
+/// The figures from which `blockd ctl stats` and the metrics are made.
 #[test]
 fn requests_are_counted() {
     let image = Image::new(1 << 20);
@@ -92,14 +92,14 @@ fn requests_are_counted() {
         assert_eq!(count("flush"), [1, 0, 0]);
         assert_eq!(count("discard"), [1, 4096, 0]);
         assert_eq!(count("write-zeroes"), [1, 8192, 0]);
-        // The block status, and two requests that are not valid.
+        // The block status, and two invalid requests.
         assert_eq!(count("other"), [3, 0, 2]);
         let list = controlled.tell(&json!({"command": "list"}));
         assert_eq!(list["exports"][0]["nbd_clients"], 1);
     }
 }
 
-/// Past the page cache, whatever the alignment.
+/// Access past the page cache, with any alignment.
 #[test]
 fn c28_direct_access_to_an_image() {
     let image = Image::new(8 << 20);

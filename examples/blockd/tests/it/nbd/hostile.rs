@@ -1,4 +1,4 @@
-//! Clients that break the rules, or do not read what they have asked for.
+//! Clients that break the rules, or do not read the replies to their requests.
 
 use std::io::{ErrorKind, Write};
 use std::net::Shutdown;
@@ -12,7 +12,7 @@ use crate::client::pattern;
 use crate::images::Image;
 use crate::seed;
 
-/// Another client is served.
+/// Checks that another client is served.
 fn is_served(path: &Path) {
     let mut client = Client::structured(path, "disk");
     client.write(0, &pattern(1, 4096)).unwrap();
@@ -31,7 +31,8 @@ fn malformed_messages_end_their_connection_only() {
         let mut stream = UnixStream::connect(&path).unwrap();
         stream.write_all(garbage).unwrap();
         let mut rest = Vec::new();
-        // The first bytes of the handshake, and then the end; or a reset if there was something that the daemon did not read.
+        // The read returns the first bytes of the handshake, and then the end, or a reset if the daemon has
+        // not read all bytes.
         match std::io::Read::read_to_end(&mut stream, &mut rest) {
             Ok(_) => assert!(rest.starts_with(b"NBDMAGIC")),
             Err(error) => assert_eq!(error.kind(), ErrorKind::ConnectionReset),
@@ -40,11 +41,11 @@ fn malformed_messages_end_their_connection_only() {
     let mut client = Client::simple(&path, "disk");
     client.stream.write_all(&[0x25, 0x60, 0x95, 0x14]).unwrap();
     client.is_closed();
-    // An export that there is not, by the option that has no error.
+    // The option without an error reply names an export that does not exist.
     let mut client = Client::unix(&path);
     client.stream.write_all(b"IHAVEOPT\0\0\0\x01\0\0\0\x01x").unwrap();
     client.is_closed();
-    // An option that is too long.
+    // The option is too long.
     let mut client = Client::unix(&path);
     client.stream.write_all(b"IHAVEOPT\0\0\0\x07\x7f\0\0\0").unwrap();
     client.is_closed();
@@ -68,11 +69,11 @@ fn clients_that_leave_in_the_middle() {
             client.stream.write_all(&message[..cut]).unwrap();
             drop(client);
         }
-        // A request whose reply is not read.
+        // The client does not read the reply to a request.
         let mut client = Client::simple(&path, "disk");
         client.start(READ, 0, 0, 1 << 20);
         drop(client);
-        // A client that disconnects properly gets the replies to what it has sent before.
+        // A client that disconnects in order gets the replies to the requests that it has sent before.
         let mut client = Client::simple(&path, "disk");
         for at in 0..8 {
             client.start_write(0, at * 4096, &pattern(at, 4096));
@@ -109,7 +110,8 @@ fn half_closed_connections_are_completed() {
     client.is_closed();
 }
 
-/// Thousands of reads whose replies are not read: neither the memory of the daemon grows, nor does another client wait.
+/// Replies to thousands of reads are not read. The memory of the daemon does not grow, and no other client
+/// waits.
 #[test]
 fn a_client_that_does_not_read_its_replies_is_not_read() {
     const LEN: usize = 1 << 20;
@@ -123,7 +125,7 @@ fn a_client_that_does_not_read_its_replies_is_not_read() {
         stream.set_nonblocking(true).unwrap();
         let mut sent = 0;
         let mut full = 0;
-        // The daemon may take more after a while, so the socket must be full for many rounds.
+        // The daemon may read more after a while, so the socket must be full for many rounds.
         while full < 200 {
             let (_, message) = client.message(READ, 0, (sent % 64 * LEN) as u64, LEN);
             match (&stream).write(&message) {
@@ -141,7 +143,7 @@ fn a_client_that_does_not_read_its_replies_is_not_read() {
         }
         let after = daemon.holds().rss_kib;
         println!("{sent} requests of {LEN} bytes: {before} KiB have become {after}");
-        // The RAM disk's pages were never written, so they take none.
+        // The RAM disk's pages were never written, so they take no memory.
         assert!(
             after < before + most_mib * 1024,
             "{before} KiB have become {after}"
@@ -155,7 +157,7 @@ fn a_client_that_does_not_read_its_replies_is_not_read() {
     }
 }
 
-/// The limit of connections: one more waits until another one has gone.
+/// The number of connections is limited. A further client waits until another one has disconnected.
 #[test]
 fn the_number_of_connections_is_limited() {
     let (daemon, path) = start("ram=1M", &[]);
@@ -184,7 +186,8 @@ fn the_number_of_connections_is_limited() {
     );
 }
 
-/// A thousand clients that leave in every way: descriptors and memory stay the same, and log lines are few.
+/// A thousand clients disconnect in every way. The descriptors and the memory stay the same, and there are
+/// few log lines.
 #[test]
 fn a_thousand_clients_leave_nothing_behind() {
     let mut random = seed();

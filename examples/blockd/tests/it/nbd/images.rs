@@ -1,4 +1,4 @@
-//! Images behind NBD: failed flushes, slow images, the end of the daemon in the middle of writes.
+//! Images served over NBD: failed flushes, slow images, and the end of the daemon in the middle of writes.
 
 use std::collections::HashSet;
 use std::io::{Read, Write};
@@ -21,7 +21,8 @@ use crate::seed;
 const EIO: u32 = 5;
 const BLOCK: usize = 4096;
 
-/// A daemon with faults that strace injects into the calls of its threads, and the path of its NBD socket.
+/// Starts a daemon with faults that strace injects into the calls of its threads. Returns the path of its NBD
+/// socket, too.
 fn failing(faults: &[&str], image: &Image) -> Option<(Daemon, PathBuf)> {
     let path = PathBuf::from(image.socket("nbd.sock"));
     let disk = format!("{},name=disk", image.disk());
@@ -41,7 +42,7 @@ fn c4_a_failed_flush_is_never_forgotten() {
     for _ in 0..3 {
         assert_eq!(client.flush(), Err(EIO));
     }
-    // Another connection learns of it too, also by a write that asks for a flush.
+    // Another connection gets the error too, also for a write that requests a flush.
     let mut other = Client::simple(&path, "disk");
     other.start_write(FUA, 0, &pattern(2, BLOCK));
     assert_eq!(other.next_reply().result, Err(EIO));
@@ -52,7 +53,7 @@ fn c4_a_failed_flush_is_never_forgotten() {
     assert_eq!(log.matches("may be lost").count(), 1, "{log}");
 }
 
-/// With every engine: the device loses what was written to it, and takes it again later.
+/// With every engine, the device loses written data, and accepts writes again later.
 #[test]
 fn c4_a_flush_of_a_device_that_loses_data_is_never_forgotten() {
     const LEN: usize = 1 << 20;
@@ -66,7 +67,7 @@ fn c4_a_flush_of_a_device_that_loses_data_is_never_forgotten() {
         for at in 0..8 {
             client.write(at * LEN as u64, &pattern(at, LEN)).unwrap();
         }
-        // Many at a time, of which the system tells one.
+        // Several flushes run at a time, and the system reports the error to only one of them.
         let flushes: HashSet<_> = (0..8).map(|_| client.start(FLUSH, 0, 0, 0)).collect();
         for _ in 0..8 {
             let reply = client.next_reply();
@@ -75,7 +76,7 @@ fn c4_a_flush_of_a_device_that_loses_data_is_never_forgotten() {
         }
         device.grow();
         client.write(0, &pattern(9, LEN)).unwrap();
-        // Each request that asks for a flush fails, several at a time.
+        // Each request with a flush fails, several at a time.
         client.start_write(FUA, 0, &pattern(9, LEN));
         for command in [WRITE_ZEROES, TRIM, FLUSH] {
             client.start(command, if command == FLUSH { 0 } else { FUA }, 0, BLOCK);
@@ -90,7 +91,8 @@ fn c4_a_flush_of_a_device_that_loses_data_is_never_forgotten() {
     }
 }
 
-/// A frozen image delays no request but its own, and no other client; what was begun is answered once it is thawed.
+/// A frozen image delays only its own requests, and no other client. The requests that have begun are
+/// answered once it is thawed.
 #[test]
 fn c8_a_frozen_image_delays_only_its_own_requests() {
     for engine in ["auto", "uring", "threads"] {
@@ -125,7 +127,7 @@ fn c8_a_frozen_image_delays_only_its_own_requests() {
     }
 }
 
-/// Long requests are executed in parts, of any position and length, whatever executes them.
+/// Long requests of any position and length are executed in parts, by every engine.
 #[test]
 fn long_requests_of_any_position_and_length() {
     const LEN: usize = 8 << 20;
@@ -144,7 +146,7 @@ fn long_requests_of_any_position_and_length() {
         let mut expected = vec![0; LEN];
         let mut random = seed();
         for round in 0..40 {
-            // Half of them are whole pages.
+            // In every second round, the requests are of whole pages.
             let unit = if round % 2 == 0 { 4096 } else { 1 };
             let size = random.usize(1..=5 << 20) / unit * unit;
             let at = random.usize(0..=LEN - size) / unit * unit;
@@ -221,7 +223,7 @@ fn c8_a_slow_write_delays_only_itself() {
     daemon.stop();
 }
 
-/// SIGTERM: a request that was begun is completed, and answered.
+/// After SIGTERM, a request that has begun is completed and answered.
 #[test]
 fn a_daemon_that_ends_completes_what_it_has_begun() {
     let image = Image::new(1 << 20);
@@ -230,7 +232,7 @@ fn a_daemon_that_ends_completes_what_it_has_begun() {
     };
     let mut client = Client::structured(&path, "disk");
     let slow = client.start_write(0, 0, &pattern(7, BLOCK));
-    // Once this is answered, the write has been begun. The incomplete one behind it is dropped.
+    // After the reply to this, the write has begun. The incomplete one after it is dropped.
     client.read(8192, BLOCK).unwrap();
     let (_, incomplete) = client.message(WRITE, 0, 65536, BLOCK);
     client
@@ -249,11 +251,11 @@ fn a_daemon_that_ends_completes_what_it_has_begun() {
     assert_eq!(bytes[65536..65536 + BLOCK], [0; BLOCK]);
 }
 
-/// A client that always has requests outstanding does not keep the daemon from ending.
+/// A client that always has outstanding requests does not prevent the daemon from ending.
 #[test]
 fn a_busy_client_does_not_delay_the_end() {
     let image = Image::new(1 << 20);
-    // Flushes wait for each other, so that one is always outstanding.
+    // Flushes wait for each other, so one is always outstanding.
     let faults = ["pwrite64:delay_enter=50000", "fdatasync:delay_enter=70000"];
     let Some((daemon, path)) = failing(&faults, &image) else {
         return;
@@ -266,7 +268,7 @@ fn a_busy_client_does_not_delay_the_end() {
     }
     client.next_reply();
     let ended = std::thread::spawn(move || daemon.stop());
-    // A new request for each reply, until the connection ends.
+    // The client sends a new request for each reply, until the connection ends.
     let mut reply = [0; 16];
     while client.stream.read_exact(&mut reply).is_ok() {
         let done = u64::from_be_bytes(reply[8..].try_into().unwrap());
@@ -287,7 +289,7 @@ fn a_busy_client_does_not_delay_the_end() {
     assert!(!log.contains("not completed"), "{log}");
 }
 
-/// A client that disconnects properly while a write goes on: it is completed and answered.
+/// A client disconnects in order during a write. The write is completed and answered.
 #[test]
 fn disconnecting_completes_what_was_begun() {
     let image = Image::new(1 << 20);
@@ -300,14 +302,14 @@ fn disconnecting_completes_what_was_begun() {
     let reply = client.next_reply();
     assert_eq!((reply.cookie, reply.result), (slow, Ok(Vec::new())));
     client.is_closed();
-    // One that closes its sending side gets its reply as well.
+    // A client that closes its sending side gets its reply as well.
     let stream = UnixStream::connect(&path).unwrap();
     let mut client = Client::begin(stream.try_clone().unwrap()).choose("disk");
     client.start_write(0, 8192, &pattern(9, BLOCK));
     stream.shutdown(Shutdown::Write).unwrap();
     assert_eq!(client.next_reply().result, Ok(Vec::new()));
     client.is_closed();
-    // One that goes without a word harms nothing.
+    // A client that closes the connection without a message causes no harm.
     let mut rude = Client::simple(&path, "disk");
     rude.start_write(0, 4096, &pattern(8, BLOCK));
     drop(rude);
@@ -317,7 +319,8 @@ fn disconnecting_completes_what_was_begun() {
     daemon.stop();
 }
 
-/// Writes until the connection ends. Returns the number of the last acknowledged write of each block, and of the last one begun.
+/// Writes until the connection ends. Returns the numbers of the last acknowledged write of each block, and of
+/// the last one that began.
 fn write_until_killed(mut client: Client, first: u64) -> (Vec<u64>, Vec<u64>) {
     const DEPTH: u64 = 8;
     let (mut acknowledged, mut begun) = (vec![0; 32], vec![0; 32]);
@@ -360,7 +363,7 @@ fn acknowledged_writes_outlive_a_killed_daemon() {
             .spawn()
             .unwrap();
         wait_ready(&mut child);
-        // Each block has the last write that was acknowledged, or a later one.
+        // Each block has the contents of the last acknowledged write, or of a later one.
         let mut client = Client::simple(&path, "disk");
         let known: &Vec<u64> = &lasting;
         for (block, write) in known.iter().enumerate().filter(|(_, write)| **write > 0) {
@@ -372,7 +375,7 @@ fn acknowledged_writes_outlive_a_killed_daemon() {
         let first = (round + 1) * 1_000_000 / 32 * 32;
         let writer = Client::structured(&path, "disk");
         let writer = std::thread::spawn(move || write_until_killed(writer, first));
-        // The kill comes after a random number of requests of another client.
+        // The kill follows a random number of requests of another client.
         let mut other = Client::simple(&path, "disk");
         for _ in 0..random.usize(1..200) {
             other.read(0, 512).unwrap();
@@ -381,7 +384,7 @@ fn acknowledged_writes_outlive_a_killed_daemon() {
         child.wait().unwrap();
         let (acknowledged, begun) = writer.join().unwrap();
         for (block, write) in acknowledged.into_iter().enumerate() {
-            // Of a block without an acknowledged write the contents are unknown if one was begun.
+            // The contents of a block without an acknowledged write are unknown if a write has begun.
             lasting[block] = if write == 0 && begun[block] > 0 {
                 0
             } else {
@@ -394,7 +397,7 @@ fn acknowledged_writes_outlive_a_killed_daemon() {
     terminate(child);
 }
 
-/// The lock of an image counts for NBD as well.
+/// The lock of an image applies to NBD as well.
 #[test]
 fn c2_an_image_is_locked() {
     let image = Image::new(1 << 20);

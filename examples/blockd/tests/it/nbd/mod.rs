@@ -1,4 +1,4 @@
-//! The daemon's NBD side: against a client of our own, hostile clients, and the tools that people use.
+//! The NBD side of the daemon, with a client of our own, hostile clients, and common tools.
 
 use std::path::{Path, PathBuf};
 
@@ -12,7 +12,7 @@ mod operation;
 mod serving;
 mod tools;
 
-/// A daemon with one export of this disk, which is also served over NBD under the name `disk`.
+/// Starts a daemon with one export of this disk, which is also served over NBD under the name `disk`.
 fn start(disk: &str, args: &[&str]) -> (Daemon, PathBuf) {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("nbd.sock");
@@ -22,7 +22,7 @@ fn start(disk: &str, args: &[&str]) -> (Daemon, PathBuf) {
     (daemon, path)
 }
 
-/// The address of a tool for the export `disk`.
+/// Returns the address of the export `disk`, for a tool.
 fn uri(path: &Path) -> String {
     format!("nbd+unix:///disk?socket={}", path.display())
 }

@@ -71,7 +71,7 @@ fn mistakes_are_explained() {
     assert_eq!(std::fs::read_dir(directory.path()).unwrap().count(), 0);
 }
 
-/// Mode and group are those of the option, whatever the umask.
+/// Mode and group are those of the option, with every umask.
 #[test]
 fn c34_the_socket_has_its_mode_and_group() {
     use std::os::unix::fs::MetadataExt;

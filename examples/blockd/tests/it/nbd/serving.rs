@@ -1,4 +1,4 @@
-//! Requests of honest clients, on every kind of socket and with every engine.
+//! Requests of valid clients, on every kind of socket and with every engine.
 
 use std::collections::HashMap;
 use std::net::{SocketAddr, TcpListener};
@@ -31,7 +31,7 @@ fn vhost_user_and_nbd_share_a_disk() {
     assert_eq!(daemon.stop(), "", "nothing went wrong, so nothing is logged");
 }
 
-/// A free port of loopback. Another process could take it before the daemon does.
+/// Returns a free port of the loopback interface. Another process could take it before the daemon does.
 fn free(address: &str) -> Option<SocketAddr> {
     match TcpListener::bind(address) {
         Ok(listener) => listener.local_addr().ok(),
@@ -72,11 +72,11 @@ fn exports_without_a_socket_are_served_over_tcp() {
     }
 }
 
-/// The requests of one client: several at a time, each for a block of its own, compared with a model.
+/// The requests of one client, several at a time, each for a block of its own, compared with a model.
 struct Model {
     client: Client,
     contents: Vec<u8>,
-    /// What each outstanding request returns, and its block.
+    /// The expected result of each outstanding request, and its block.
     expected: HashMap<u64, (Option<Vec<u8>>, usize)>,
     random: fastrand::Rng,
 }
@@ -164,13 +164,13 @@ fn random_requests_agree_with_a_model() {
             contents = model.contents;
         }
         let log = daemon.stop();
-        // Where the system has no io_uring, the log says that threads take its place.
+        // If the system has no io_uring, the log reports that threads are used instead.
         let is_without_ring = engine == "uring" && log.contains("threads execute the requests of images");
         assert!(log.is_empty() || is_without_ring, "{log}");
     }
 }
 
-/// More requests than threads may have at a time, all sent before the first reply is read.
+/// More requests than threads may execute at a time, all sent before the first reply is read.
 #[test]
 fn many_requests_of_one_client_at_a_time() {
     let image = Image::new(8 << 20);

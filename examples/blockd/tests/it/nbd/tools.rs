@@ -1,4 +1,4 @@
-//! Acceptance: the tools that people use with NBD servers, where they are installed.
+//! Acceptance tests with common tools for NBD servers, where they are installed.
 
 use std::path::Path;
 use std::process::Command;
@@ -9,7 +9,7 @@ use crate::images::{Image, tool};
 
 const MIB: usize = 1 << 20;
 
-/// Runs a tool to its end. Returns its output, which must be that of a success.
+/// Runs a tool to its end. Returns its output. The tool must succeed.
 fn run(command: &mut Command) -> String {
     let output = command.output().unwrap();
     let text = [output.stdout, output.stderr].map(|bytes| String::from_utf8_lossy(&bytes).into_owned());
@@ -17,7 +17,7 @@ fn run(command: &mut Command) -> String {
     text.concat()
 }
 
-/// A file with data, a hole and data, of 16 MiB.
+/// Writes a file of 16 MiB with data, a hole and data. Returns its contents.
 fn source(image: &Image) -> Vec<u8> {
     let mut bytes = vec![0; 16 * MIB];
     bytes[..MIB].copy_from_slice(&pattern(1, MIB));
@@ -31,7 +31,7 @@ fn source(image: &Image) -> Vec<u8> {
     bytes
 }
 
-/// Each combination of disk and engine.
+/// Runs `check` with each combination of disk and engine.
 fn each_disk(check: impl Fn(&Path, &Image)) {
     let image = Image::new(16 * MIB as u64);
     for (disk, engine) in [
@@ -170,7 +170,7 @@ fn nbdcopy() {
         let back = image.socket("back.raw");
         run(Command::new("nbdcopy").args([&uri, &back]));
         assert!(std::fs::read(&back).unwrap() == bytes);
-        // An image to itself over several connections, several requests each.
+        // The tool copies an image to itself over several connections, with several requests each.
         run(Command::new("nbdcopy").args([
             "--connections=4",
             "--requests=16",
