@@ -5,8 +5,14 @@ use std::time::{Duration, Instant};
 
 use anyhow::ensure;
 use hdrhistogram::Histogram;
+use vm_memory::{Bytes as _, VolatileSlice};
 
 use super::{Client, Contents, Measured, POISON, Waits};
+
+/// The bytes of a block that are made, written or compared at a time. They fit into the nearest cache, so the client is not
+/// the slowest part of large requests.
+const PART: usize = 4096;
+const POISON_BYTE: u8 = POISON as u8;
 
 /// The kind of requests of a run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -39,14 +45,51 @@ impl Blocks {
 
     /// Returns the contents of a new image.
     pub(crate) fn image(&self) -> Vec<u8> {
-        let words = |block| self.words(block).into_iter().flat_map(u64::to_ne_bytes);
-        (0..self.versions.len()).flat_map(words).collect()
+        let mut image = Vec::with_capacity(self.versions.len() * self.block);
+        for block in 0..self.versions.len() {
+            self.parts_of(block, |_, part| {
+                image.extend_from_slice(part);
+                true
+            });
+        }
+        image
     }
 
-    fn words(&self, block: usize) -> Vec<u64> {
+    /// Calls `each` with the contents of a block, in parts with their offsets, until it returns `false`. Returns
+    /// what it has returned last.
+    fn parts_of(&self, block: usize, mut each: impl FnMut(usize, &[u8]) -> bool) -> bool {
         let base = (block as u64 + 1).wrapping_mul(0x9e37_79b9_7f4a_7c15) ^ self.versions[block];
-        let word = |at: usize| base.wrapping_add((at as u64).wrapping_mul(0x0123_4567_89ab_cdef));
-        (0..self.block / 8).map(word).collect()
+        let mut part = [0; PART];
+        (0..self.block).step_by(PART).all(|at| {
+            let part = &mut part[..PART.min(self.block - at)];
+            for (word, bytes) in (at as u64 / 8..).zip(part.chunks_exact_mut(8)) {
+                let word = base.wrapping_add(word.wrapping_mul(0x0123_4567_89ab_cdef));
+                bytes.copy_from_slice(&word.to_ne_bytes());
+            }
+            each(at, part)
+        })
+    }
+
+    /// Writes the contents of a block to `place`.
+    fn write_to(&self, place: VolatileSlice<'_>, block: usize) -> anyhow::Result<()> {
+        let mut written = Ok(());
+        self.parts_of(block, |at, part| {
+            written = place.write_slice(part, at);
+            written.is_ok()
+        });
+        Ok(written?)
+    }
+
+    /// Returns `true` if `place` has the contents of a block. It compares every byte.
+    fn is_at(&self, place: VolatileSlice<'_>, block: usize) -> anyhow::Result<bool> {
+        let (mut seen, mut read) = ([0; PART], Ok(()));
+        let is_same = self.parts_of(block, |at, part| {
+            let seen = &mut seen[..part.len()];
+            read = place.read_slice(seen, at);
+            read.is_ok() && *seen == *part
+        });
+        read?;
+        Ok(is_same)
     }
 
     /// Returns the next block for a slot. At any time all slots have different blocks.
@@ -166,23 +209,66 @@ impl Client {
         let at = (block * blocks.block) as u64;
         if job.writes {
             blocks.versions[block] += 1;
-            self.place(slot).copy_from(&blocks.words(block));
+            blocks.write_to(self.place(slot), block)?;
             self.queue_write(at, blocks.block, slot)?;
         } else {
             // Poison, so that a word that the read leaves unwritten is detected.
-            self.place(slot).copy_from(&vec![POISON; blocks.block / 8]);
+            for at in (0..blocks.block).step_by(PART) {
+                let part = PART.min(blocks.block - at);
+                self.place(slot).write_slice(&[POISON_BYTE; PART][..part], at)?;
+            }
             self.queue_read(at, slot)?;
         }
         Ok(block)
     }
 
     fn verify_block(&self, blocks: &Blocks, slot: usize, block: usize) -> anyhow::Result<()> {
-        let mut seen = vec![0; blocks.block / 8];
-        self.place(slot).copy_to(&mut seen);
         ensure!(
-            seen == blocks.words(block),
+            blocks.is_at(self.place(slot), block)?,
             "block {block} was read, and has other contents than were written"
         );
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_byte_of_a_block_is_compared_and_each_version_has_other_contents() {
+        for size in [512, 4096, 3 * PART + 512] {
+            let mut blocks = Blocks::new(4 * size as u64, size);
+            let mut memory = vec![POISON_BYTE; size];
+            let mut image = blocks.image();
+            assert_eq!(image.len(), 4 * size);
+            assert!(!blocks.is_at(VolatileSlice::from(&mut memory[..]), 2).unwrap());
+            blocks.write_to(VolatileSlice::from(&mut memory[..]), 2).unwrap();
+            assert_eq!(memory, image[2 * size..3 * size]);
+            for at in [0, size / 2, size - 1] {
+                memory[at] ^= 1;
+                assert!(
+                    !blocks.is_at(VolatileSlice::from(&mut memory[..]), 2).unwrap(),
+                    "byte {at} of {size}"
+                );
+                memory[at] ^= 1;
+            }
+            assert!(blocks.is_at(VolatileSlice::from(&mut memory[..]), 2).unwrap());
+            assert!(
+                !blocks
+                    .is_at(VolatileSlice::from(&mut image[size..2 * size]), 2)
+                    .unwrap()
+            );
+            blocks.versions[2] += 1;
+            assert!(!blocks.is_at(VolatileSlice::from(&mut memory[..]), 2).unwrap());
+        }
+    }
+
+    #[test]
+    fn a_place_that_is_too_short_is_an_error() {
+        let blocks = Blocks::new(8192, 4096);
+        let mut memory = vec![0; 512];
+        assert!(blocks.write_to(VolatileSlice::from(&mut memory[..]), 0).is_err());
+        assert!(blocks.is_at(VolatileSlice::from(&mut memory[..]), 0).is_err());
     }
 }
