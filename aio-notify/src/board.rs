@@ -133,9 +133,13 @@ impl Board {
     pub fn find(&self, from: usize) -> Option<usize> {
         let from = if from < self.sources { from } else { 0 };
         let (word, bit) = (from / BITS, from % BITS);
-        let first = self.words.get(word)?.load(Ordering::Relaxed) & (u64::MAX << bit);
+        let rung = self.words.get(word)?.load(Ordering::Relaxed);
+        let first = rung & (u64::MAX << bit);
         if first != 0 {
             return Some(source(word, first));
+        }
+        if self.words.len() == 1 {
+            return (rung != 0).then(|| source(word, rung));
         }
         self.find_in(word + 1, self.words.len())
             .or_else(|| self.find_in(0, word + usize::from(bit != 0)))
