@@ -1,4 +1,4 @@
-//! [`Operation`]: a file operation that owns its buffers. [`Completed`]: an operation that has ended, with its result.
+//! [`Operation`]: a file operation that owns its buffers. [`Completed`]: an ended operation, with its result.
 //!
 //! Operations are plain data. Backends that can execute them take them by value, keep them while the system
 //! uses their buffers, and return them by value.
