@@ -13,9 +13,9 @@ const TOMBSTONE: u32 = u32::MAX;
 ///
 /// [`begin`](Self::begin) starts a run: it moves the due timers to a list. [`next_due`](Self::next_due) then takes them one by
 /// one. A timer that is armed during a run, even for a moment in the past, belongs to the next run, so a timer that re-arms
-/// itself without delay cannot prolong a run for ever. A nested run takes over the timers that the outer run has left.
 /// itself without delay cannot prolong a run for ever. A nested run takes over the remaining timers of the
 /// outer run.
+///
 /// Arming, moving and cancelling take O(log n); the earliest deadline takes O(1). Only [`insert`](Self::insert), the first
 /// arming of more timers than ever before, and `begin` with more due timers than ever before may allocate.
 ///
