@@ -151,7 +151,8 @@ fn patterns(maker: &mut Maker) {
     }
 }
 
-/// Families added after the constants of `learned` were chosen, and before its banks: 18 traces of 9 families.
+/// Families added after the constants of `learned` were chosen, and before its banks were: 18 traces of 9
+/// families.
 #[must_use]
 pub fn compared(seed: u64, count: usize) -> Vec<Trace> {
     let mut maker = Maker::new(Role::Compared, seed, count);
