@@ -13,7 +13,7 @@ use std::ptr::{self, NonNull};
 use crate::state::{Begun, State, Urgency};
 use crate::sync::AtomicPtr;
 
-/// What to do with a dequeued entry: the result of [`Dequeued::begin`].
+/// The action for a dequeued entry: the result of [`Dequeued::begin`].
 ///
 /// # Examples
 /// ```

@@ -12,8 +12,8 @@
 //!
 //! # The price of a sleep
 //! `b = (latency + k * kick) / price + cpu`, where `k` is the mean number of kicks that a sleep has recently
-//! cost the peers ([`KickShare`]): 1 until the sleeps show another number, and at most 2. `b1` is `b` with `k
-//! = 1`.
+//! cost the peers ([`KickShare`]): 1 until the sleeps show another number, and at most 2. `b1` is `b` with
+//! `k = 1`.
 //!
 //! # The bound
 //! The deficit `D` sums `cost - 2.25 * min(wait, b)`, each wait at the `b` of its time, and never falls below -64 b1. Above 16 b1 the

@@ -1,5 +1,5 @@
-//! The results that `learned` must reach on the built-in families: a short form of `cargo xtask policies
-//! --check`.
+//! The results that `learned` must reach on the built-in families: a short form of
+//! `cargo xtask policies --check`.
 
 use std::time::Duration;
 
