@@ -62,7 +62,7 @@ use rustix::event::{PollFd, PollFlags, Timespec};
 /// # Ok::<(), io::Error>(())
 /// ```
 pub trait Sys: fmt::Debug + 'static {
-    /// `epoll_create1`, closed on exec.
+    /// Calls `epoll_create1`. The set is closed on exec.
     ///
     /// # Errors
     /// As the system call.
@@ -74,14 +74,14 @@ pub trait Sys: fmt::Debug + 'static {
     /// As the system call.
     fn add(&self, set: BorrowedFd<'_>, fd: BorrowedFd<'_>, key: u64, interest: Interest) -> io::Result<()>;
 
-    /// `EPOLL_CTL_MOD`.
+    /// `EPOLL_CTL_MOD`: replaces the key and the interest.
     ///
     /// # Errors
     /// As the system call.
     fn modify(&self, set: BorrowedFd<'_>, fd: BorrowedFd<'_>, key: u64, interest: Interest)
     -> io::Result<()>;
 
-    /// `EPOLL_CTL_DEL`.
+    /// `EPOLL_CTL_DEL`: removes the descriptor from the set.
     ///
     /// # Errors
     /// As the system call.
@@ -105,7 +105,7 @@ pub trait Sys: fmt::Debug + 'static {
     /// As the system call.
     fn poll(&self, set: BorrowedFd<'_>, timeout: Duration) -> io::Result<bool>;
 
-    /// The monotonic clock.
+    /// Returns the time of the monotonic clock.
     fn now(&self) -> Instant;
 }
 

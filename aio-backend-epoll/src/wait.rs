@@ -12,8 +12,8 @@
 //! | `epoll_pwait2`, any timeout | 1.4 |
 //! | `ppoll` on the set, then `epoll_wait` of zero | 2.7 |
 //!
-//! `epoll_pwait2` would be no faster for short timeouts, is missing before Linux 5.11, and is forbidden by
-//! some filters. (With its feature `linux_5_11`, rustix uses it for every wait; this module works with both.)
+//! `epoll_pwait2` would be slower for short timeouts, is missing before Linux 5.11, and is forbidden by some
+//! filters. (With its feature `linux_5_11`, rustix uses it for every wait; this module works with both.)
 
 use std::io::Result;
 use std::os::fd::BorrowedFd;

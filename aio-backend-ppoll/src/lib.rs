@@ -144,7 +144,7 @@ impl<S: Sys> Backend for Ppoll<S> {
 
     fn wait(&mut self, timeout: Option<Duration>, ready: &mut ReadyList) -> io::Result<()> {
         if ready.is_full() {
-            // If the list is full, its events have to be handled first.
+            // If the list is full, the caller must handle its events first.
             return Ok(());
         }
         match self.sys.ppoll(&mut self.array.polled(S::SIMULATED), timeout) {

@@ -54,7 +54,7 @@ const REBALANCE_EVERY: u32 = 128;
 /// ```
 pub struct LoopBackend<B> {
     backend: RefCell<AnyBackend<B>>,
-    /// The number of outermost waits until the next call of `rebalance`; at one, the next wait makes it.
+    /// The number of waits until the next rebalance. If that wait is not outermost, the next one tries again.
     waits_to_rebalance: Cell<u32>,
     /// Set if the backend checks without a system call.
     can_peek: Cell<bool>,

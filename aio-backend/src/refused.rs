@@ -101,7 +101,7 @@ impl Refused {
     }
 
     /// Returns the reason for a handler whose registration ends without a removal. For `EBADF` the text
-    /// states what to do instead, whichever call found the number closed. Other errors stay as they are.
+    /// states what to do instead, for every call that can find the number closed. Other errors stay as they are.
     ///
     /// ```
     /// use std::io;

@@ -68,7 +68,7 @@ pub trait Dispatcher {
 ///     }
 ///     found.is_recorded = false;
 ///     if main.undelivered.get() == 0 {
-///         panic!("on purpose"); // what was found is not lost
+///         panic!("on purpose"); // the events are not lost
 ///     }
 ///     found.into_list().len()
 /// };

@@ -10,7 +10,7 @@ use aio_backend::{Interest, Readiness, Token};
 
 use crate::{GroupId, Recorded, Registry};
 
-/// Random numbers whose seed is printed, so that a failure can be repeated with `AIO_SEED`.
+/// Returns random numbers whose seed is printed, so that a failure can be repeated with `AIO_SEED`.
 pub(crate) fn rng() -> fastrand::Rng {
     let given = std::env::var("AIO_SEED").ok().and_then(|seed| seed.parse().ok());
     let seed = given.unwrap_or_else(|| fastrand::u64(..));

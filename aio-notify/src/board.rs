@@ -73,7 +73,7 @@ impl Board {
     ///
     /// `bit: on; epoch: odd -> the even one after it`
     ///
-    /// Ordering: the bit releases what was published to `take`; the fence pairs with the one in `arm`.
+    /// Ordering: the bit releases the published work to `take`; the fence pairs with the one in `arm`.
     ///
     /// # Panics
     /// If there is no such source.
@@ -167,7 +167,7 @@ impl Board {
     ///
     /// `bit: off`
     ///
-    /// Ordering: acquires what was published before the ring.
+    /// Ordering: acquires the work that was published before the ring.
     ///
     /// # Panics
     /// If there is no such source.

@@ -1,4 +1,4 @@
-//! Deferred callbacks: order, rounds, budget, and what callbacks may do.
+//! Deferred callbacks: order, rounds, budget, and the operations that callbacks may use.
 
 use std::cell::{Cell, RefCell};
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};

@@ -97,7 +97,7 @@ pub struct Mailbox<T, M: ?Sized = T> {
 /// mailbox.interrupt(); // by any thread, maybe after a post
 /// assert_eq!(mailbox.interrupted_since(before, &seen), Interrupted::Unserved);
 /// mailbox.accept();
-/// // ... take what was posted, and run it
+/// // ... take the posts, and run them
 /// assert_eq!(mailbox.interrupted_since(before, &seen), Interrupted::Served);
 /// assert_eq!(mailbox.interrupted_since(seen.get(), &seen), Interrupted::No);
 /// # Ok::<(), std::io::Error>(())
@@ -184,14 +184,14 @@ impl<T, M: ?Sized> Mailbox<T, M> {
     /// Wakes the loop and counts that. A loop that would continue its wait after an iteration without work
     /// sees by the count that the wait must return. Async-signal safe.
     ///
-    /// Ordering: the count releases what this thread did before to [`interrupts`](Self::interrupts).
+    /// Ordering: the count releases this thread's earlier writes to [`interrupts`](Self::interrupts).
     pub fn interrupt(&self) {
         faulty!(InterruptCountedLate, self.interrupts.fetch_add(1, Ordering::Release); self.notifier.notify());
     }
 
     /// Asks the loop to stop, and [interrupts](Self::interrupt) it. Async-signal safe.
     ///
-    /// Ordering: the flag releases what this thread did before to [`take_stop`](Self::take_stop).
+    /// Ordering: the flag releases this thread's earlier writes to [`take_stop`](Self::take_stop).
     pub fn stop(&self) {
         self.stop.store(1, Ordering::Release);
         self.interrupt();

@@ -111,7 +111,7 @@ impl<T, M: ?Sized, C: fmt::Debug + ?Sized> fmt::Debug for Message<T, M, C> {
 /// that `State` has counted, and for the queue by the step that turned QUEUED on; each is given up once, as `State` decides.
 struct Reference<T, M: ?Sized>(NonNull<Body<T, M>>);
 
-// SAFETY: a reference is to a node what an `Arc` is to its contents. A message is never shared: its sender gives it away, and
+// SAFETY: a reference shares a node as an `Arc` shares its contents. A message is never shared: its sender gives it away, and
 // the next access to it is by the thread that frees the node.
 unsafe impl<T: Send + Sync, M: Send + ?Sized> Send for Reference<T, M> {}
 // SAFETY: as above.

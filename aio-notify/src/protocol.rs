@@ -84,7 +84,7 @@ const ONE_WRITE: u64 = 2;
 ///         poll(&mut [PollFd::new(&*notifier, PollFlags::IN)], None)?;
 ///         notifier.finish_wait();
 ///     }
-///     // Accept before looking for work, so that what is published in between notifies again.
+///     // Accept before looking for work, so that work published in between notifies again.
 ///     notifier.accept();
 ///     if has_work.load(Ordering::Relaxed) {
 ///         break;
@@ -271,7 +271,7 @@ impl Notifier {
     ///
     /// `notified: any -> no; eventfd: drained; drained: n -> n + the writes that were drained, FINISHED off, unless these are none`
     ///
-    /// Ordering: one read-modify-write. Either it comes after a `notify` and acquires what that released, or
+    /// Ordering: one read-modify-write. Either it comes after a `notify` and acquires its writes, or
     /// it comes before, and then `notified` stays set. Reading and clearing in two steps would need a full
     /// fence, and could clear a notification that was not read. The drain comes first: see `drain`.
     pub fn accept(&self) -> bool {

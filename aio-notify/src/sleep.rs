@@ -39,7 +39,7 @@ const IDLE_WRITES: u32 = 32;
 pub struct SleepCost {
     /// The time from the write of the eventfd until the sleeper runs: the mean of the quicker half.
     pub latency: Duration,
-    /// The ninth decile of that time. If it is much more than [`latency`](Self::latency), there is other load
+    /// The 90th percentile of that time. If it is much more than [`latency`](Self::latency), there is other load
     /// on the machine.
     pub slow_latency: Duration,
     /// The processor time that one sleep takes.

@@ -44,7 +44,7 @@ impl PollPolicy for Always {
         *self = Self::new(params);
     }
 
-    /// The cost of a sleep has no influence on this policy.
+    /// Does nothing: the cost of a sleep has no influence on this policy.
     fn reprice(&mut self, _: PollParams) {}
 
     fn effective(&self) -> Effective {

@@ -8,7 +8,7 @@ const LONGEST_INTERVAL_NS: u64 = 50_000;
 const SHARE: u64 = 10;
 /// The number of iterations without a check after which the loop finds out whether a check is due.
 const STRIDE: u16 = 4;
-/// The largest number of iterations without a check, at any time of the clock.
+/// The largest number of iterations without a check, independent of the clock.
 const LONGEST_STREAK: u16 = 64;
 
 /// Decides when a loop that does not sleep checks its descriptors.
@@ -18,9 +18,8 @@ const LONGEST_STREAK: u16 = 64;
 /// checks find events. Checks take at most a tenth of the time.
 ///
 /// Iterations that end at once, because polling found work or because deferred work prevents waiting, do not
-/// check either. The pacer counts them: after 4, 8, 16, and 32 of them the loop reads the clock, and in the
-/// 64th it checks without reading the clock. A check is therefore at most twice as far from the previous one
-/// as it should be.
+/// check either. The pacer counts them: after 4, 8, 16, and 32 of them the loop reads the clock, and the 64th
+/// always checks. A check is therefore at most twice as far from the previous one as it should be.
 ///
 /// A backend that can peek is checked in every fourth of them, usually without a system call. Peeks that make one
 /// and find nothing take at most a tenth of the time as well.

@@ -26,7 +26,7 @@ use crate::{EndedWait, HandlerMemory, Iteration, Pacing, PollPolicy, PollSetting
 /// assert!(!controller.adopt(setting, &pacing)); // the same one: only the cost of a sleep may differ
 /// assert!(controller.is_enabled() && controller.budget(Some(us(5))) <= us(5));
 ///
-/// // After each wait: when it ended and the kicks so far, and after dispatch what was seen of it.
+/// // After each wait: its end and the kicks so far. After dispatch: the observation of the wait.
 /// let (before, after) = (7, 8);
 /// let waited = Waited { searched: Searched::not_at(0), timeout: None, blocked: true };
 /// let ended = controller.waited(&pacing, waited, before, || 900_000).expect("polling is on");

@@ -7,7 +7,7 @@ use crate::{Effective, PollParams};
 
 /// One iteration that was allowed to wait.
 ///
-/// The first four fields are always set. The `with_` methods set the others, as far as the loop knows them. A policy must work
+/// The first four fields are always set. The `with_` methods set the others, as far as the loop has them. A policy must work
 /// without them.
 ///
 /// ```

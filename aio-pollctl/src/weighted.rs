@@ -123,7 +123,7 @@ impl PollPolicy for QemuWeighted {
         };
     }
 
-    /// The cost of a sleep has no influence on this policy.
+    /// Does nothing: the cost of a sleep has no influence on this policy.
     fn reprice(&mut self, _: PollParams) {}
 
     fn effective(&self) -> Effective {

@@ -171,7 +171,7 @@ impl ClosedOutcome {
 }
 
 impl ClosedLoop {
-    /// Returns the parameters for a policy that knows the costs.
+    /// Returns parameters with the cost of a sleep of this server.
     #[must_use]
     pub fn params(&self) -> PollParams {
         PollParams::unlimited().with_wake(self.wake)

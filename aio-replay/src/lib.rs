@@ -159,7 +159,7 @@ const fn mean_late_ns(wake_cost_ns: u64) -> u64 {
     wake_cost_ns * 4 / 5
 }
 
-/// A latency: the mean times `noise` / 4096.
+/// Returns a latency: the mean times `noise` / 4096.
 const fn late_ns(mean_ns: u64, noise: u16) -> u64 {
     (mean_ns * noise as u64) >> 12
 }

@@ -59,7 +59,7 @@ impl Loop {
     }
 }
 
-/// Returns the worst of some adversaries. They know the policy, and its budget before they choose the wait.
+/// Returns the worst of some adversaries. They read the policy, and its budget before they choose the wait.
 ///
 /// Returns `None` if there is no policy of that name.
 #[must_use]

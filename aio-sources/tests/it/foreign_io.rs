@@ -114,7 +114,7 @@ fn g1_s1_a_submission_after_prepare_wakes_the_outer_loop() {
             let handle = io.submit(read, move |_, ended| seen.set(ended.into_bytes().ok()));
             let handle = handle.unwrap();
             if round % 2 == 1 {
-                // A poll of the inner context accepts what woke the outer loop, and leaves nothing behind.
+                // A poll of the inner context accepts the notification that woke the outer loop, and leaves nothing behind.
                 while !handle.is_done() {
                     cx.poll(Wait::NoBlock).unwrap();
                 }

@@ -358,7 +358,7 @@ fn g4_b5_a_nested_context_is_a_member_of_a_group() {
     });
 }
 
-/// The inner context itself serves what was due in the pause, and then passes its next deadline to the outer
+/// The inner context itself serves the timer that was due in the pause, and then passes its next deadline to the outer
 /// one.
 #[test]
 fn g4_b5_deadlines_after_one_that_was_served_in_a_pause_are_kept() {

@@ -233,7 +233,7 @@ fn d9_a_panic_of_a_callback_loses_no_other_result(bench: Bench) {
     assert_eq!((ran.get(), panics), (4, 1));
 }
 
-/// The bell of the later results rings before the loop delivers what the first panic has left.
+/// The bell of the later results rings before the loop delivers the results that the first panic has left.
 fn d9_a_panic_of_what_was_left_by_another_panic_loses_no_later_result(bench: Bench) {
     let cx = bench.context();
     let pool = WorkerPool::new(&cx, "work", 1);
