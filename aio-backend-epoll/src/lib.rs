@@ -26,9 +26,8 @@
 //!   unpollable files fill it in turn.
 //! - *Silence*: the kernel reports hang-ups even without an interest. A silent registration is not in the set.
 //! - *A descriptor that was closed without `remove`.* If no other descriptor shares its file, the kernel
-//!   removes it silently. Otherwise the kernel goes on reporting the file, and no call can delete it any
-//!   more. After the registration is removed, the backend recognises such events by their token, drops them,
-//!   and rebuilds the set without the file.
+//!   removes it silently. Otherwise the kernel keeps reporting the file, and no call can delete it. After the
+//!   registration is removed, the backend drops such events by their token, and rebuilds the set without it.
 //!
 //! # What it does not do
 //! It does not report [`Readiness::NVAL`](aio_backend::Readiness::NVAL) at once: it detects a descriptor that was closed without
@@ -105,11 +104,9 @@ pub struct Epoll<S = Kernel> {
     set: Set<S>,
     entries: Registrations,
     unpollable: Unpollable,
-    /// Set if the next wait reserves room for the unpollable files. It alternates, in case the list is too
-    /// short for all events.
+    /// Set if the next wait reserves room for the unpollable files. Alternates, for lists that are too short.
     reserves_room: bool,
-    /// Of the removed tokens that may still be in the set, the last. Without one, the set has only armed
-    /// entries.
+    /// The last removed token that may still be in the set. Without one, the set has only armed entries.
     left_over: Option<Token>,
     doubts: Doubts,
     events: Vec<Event>,
@@ -267,8 +264,7 @@ impl<S: Sys> Epoll<S> {
 }
 
 impl<S: Sys> Epoll<S> {
-    /// Returns whether all registrations are in the set, and every event of the set belongs to one that stays
-    /// armed.
+    /// Returns whether all registrations are in the set, and each event belongs to one that stays armed.
     #[inline]
     fn is_usual(&self) -> bool {
         self.unpollable.is_empty() && !self.doubts.has_any()
@@ -367,8 +363,7 @@ impl<S: Sys> Backend for Epoll<S> {
             _ if entry.interest() == interest && !interest.reports_once() => return Ok(()),
             State::Silent => arm(&self.set, &mut self.unpollable, fd, token, interest)?,
             State::Armed | State::ArmedOnce if interest == Interest::NONE => {
-                // Stale events of this token would be mistaken for its later ones, so the set must be
-                // verified at once.
+                // A stale event could not be told from a later one of this token: verify the set at once.
                 self.doubts.verify_if(!self.set.forget(fd));
                 State::Silent
             }
