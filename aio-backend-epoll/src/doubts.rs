@@ -1,7 +1,8 @@
-//! What makes the events of a set uncertain.
+//! The reasons why the events of a set are uncertain.
 
-/// Counts the reasons why an event may not be that of an entry that is in the set and stays there: entries that wait for one event, a
-/// removed entry that may be left over, and that the set may differ from the entries. Without any, events are reported as they are.
+/// Counts the reasons why an event may belong to no entry that is in the set and stays there: one-shot
+/// entries, a removed entry that may be left over, and a set that may differ from the entries. Without any,
+/// events are reported as they are.
 #[derive(Debug, Default)]
 pub(crate) struct Doubts {
     count: u32,
@@ -20,19 +21,19 @@ impl Doubts {
         self.count += u32::from(is_one);
     }
 
-    /// Takes a reason back if `was_one`.
+    /// Removes a reason if `was_one`.
     #[inline]
     pub(crate) fn remove(&mut self, was_one: bool) {
         self.count -= u32::from(was_one);
     }
 
-    /// Whether the set may differ from the entries, so that the next wait has to rebuild it.
+    /// Returns `true` if the set may differ from the entries, so that the next wait must rebuild it.
     #[inline]
     pub(crate) fn is_to_verify(&self) -> bool {
         self.to_verify
     }
 
-    /// The set may differ from the entries, if `may_differ`.
+    /// Records that the set may differ from the entries, if `may_differ`.
     #[inline]
     pub(crate) fn verify_if(&mut self, may_differ: bool) {
         if may_differ {

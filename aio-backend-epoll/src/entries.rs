@@ -13,7 +13,8 @@ pub(crate) enum State {
     ArmedOnce,
     /// The kernel has disarmed it after its event. It has no interest, and is still in the set.
     Disarmed,
-    /// epoll refused its file; its position among the [unpollable files](crate::unpollable::Unpollable).
+    /// epoll refused its file. Holds its position among the [unpollable
+    /// files](crate::unpollable::Unpollable).
     Unpollable(u32),
 }
 
@@ -58,7 +59,8 @@ impl State {
         if let Self::Unpollable(place) = self {
             return UNPOLLABLE + place;
         }
-        // A match of constants is a cast to the compiler, and one with the position in it a table of jumps.
+        // The compiler turns a match of constants into a cast, and one with the position in it into a table
+        // of jumps.
         match self {
             Self::Silent => SILENT,
             Self::Armed => ARMED,
@@ -68,13 +70,14 @@ impl State {
     }
 }
 
-/// Returns whether an entry is in the set, for any number of events.
+/// Returns whether an entry is in the set without the limit of one event.
 #[inline]
 pub(crate) fn is_armed(entry: &Entry) -> bool {
     entry.mark() == ARMED
 }
 
-/// Disarms an entry whose only event has come, as the kernel has done. Returns `false` if the token has no such entry.
+/// Disarms an entry whose only event has arrived, as the kernel has done. Returns `false` if the token has no
+/// such entry.
 #[cold]
 pub(crate) fn disarm_once(entries: &mut Registrations, token: Token) -> bool {
     let entry = entries.get_mut(token).filter(|entry| entry.mark() == ARMED_ONCE);

@@ -25,16 +25,16 @@
 //!   unpollable files, and no wait blocks while one of them has an interest. If the ready list is short, the set and the
 //!   unpollable files fill it in turn.
 //! - *Silence*: the kernel reports hang-ups even without an interest. A silent registration is not in the set.
-//! - *A descriptor that was closed without `remove`.* If no other descriptor shares its file, the kernel removes it silently. If
-//!   one does, the kernel goes on reporting the file, and no call can delete it any more. After the registration is removed, the
-//!   backend recognises its events by their token, drops them, and rebuilds the set without it.
+//! - *A descriptor that was closed without `remove`.* If no other descriptor shares its file, the kernel
+//!   removes it silently. Otherwise the kernel keeps reporting the file, and no call can delete it. After the
+//!   registration is removed, the backend drops such events by their token, and rebuilds the set without it.
 //!
 //! # What it does not do
 //! It does not report [`Readiness::NVAL`](aio_backend::Readiness::NVAL) at once: it detects a descriptor that was closed without
 //! `remove` only when it rebuilds the set.
 //!
-//! A process that forks without `exec` shares the set with its child. Only one of the two may use it afterwards; dropping the backend
-//! tells the kernel nothing about the set.
+//! A process that forks without `exec` shares the set with its child. Only one of the two may use it
+//! afterwards; dropping the backend leaves the set in the kernel as it is.
 //!
 //! The descriptor of [`Backend::make_pollable`] counts as one more level of nesting than the set itself; Linux allows five.
 #![cfg_attr(docsrs, feature(doc_cfg))]
@@ -72,7 +72,7 @@ use crate::wait::Limit;
 
 /// The initial capacity for events. A wait for at most this many allocates nothing.
 const EVENTS: usize = 64;
-/// The largest number of events that one wait reports, whatever the list has room for.
+/// The largest number of events that one wait reports, even if the list has room for more.
 const EVENTS_MAX: usize = 1024;
 
 /// Waits with `epoll_wait(2)`.
@@ -104,9 +104,9 @@ pub struct Epoll<S = Kernel> {
     set: Set<S>,
     entries: Registrations,
     unpollable: Unpollable,
-    /// Whether the next wait reserves room for the unpollable files. It alternates, in case the list is too short for all events.
+    /// Set if the next wait reserves room for the unpollable files. Alternates, for lists that are too short.
     reserves_room: bool,
-    /// The token that was removed last of those that may still be in the set. Without one, the set has only armed entries.
+    /// The last removed token that may still be in the set. Without one, the set has only armed entries.
     left_over: Option<Token>,
     doubts: Doubts,
     events: Vec<Event>,
@@ -149,7 +149,7 @@ impl<S: Sys> Epoll<S> {
         self.stale
     }
 
-    /// Returns how often the set in the kernel was rebuilt.
+    /// Returns the number of times that the set in the kernel was rebuilt.
     #[must_use]
     pub fn rebuilds(&self) -> u64 {
         self.rebuilds
@@ -180,7 +180,7 @@ impl<S: Sys> Epoll<S> {
         }
     }
 
-    /// Reports the unpollable files. Those that wait for one event are silent afterwards.
+    /// Reports the unpollable files. One-shot ones are silent afterwards.
     #[cold]
     fn collect_unpollable(&mut self, ready: &mut ReadyList) {
         let first = ready.len();
@@ -264,17 +264,17 @@ impl<S: Sys> Epoll<S> {
 }
 
 impl<S: Sys> Epoll<S> {
-    /// Returns whether every event of the set is one of a registration, which stays armed, and all registrations are in the set.
+    /// Returns whether all registrations are in the set, and each event belongs to one that stays armed.
     #[inline]
     fn is_usual(&self) -> bool {
         self.unpollable.is_empty() && !self.doubts.has_any()
     }
 
-    /// Waits for a time, or with files that cannot be watched, or on a set that may differ from the registrations, or
-    /// has entries for one event.
+    /// Waits with a timeout, with unpollable files, or on a set that may differ from the registrations or has
+    /// one-shot entries.
     #[inline(never)]
     fn wait_unusually(&mut self, timeout: Option<Duration>, ready: &mut ReadyList) -> io::Result<()> {
-        // If the list is full, its events have to be handled first.
+        // If the list is full, the caller must handle its events first.
         let room = ready.room();
         let (timeout, reserved) = if self.unpollable.is_empty() {
             (timeout, 0)
@@ -300,8 +300,8 @@ impl<S: Sys> Epoll<S> {
         Ok(())
     }
 
-    /// Reports the events whose registrations are in the set, and requests a rebuild if there are others. Returns the number of those
-    /// that it reported.
+    /// Reports the events whose registrations are in the set, and requests a rebuild if there are others.
+    /// Returns the number of events that it reported.
     fn report_known(&mut self, found: usize, ready: &mut ReadyList) -> usize {
         let mut reports = 0;
         for event in &self.events[..found] {
@@ -350,7 +350,7 @@ impl<S: Sys> Backend for Epoll<S> {
             return Err(io::ErrorKind::NotFound.into());
         };
         let (former, fd) = (State::of(entry), entry.fd());
-        // Most changes are from one level or edge to another, and succeed.
+        // Most changes are between armed interests that are not one-shot, and succeed.
         let is_usual = former == State::Armed && State::armed(interest) == former;
         let is_usual = is_usual && interest != Interest::NONE && interest != entry.interest();
         let modified = is_usual.then(|| self.set.modify(fd, token, interest));
@@ -359,11 +359,11 @@ impl<S: Sys> Backend for Epoll<S> {
             return Ok(());
         }
         let state = match former {
-            // Another call arms an edge or a single event again.
+            // Setting the same interest again arms an edge-triggered or one-shot one.
             _ if entry.interest() == interest && !interest.reports_once() => return Ok(()),
             State::Silent => arm(&self.set, &mut self.unpollable, fd, token, interest)?,
             State::Armed | State::ArmedOnce if interest == Interest::NONE => {
-                // Later events of this token must be its own: there is no time to wait for stale ones.
+                // A stale event could not be told from a later one of this token: verify the set at once.
                 self.doubts.verify_if(!self.set.forget(fd));
                 State::Silent
             }
@@ -403,8 +403,8 @@ impl<S: Sys> Backend for Epoll<S> {
             self.disarm(entry.fd(), State::of(&entry))
         };
         if !is_out {
-            // Its first event, if there is one, reveals it. The token does not come back, except at once, when a caller
-            // replaces the descriptor of a registration.
+            // Its first event, if there is one, reveals it. The token does not return, except at once, when a
+            // caller replaces the descriptor of a registration.
             self.doubts.add(self.left_over.replace(token).is_none());
         }
         Ok(())
@@ -417,7 +417,7 @@ impl<S: Sys> Backend for Epoll<S> {
         let (sys, set) = self.set.inner();
         let mut events = match self.events.get_mut(..room) {
             Some(events) if is_usual && room > 0 => Events(events),
-            // Also if there are more events to reserve memory for.
+            // Also if memory must be reserved for more events.
             _ => return self.wait_unusually(timeout, ready),
         };
         // Two calls, so that each is compiled for its timeout.

@@ -19,7 +19,7 @@ const _: () = {
     assert!(Readiness::all().difference(Readiness::NVAL).to_system() == all.bits());
 };
 
-/// Converts what the kernel reports, which is what it was asked for, errors, and hang-ups. The bits are the same.
+/// Converts an event of the kernel: its registration's interest, errors, and hang-ups. The bits are the same.
 #[inline]
 pub(crate) fn reported(event: &Event) -> (Token, Readiness) {
     let (flags, data) = (event.flags, event.data);

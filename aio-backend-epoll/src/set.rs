@@ -10,8 +10,8 @@ use rustix::io::Errno;
 
 use crate::sys::Sys;
 
-/// Logs that a number was closed, or means another file by now. The kernel has removed the entry, unless another descriptor shares
-/// the file; only an event can show which.
+/// Logs that a number was closed, or that it means another file by now. The kernel has removed the entry,
+/// unless another descriptor shares the file; only an event can show which is the case.
 #[cold]
 fn log_closed(fd: &Watched, error: &Error) {
     tracing::debug!(?fd, %error, "a watched descriptor was closed before it was removed");
@@ -53,8 +53,9 @@ impl<S: Sys> Set<S> {
             .sys
             .add(self.inner.as_fd(), fd.as_fd(), token.to_bits(), interest)
         {
-            // No registration has this number, so the entry is left over: the number was closed while another descriptor
-            // shared its file, and means the same file again. The new registration takes the entry over.
+            // No registration has this number, so the entry is left over: the number was closed while another
+            // descriptor shared its file, and now means the same file again. The new registration reuses the
+            // entry.
             Err(error) if is(&error, Errno::EXIST) => self.modify(fd, token, interest),
             other => other,
         }
@@ -79,14 +80,14 @@ impl<S: Sys> Set<S> {
         let inner = self.sys.create()?;
         if let Some(outer) = &self.outer {
             self.sys.add(outer.as_fd(), inner.as_fd(), 0, Interest::READ)?;
-            // Closing it takes it out, too, unless a forked child shares it.
+            // Closing the set removes it, too, unless a forked child shares it.
             let _ = self.sys.delete(outer.as_fd(), self.inner.as_fd());
         }
         self.inner = inner;
         Ok(())
     }
 
-    /// Returns the pollable descriptor for the set, made by the first call.
+    /// Returns the pollable descriptor for the set. The first call makes it.
     pub(crate) fn pollable(&mut self) -> Result<BorrowedFd<'_>> {
         let outer = match self.outer.take() {
             Some(outer) => outer,

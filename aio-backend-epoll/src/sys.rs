@@ -14,7 +14,7 @@ use rustix::event::{PollFd, PollFlags, Timespec};
 
 /// The calls that an [`Epoll`](crate::Epoll) makes.
 ///
-/// Implementations MUST behave as `epoll(7)` does, whether they pass a call on or not.
+/// Implementations MUST behave as `epoll(7)` does, even if they do not pass a call on.
 ///
 /// # Examples
 /// ```
@@ -62,7 +62,7 @@ use rustix::event::{PollFd, PollFlags, Timespec};
 /// # Ok::<(), io::Error>(())
 /// ```
 pub trait Sys: fmt::Debug + 'static {
-    /// `epoll_create1`, closed on exec.
+    /// Calls `epoll_create1`. The set is closed on exec.
     ///
     /// # Errors
     /// As the system call.
@@ -74,14 +74,14 @@ pub trait Sys: fmt::Debug + 'static {
     /// As the system call.
     fn add(&self, set: BorrowedFd<'_>, fd: BorrowedFd<'_>, key: u64, interest: Interest) -> io::Result<()>;
 
-    /// `EPOLL_CTL_MOD`.
+    /// `EPOLL_CTL_MOD`: replaces the key and the interest.
     ///
     /// # Errors
     /// As the system call.
     fn modify(&self, set: BorrowedFd<'_>, fd: BorrowedFd<'_>, key: u64, interest: Interest)
     -> io::Result<()>;
 
-    /// `EPOLL_CTL_DEL`.
+    /// `EPOLL_CTL_DEL`: removes the descriptor from the set.
     ///
     /// # Errors
     /// As the system call.
@@ -105,7 +105,7 @@ pub trait Sys: fmt::Debug + 'static {
     /// As the system call.
     fn poll(&self, set: BorrowedFd<'_>, timeout: Duration) -> io::Result<bool>;
 
-    /// The monotonic clock.
+    /// Returns the time of the monotonic clock.
     fn now(&self) -> Instant;
 }
 
@@ -153,7 +153,8 @@ impl Events<'_> {
         self.0.len()
     }
 
-    /// Writes at `place` that the descriptor with `key` is ready, as a simulated kernel does. The kernel knows no [`Readiness::NVAL`].
+    /// Records at `place` that the descriptor with `key` is ready, as a simulated kernel does. epoll never
+    /// reports [`Readiness::NVAL`], so this ignores it.
     ///
     /// # Panics
     /// If there is no such place.
@@ -219,7 +220,7 @@ impl Sys for Kernel {
         events: &mut Events<'_>,
         timeout: Option<Duration>,
     ) -> io::Result<usize> {
-        /// A constant, so that it is converted to milliseconds when this is compiled.
+        /// A constant, so that the compiler converts it to milliseconds.
         const NOW: &Timespec = &Timespec {
             tv_sec: 0,
             tv_nsec: 0,
@@ -243,11 +244,11 @@ impl Sys for Kernel {
     }
 }
 
-/// Returns what to ask of the kernel.
+/// Returns the flags that the kernel gets for an interest.
 #[inline]
 fn flags(interest: Interest) -> EventFlags {
     const LAST: usize = Interest::all().bits() as usize;
-    /// By the bits of an interest.
+    /// The flags by the bits of an interest.
     const FLAGS: [EventFlags; LAST + 1] = {
         let mut flags = [EventFlags::empty(); LAST + 1];
         let mut bits = 0;
@@ -262,7 +263,7 @@ fn flags(interest: Interest) -> EventFlags {
 
 const fn reckon_flags(interest: Interest) -> EventFlags {
     let events = interest.mask().difference(Readiness::NVAL);
-    // The kernel reports errors and hang-ups without being asked to.
+    // The kernel always reports errors and hang-ups.
     let asked = events.difference(Readiness::HUP.union(Readiness::ERR));
     let mut flags = EventFlags::from_bits_retain(asked.to_system());
     if interest.contains(Interest::EDGE) {

@@ -8,7 +8,7 @@ use crate::entries::State;
 #[derive(Debug, Default)]
 pub(crate) struct Unpollable {
     ready: Vec<(Token, Readiness)>,
-    /// The position of the next one to report.
+    /// The position of the next file to report.
     next: usize,
 }
 
@@ -21,13 +21,13 @@ impl Unpollable {
         self.ready.is_empty()
     }
 
-    /// Adds one and returns its position.
+    /// Adds a file and returns its position.
     pub(crate) fn push(&mut self, token: Token, readiness: Readiness) -> u32 {
         self.ready.push((token, readiness));
         self.ready.len() as u32 - 1
     }
 
-    /// Changes the readiness of the one at `place`. A number that is not open stays `NVAL`.
+    /// Changes the readiness of the file at `place`. A number that is not open stays `NVAL`.
     pub(crate) fn set(&mut self, place: u32, readiness: Readiness) {
         let (_, now) = &mut self.ready[place as usize];
         if *now != Readiness::NVAL {
@@ -35,13 +35,13 @@ impl Unpollable {
         }
     }
 
-    /// Removes the one at `place`, and returns the token of the one that moved there.
+    /// Removes the file at `place`, and returns the token of the file that moved there.
     pub(crate) fn swap_remove(&mut self, place: u32) -> Option<Token> {
         self.ready.swap_remove(place as usize);
         self.ready.get(place as usize).map(|&(token, _)| token)
     }
 
-    /// Appends all of them, or as many as there is room for, starting with the next one to report.
+    /// Appends all files, or as many as there is room for, starting with the next one to report.
     pub(crate) fn collect(&mut self, ready: &mut ReadyList) {
         if self.next >= self.ready.len() {
             self.next = 0;
@@ -59,7 +59,7 @@ impl Unpollable {
     }
 }
 
-/// Returns the readiness of a descriptor that is always ready. It has no priority.
+/// Returns the readiness of a descriptor that is always ready. It never has [`Readiness::PRI`].
 pub(crate) fn always(interest: Interest) -> Readiness {
     let mut readiness = Readiness::empty();
     readiness.set(Readiness::IN, interest.contains(Interest::READ));
@@ -67,7 +67,7 @@ pub(crate) fn always(interest: Interest) -> Readiness {
     readiness
 }
 
-/// Puts a file among the unpollable ones, unless it has nothing to report.
+/// Adds a file to the unpollable ones, unless it has nothing to report.
 #[cold]
 pub(crate) fn enlist(unpollable: &mut Unpollable, token: Token, readiness: Readiness) -> State {
     if readiness.is_empty() {

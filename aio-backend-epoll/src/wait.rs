@@ -1,8 +1,9 @@
 //! Waiting on an epoll set to the nanosecond, with system calls that every Linux has.
 //!
-//! `epoll_wait` takes milliseconds. This module waits for whole milliseconds with it, and for the rest of the last one with
-//! `ppoll` on the set. So an event before the last millisecond costs one call, one during it three, and a timeout that passes two. For a
-//! descriptor that is ready already, compared with an `epoll_wait` of zero (`examples/timeouts.rs`, medians):
+//! `epoll_wait` takes milliseconds. This module waits for whole milliseconds with it, and for the rest of the
+//! last one with `ppoll` on the set. An event before the last millisecond costs one call, an event during it
+//! three, and a timeout that passes two. Costs for a descriptor that is ready already, relative to an
+//! `epoll_wait` of zero (`examples/timeouts.rs`, medians):
 //!
 //! | way | ratio |
 //! |---|---|
@@ -11,8 +12,8 @@
 //! | `epoll_pwait2`, any timeout | 1.4 |
 //! | `ppoll` on the set, then `epoll_wait` of zero | 2.7 |
 //!
-//! `epoll_pwait2` would be no faster where it matters, is missing before Linux 5.11 and forbidden by some filters.
-//! (rustix uses it for every wait if its feature `linux_5_11` is on; this module works with both.)
+//! `epoll_pwait2` would be slower for short timeouts, is missing before Linux 5.11, and is forbidden by some
+//! filters. (With its feature `linux_5_11`, rustix uses it for every wait; this module works with both.)
 
 use std::io::Result;
 use std::os::fd::BorrowedFd;
@@ -20,7 +21,7 @@ use std::time::{Duration, Instant};
 
 use crate::sys::{Events, Sys};
 
-/// When to stop waiting.
+/// The end of a wait without events.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Limit {
     /// At once.
@@ -32,7 +33,7 @@ pub(crate) enum Limit {
 }
 
 impl Limit {
-    /// The limit of a wait that starts now.
+    /// Returns the limit of a wait that starts now.
     #[inline]
     pub(crate) fn after(sys: &impl Sys, timeout: Option<Duration>) -> Self {
         match timeout {
@@ -60,8 +61,9 @@ impl Limit {
 
 /// Waits until a descriptor in `set` is ready, and returns the number of events in `events`.
 ///
-/// Inlined by force, as its callers are: every return after a system call is a mispredicted one on kernels that clear the
-/// return stack, and costs as much as fifty instructions (6 ns where it was measured: `examples/returns.rs`).
+/// Inlined by force, as its callers are: every return after a system call is mispredicted on kernels that
+/// clear the return stack, and costs as much as fifty instructions (6 ns as measured by
+/// `examples/returns.rs`).
 #[inline(always)]
 pub(crate) fn wait(
     (sys, set): (&impl Sys, BorrowedFd<'_>),
@@ -86,7 +88,7 @@ fn wait_until<S: Sys>(
         let Limit::After { left, .. } = limit else {
             return wait((sys, set), events, limit);
         };
-        // Whole milliseconds first: an event that is there already, or arrives meanwhile, costs this one call.
+        // Whole milliseconds first: an event that is pending, or arrives meanwhile, costs only this call.
         let found = sys.wait(set, events, Some(whole_millis(left)))?;
         if found > 0 {
             return Ok(found);
@@ -97,7 +99,7 @@ fn wait_until<S: Sys>(
         let Limit::After { left, .. } = limit else {
             return Ok(0);
         };
-        // Then the rest of the last one.
+        // Then the rest of the last millisecond.
         if !sys.poll(set, left)? {
             return Ok(0);
         }
@@ -107,7 +109,7 @@ fn wait_until<S: Sys>(
 
 const MILLI: Duration = Duration::from_millis(1);
 
-/// Returns the whole milliseconds, within the range of `epoll_wait`.
+/// Returns the time in whole milliseconds, within the range of `epoll_wait`.
 fn whole_millis(left: Duration) -> Duration {
     let left = left.min(Duration::from_millis(i32::MAX as u64));
     Duration::new(left.as_secs(), left.subsec_millis() * 1_000_000)

@@ -52,7 +52,7 @@ pub(crate) fn next(now: Level, count: usize, climb_at: usize, hold: Hold) -> Lev
     }
 }
 
-/// Returns whether the error is that of a number that is not open.
+/// Returns whether the error means that a number is not open.
 pub(crate) fn is_closed(error: &io::Error) -> bool {
     Errno::from_io_error(error) == Some(Errno::BADF)
 }

@@ -13,29 +13,32 @@
 //! ```
 //!
 //! # When it switches
-//! It moves up with `climb_at` descriptors and down with less than half as many, but only inside [`Backend::rebalance`], which the
-//! loop calls if no wait is on the stack. Silent descriptors count too, so a pause causes no switch. It can also move up
-//! [after a number of waits](Ladder::climbing_after): some upper backends are better even for a few descriptors, if the loop lives
-//! long enough. Two events fix the level for good:
+//! It moves up at `climb_at` descriptors, and down below half as many, but only inside
+//! [`Backend::rebalance`], which the loop calls if no wait is on the stack. Silent descriptors count too, so
+//! a pause causes no switch. It can also move up [after a number of waits](Ladder::climbing_after): some
+//! upper backends are better even for a few descriptors, if the loop lives long enough. Two events fix the
+//! level for good:
 //!
-//! - A call of [`Backend::make_pollable`]. The ladder moves up at once and stays there, because a foreign loop keeps that descriptor.
-//!   From then on it returns the errors of `add` and `modify`, because the foreign loop would never learn of the events of the lower
-//!   backend. If a wait fails, the lower backend does take over, and [`Backend::always_ready`] returns `true` from then on.
-//! - *A failure of the upper backend as a whole*: it cannot be made, an `add` or `modify` returns `EMFILE`, `ENFILE`, `ENOSPC` or
-//!   `ENOMEM`, or a wait fails. The lower backend takes over all registrations, with the one that met the failure. One warning names
-//!   the call, the error, and a remedy.
+//! - A call of [`Backend::make_pollable`]. The ladder moves up at once and stays there, because a foreign
+//!   loop keeps that descriptor. From then on the ladder returns the errors of `add` and `modify`, because
+//!   the foreign loop would not see the events of the lower backend. If a wait fails, the lower backend does
+//!   take over, and [`Backend::always_ready`] returns `true` from then on.
+//! - *A failure of the upper backend as a whole*: it cannot be made, an `add` or `modify` returns `EMFILE`,
+//!   `ENFILE`, `ENOSPC` or `ENOMEM`, or a wait fails. The lower backend takes over all registrations,
+//!   including the one that met the failure. One warning names the call, the error, and a remedy.
 //!
-//! If a level refuses a single descriptor of a move, the move is undone, and tried again after about as many changes as there are
-//! descriptors. On the way down, a number that is closed (`EBADF`) does not stop the others: the next wait reports it as
+//! If a level refuses a single descriptor of a move, the move is undone, and tried again after about as many
+//! changes as there are descriptors. On the way down, a number that is closed (`EBADF`) does not stop the
+//! move: the next wait reports it as
 //! [`Readiness::NVAL`](aio_backend::Readiness::NVAL).
 //!
 //! # Operations
-//! The level in use executes operations, if it can. While some are in flight, the ladder does not move. If the upper backend fails, they are
-//! cancelled, and the next wait reports their completions.
+//! The level in use executes operations, if it can. While some are in flight, the ladder does not move. If
+//! the upper backend fails, they are cancelled, and the next wait reports their completions.
 //!
 //! # What it does not do
-//! It makes no system call and knows no particular backend. It does not hide differences between backends: the one in use accepts
-//! or refuses a descriptor.
+//! It makes no system call and depends on no particular backend. It does not hide differences between
+//! backends: the one in use accepts or refuses a descriptor.
 
 #![cfg_attr(docsrs, feature(doc_cfg))]
 #![forbid(unsafe_code)]
@@ -97,18 +100,18 @@ pub struct Ladder<L, U> {
     /// The number of waits on the lower level after which the upper one is worth its set-up.
     waits_to_climb: Option<u32>,
     hold: Hold,
-    /// A foreign loop has the descriptor of an upper backend that has failed.
+    /// Set if a foreign loop has the descriptor of an upper backend that has failed.
     is_unpollable: bool,
     orphaned: Orphaned,
-    /// Where waits report completions of operations; `None` if none was submitted.
+    /// The token under which waits report completions of operations; `None` if none was submitted.
     report: Option<Token>,
     /// The number of additions and removals before a refused move is tried again.
     changes_until_retry: usize,
 }
 
 impl<L: Backend, U: Backend> Ladder<L, U> {
-    /// Starts on `lower`, and moves up to the backend from `make_upper` at `climb_at` descriptors. Each climb calls `make_upper`
-    /// again, because a move down closes the upper backend.
+    /// Makes a ladder that starts on `lower`, and moves up to the backend from `make_upper` at `climb_at`
+    /// descriptors. Each climb calls `make_upper` again, because a move down closes the upper backend.
     ///
     /// With 0 the ladder makes the upper backend at once and always uses it. If that fails, it stays on the lower level.
     pub fn new(lower: L, make_upper: impl FnMut() -> io::Result<U> + 'static, climb_at: usize) -> Self {
@@ -128,8 +131,8 @@ impl<L: Backend, U: Backend> Ladder<L, U> {
         ladder
     }
 
-    /// Also moves up, for good, after `waits` waits on the lower level, whatever the number of descriptors. This suits an upper
-    /// backend with cheaper waits and a costly set-up.
+    /// Lets the ladder also move up, for good, after `waits` waits on the lower level, with any number of
+    /// descriptors. This suits an upper backend with cheaper waits and a costly set-up.
     #[must_use]
     pub fn climbing_after(mut self, waits: u32) -> Self {
         self.waits_to_climb = Some(waits);
@@ -208,7 +211,8 @@ impl<L: Backend, U: Backend> Ladder<L, U> {
         }
     }
 
-    /// Moves all registrations down. If this fails, none has moved. A number that was closed meanwhile cannot move; it is orphaned.
+    /// Moves all registrations down. If this fails, none has moved. A number that was closed meanwhile cannot
+    /// move; its registration is orphaned.
     fn descend(&mut self) -> io::Result<()> {
         let Some(upper) = &self.upper else { return Ok(()) };
         let (mut filled, mut closed) = (Ok(()), Orphaned::default());
@@ -395,7 +399,7 @@ impl<L: Backend, U: Backend> Backend for Ladder<L, U> {
 
     fn submit(&mut self, report: Token, operation: Operation) -> Result<Token, NotSubmitted> {
         if self.orphaned.in_flight() > 0 {
-            // Their names could be those of others.
+            // The names of new operations could be those of orphaned ones.
             return Err(NotSubmitted::unsupported(operation, self.name()));
         }
         let submitted = self.current().submit(report, operation)?;

@@ -1,5 +1,5 @@
-//! Registrations that neither backend accepts any more, which are reported as [`Readiness::NVAL`] until they are removed; and the
-//! operations of an upper backend that has failed, until they are taken.
+//! Registrations that neither backend accepts any more, which are reported as [`Readiness::NVAL`] until they
+//! are removed. Also the operations of an upper backend that has failed, until the caller has taken them.
 //!
 //! A registration is orphaned if the upper backend has failed and the lower one refuses the descriptor, or if a number is closed at a
 //! move down.
@@ -10,12 +10,12 @@ use std::time::Duration;
 
 use aio_backend::{Backend, Completed, Interest, Readiness, ReadyList, Token, Watched};
 
-/// What is orphaned, the next one to report first.
+/// The orphaned registrations and operations. The first is the next to be reported.
 #[derive(Debug, Default)]
 pub(crate) struct Orphaned {
     /// A registration without a descriptor stands for the operations.
     all: Vec<(Option<Watched>, Token, Interest)>,
-    /// Whether the last wait reported one before the events of the backend. It alternates.
+    /// Set if the last wait reported one before the events of the backend. It alternates.
     first: bool,
     /// The operations, with the names that the upper backend gave them.
     ended: VecDeque<(Token, Completed)>,
@@ -72,7 +72,7 @@ impl Orphaned {
         self.all.len() < before
     }
 
-    /// Returns whether one is not silent.
+    /// Returns whether any registration is not silent.
     pub(crate) fn has_any(&self) -> bool {
         self.place().is_some()
     }
@@ -85,7 +85,7 @@ impl Orphaned {
         }
     }
 
-    /// Gives all registrations. The operations stay.
+    /// Removes all registrations and passes them to `each`. The operations stay.
     pub(crate) fn drain(&mut self, each: &mut dyn FnMut(Watched, Token, Interest)) {
         let operations = |(fd, _, _): &(Option<Watched>, Token, Interest)| fd.is_none();
         let place = self.all.iter().position(operations);

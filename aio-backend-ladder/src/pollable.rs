@@ -1,4 +1,4 @@
-//! [`make_pollable`]: moving a backend's registrations to one that a foreign loop can wait for.
+//! [`make_pollable`]: moves a backend's registrations to one that a foreign loop can wait for.
 
 use std::fmt;
 use std::io;
@@ -9,14 +9,15 @@ use aio_backend::{Backend, Completed, Interest, Token, Watched};
 
 use crate::Split;
 
-/// Returns a share in the descriptor that stands for a backend in a foreign loop. If the backend [has none](Backend::make_pollable), also
-/// returns its [`Successor`]: a backend that `make` has made, which has one, and all registrations.
+/// Returns a reference to the descriptor with which a foreign loop waits for a backend. If the backend [has
+/// none](Backend::make_pollable), also returns its [`Successor`]: a backend from `make` that has one, with
+/// all registrations.
 ///
 /// `report` is the token under which the backend reports completions of operations, if any were submitted.
 ///
 /// # Errors
-/// What the backend says, or `make`, or the new backend to one of the registrations; `Unsupported` if the new one has no descriptor, either.
-/// Nothing has changed then.
+/// The error of the backend, of `make`, or of the new backend for one of the registrations; `Unsupported` if
+/// the new backend has no descriptor, either. Nothing has changed then.
 ///
 /// ```
 /// use aio_backend::Backend;
@@ -91,16 +92,17 @@ pub fn make_pollable<D: Backend>(
 #[must_use = "until it has replaced the other backend, both have the registrations"]
 pub struct Successor<D> {
     descriptors: D,
-    /// Shows the completions of the other backend, if that can go on executing operations.
+    /// Shows the completions of the other backend, if that backend can go on executing operations.
     shown: Option<Watched>,
     report: Option<Token>,
 }
 
 impl<D: Backend + 'static> Successor<D> {
-    /// Takes the place of the backend that was passed to [`make_pollable`].
+    /// Replaces the backend that was passed to [`make_pollable`].
     ///
-    /// That one goes on executing operations, if it can [show their completions](Backend::make_operations_pollable) while it has no
-    /// registrations. If not, they are cancelled, and put into `ended` with their ids.
+    /// That backend goes on executing operations, if it can [show their
+    /// completions](Backend::make_operations_pollable) while it has no registrations. If not, the operations
+    /// are cancelled, and put into `ended` with their ids.
     pub fn replace(
         self,
         mut backend: Box<dyn Backend>,

@@ -1,4 +1,4 @@
-//! [`preferred`]: a backend that a system may lack or forbid, and another one that takes its place.
+//! [`preferred`]: a backend that a system may lack or forbid, and its replacement.
 
 use std::io;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -7,17 +7,17 @@ use aio_backend::{Backend, remedy};
 
 use crate::Ladder;
 
-/// The failure to make a preferred backend was reported: one warning for each process.
+/// Set after the first warning that a preferred backend could not be made: one for each process.
 static WARNED: AtomicBool = AtomicBool::new(false);
 
-/// Returns a ladder on the backend from `make`, which moves to `lower` for good if that backend fails as a whole. If it cannot be made at all,
-/// gives `lower` back; the first time in a process, a warning says so, with the error and its remedy. `name` is that of the preferred backend in
-/// this warning.
+/// Returns a ladder on the backend from `make`, which moves to `lower` for good if that backend fails as a
+/// whole. If it cannot be made at all, returns `lower` as the error. The first such failure in a process logs
+/// a warning with the error, its remedy, and `name`, the name of the preferred backend.
 ///
-/// `make` is called once now, and perhaps again by the ladder, after a [`drain`](Backend::drain).
+/// This calls `make` once. The ladder may call it again, after a [`drain`](Backend::drain).
 ///
 /// # Errors
-/// `lower`, which takes the place of the backend that could not be made.
+/// `lower`, which replaces the backend that could not be made.
 ///
 /// # Examples
 /// ```

@@ -10,16 +10,17 @@ use aio_backend::{Backend, Completed, Interest, NotSubmitted, Operation, Peek, R
 
 /// Waits for descriptors with one backend, and executes operations with another.
 ///
-/// The second one has no registrations. The first one watches the descriptor that shows its completions
-/// ([`Backend::make_operations_pollable`]). So a foreign loop can wait for the first one on behalf of both, although the second one could not
-/// watch descriptors in a foreign loop.
+/// The second one has no registrations. The first one watches the descriptor that shows the second one's
+/// completions ([`Backend::make_operations_pollable`]). A foreign loop can therefore wait for the first one
+/// on behalf of both, even if the second one could not watch descriptors in a foreign loop.
 ///
-/// `shown` may not show each completion: the end of an operation that reads from an eventfd does not make that of `aio-backend-uring` readable.
-/// So while operations are in flight, a wait that blocks does so in the second backend, which watches the descriptor of the first one; a foreign
-/// loop learns of such an end by the next check only.
+/// `shown` may not show each completion: the end of an operation that reads from an eventfd does not make the
+/// descriptor of `aio-backend-uring` readable. Therefore, while operations are in flight, a wait that blocks
+/// does so in the second backend, which watches the descriptor of the first one. A foreign loop notices such
+/// an end only at its next check.
 ///
-/// While operations are in flight, a check makes two system calls besides that of the first backend. A wait that blocks makes such a check before it
-/// blocks, and another one afterwards.
+/// While operations are in flight, a check makes two system calls besides that of the first backend. A wait
+/// that blocks makes such a check before it blocks, and another one afterwards.
 ///
 /// # Examples
 /// ```
@@ -52,21 +53,23 @@ pub struct Split<D> {
     operations: Box<dyn Backend>,
     /// Readable if a wait of `operations` would report completions.
     shown: Watched,
-    /// Where completions are reported, and `shown` is registered; `None` until the first operation is submitted.
+    /// The token under which completions are reported and `shown` is registered; `None` until the first
+    /// operation is submitted.
     report: Option<Token>,
     /// The events of `operations`.
     found: ReadyList,
-    /// `shown` may be readable from earlier completions.
+    /// Set if `shown` may still be readable from earlier completions.
     is_stale: bool,
     /// The token under which `operations` watches the descriptor of `descriptors`, if it does. It has no other registration.
     watching: Option<Token>,
 }
 
 impl<D: Backend> Split<D> {
-    /// Takes a backend for descriptors, and one for operations, whose registrations are dropped.
+    /// Combines a backend for descriptors with one for operations, whose registrations are dropped.
     ///
-    /// `shown` is a share in the descriptor of [`Backend::make_operations_pollable`] of `operations`. If operations were submitted to it
-    /// already, `report` is their token, under which `descriptors` watches `shown`, with [`Interest::READ`].
+    /// `shown` is a reference to the descriptor of [`Backend::make_operations_pollable`] of `operations`. If
+    /// operations were submitted to it already, `report` is their token, under which `descriptors` watches
+    /// `shown`, with [`Interest::READ`].
     pub fn new(
         descriptors: D,
         mut operations: Box<dyn Backend>,
@@ -85,7 +88,7 @@ impl<D: Backend> Split<D> {
         }
     }
 
-    /// Submits operations, and has `shown` show what ends from now on.
+    /// Passes submitted operations to the system, and makes `shown` readable for completions from now on.
     fn arm(&mut self) -> io::Result<()> {
         if self.is_stale || self.operations.in_flight() > 0 {
             self.operations.make_operations_pollable()?;
@@ -94,7 +97,7 @@ impl<D: Backend> Split<D> {
         Ok(())
     }
 
-    /// Returns whether operations have ended that were not taken. `shown` was readable.
+    /// Returns whether completed operations are still to be taken. Called after `shown` was readable.
     fn has_completed(&mut self) -> io::Result<bool> {
         self.is_stale = true;
         self.found.clear();
@@ -102,7 +105,8 @@ impl<D: Backend> Split<D> {
         Ok(self.found.iter().any(|(token, _)| Some(token) == self.report))
     }
 
-    /// Has `operations` watch the descriptor of `descriptors`, so that it can block for both. Returns `false` if it cannot.
+    /// Makes `operations` watch the descriptor of `descriptors`, so that it can block for both. Returns
+    /// `false` if it cannot.
     fn watch_descriptors(&mut self, report: Token) -> bool {
         if self.watching.is_none() {
             let token = Token::new(u32::from(report.index() == 0), 0);
@@ -140,7 +144,7 @@ impl<D: Backend> Split<D> {
             }
             ready.remove(before + place);
             if ready.len() > before {
-                // An error is found again by the next wait.
+                // The next wait finds an error again.
                 return Ok(());
             }
             completed?;
@@ -192,7 +196,8 @@ impl<D: Backend> Backend for Split<D> {
             if ready.len() > before || timeout == Some(Duration::ZERO) {
                 return Ok(());
             }
-            // Not all completions are shown, so that which executes the operations waits for both.
+            // `shown` does not show all completions, so the backend that executes the operations waits for
+            // both.
             self.found.clear();
             self.operations.wait(timeout, &mut self.found)?;
             if self.found.is_empty() {
@@ -264,7 +269,8 @@ impl<D: Backend> Backend for Split<D> {
         });
     }
 
-    /// The descriptor of the operations is removed too, so this ends them. Their completions can be taken.
+    /// Also removes the descriptor of the operations, so this ends them. Their completions can still be
+    /// taken.
     fn drain(&mut self, each: &mut dyn FnMut(Watched, Token, Interest)) {
         self.unwatch_descriptors();
         let report = self.report.take();

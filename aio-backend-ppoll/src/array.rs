@@ -13,8 +13,8 @@ use rustix::event::{PollFd, PollFlags};
 /// The mark of a registration without an entry in the array.
 const SILENT: u32 = Entry::MARK_MAX;
 
-/// The bit of an owner whose interest is in one event. A slot has a smaller number, so no slot has a number with this bit: other events need no
-/// test for it.
+/// The bit of an owner whose interest is one-shot. No slot has a number with this bit, so other events need
+/// no test for it.
 const ONCE: u32 = 1 << 31;
 
 /// All registrations, and the array that `ppoll` reads.
@@ -23,13 +23,13 @@ pub(crate) struct Array {
     /// The array that the kernel reads and writes: dense, in no order. Each entry belongs to a slot, which keeps its descriptor
     /// open; `pollfd` relies on that.
     polled: Vec<PollFd<'static>>,
-    /// The slot of the entry at the same position in `polled`, with [`ONCE`] if its interest is in one event.
+    /// The slot of the entry at the same position in `polled`, with [`ONCE`] if its interest is one-shot.
     owners: Vec<u32>,
-    /// Where the next search for ready entries starts.
+    /// The position at which the next search for ready entries starts.
     start: usize,
     /// The registrations. The mark of each is its position in `polled`, or `SILENT`.
     registrations: Registrations,
-    /// The registrations whose only event was reported, until the search that found them is over.
+    /// The registrations whose only event was reported, until the search that reported them ends.
     reported_once: Vec<Token>,
     /// The results of a simulated kernel, by position; empty if the kernel is real.
     answers: Vec<PollFlags>,
@@ -111,14 +111,14 @@ impl Array {
         true
     }
 
-    /// Lets a registration go.
+    /// Removes a registration, and returns its descriptor.
     pub(crate) fn remove(&mut self, token: Token) -> Option<Watched> {
-        // The entry goes before the share that it relies on.
+        // The entry is removed before the reference that it relies on.
         self.set_interest(token, Interest::NONE).then_some(())?;
         self.registrations.remove(token).map(Entry::into_fd)
     }
 
-    /// Takes the entry at `place` out; the last entry moves there.
+    /// Removes the entry at `place`; the last entry moves there.
     fn leave(&mut self, place: usize) {
         self.polled.swap_remove(place);
         self.owners.swap_remove(place);
@@ -141,11 +141,11 @@ impl Array {
 
     /// Appends the `found` entries that the kernel has marked to `ready`, as far as there is room.
     ///
-    /// When the room is used up, the next search starts where this one ended. No entry starves, whatever is removed in between:
-    /// the start goes round and round, and `leave` moves an entry away from it only towards the front, which cannot repeat for
-    /// ever.
+    /// When the room is used up, the next search starts where this one ended. No entry starves, even if
+    /// others are removed in between: the start moves round and round, and `leave` moves an entry away from
+    /// it only towards the front, which cannot repeat for ever.
     ///
-    /// An entry for one event is silent afterwards.
+    /// A one-shot entry is silent afterwards.
     pub(crate) fn collect(&mut self, found: usize, simulated: bool, ready: &mut ReadyList) {
         self.collect_all(found, simulated, ready);
         if !self.reported_once.is_empty() {
@@ -162,7 +162,7 @@ impl Array {
         self.reported_once = tokens;
     }
 
-    /// Reports an entry for one event. Its place in the array stays until the search is over.
+    /// Reports a one-shot entry. Its place in the array stays until the search ends.
     #[cold]
     fn report_once(&mut self, owner: u32, readiness: Readiness, ready: &mut ReadyList) {
         if let Some((token, _)) = self.registrations.at(owner & !ONCE) {
@@ -202,20 +202,20 @@ impl Array {
         }
     }
 
-    /// How many registrations there are.
+    /// Returns the number of registrations.
     pub(crate) fn len(&self) -> usize {
         self.registrations.len()
     }
 
-    /// Shows all registrations, in slot order.
+    /// Passes all registrations to `each`, in slot order.
     pub(crate) fn visit(&self, each: &mut dyn FnMut(&Watched, Token, Interest)) {
         self.registrations.visit(each);
     }
 
-    /// Hands all registrations over, in slot order.
+    /// Removes all registrations and passes them to `each`, in slot order.
     pub(crate) fn drain(&mut self, each: &mut dyn FnMut(Watched, Token, Interest)) {
         let all = std::mem::take(self);
-        // The entries go before the shares that they rely on.
+        // The entries are dropped before the references that they rely on.
         drop(all.polled);
         all.registrations.drain(each);
     }
@@ -242,13 +242,13 @@ impl Array {
 }
 
 impl Polled<'_> {
-    /// How many there are.
+    /// Returns the number of entries.
     #[must_use]
     pub fn len(&self) -> usize {
         self.0.polled.len()
     }
 
-    /// Whether there are none.
+    /// Returns whether there are no entries.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.0.polled.is_empty()
@@ -275,18 +275,18 @@ impl Polled<'_> {
     reason = "the array and the references that keep it valid lie side by side, which no lifetime can express"
 )]
 fn pollfd(fd: &Watched, interest: Interest) -> PollFd<'static> {
-    // The kernel reports errors, hang-ups and closed numbers without being asked to.
+    // The kernel always reports errors, hang-ups and closed numbers.
     let asked = interest.mask() - (Readiness::HUP | Readiness::ERR | Readiness::NVAL);
     let flags = PollFlags::from_bits_retain(asked.to_system() as _);
-    // SAFETY: the descriptor must stay open as long as the entry exists. The registration that `fd` belongs to holds a reference
-    // to its owner, and removes its entry from the array before it drops the reference. While the reference exists, no code can
-    // have exclusive access to the owner, and a shared owner must keep the descriptor that its `as_fd` has lent, because the
-    // loan may last as long as the sharing.
+    // SAFETY: the descriptor must stay open as long as the entry exists. The registration that `fd` belongs
+    // to holds a reference to its owner, and removes its entry from the array before it drops the reference.
+    // While the reference exists, no code can have exclusive access to the owner. A shared owner must keep
+    // the descriptor that its `as_fd` has lent, because the loan may last as long as the sharing.
     let fd = unsafe { BorrowedFd::borrow_raw(fd.as_raw_fd()) };
     PollFd::from_borrowed_fd(fd, flags)
 }
 
-/// Returns what `owners` says of a registration with an interest.
+/// Returns the entry of `owners` for a registration with an interest.
 fn owner(token: Token, interest: Interest) -> u32 {
     if interest.contains(Interest::ONESHOT) {
         token.index() | ONCE
@@ -306,7 +306,7 @@ const _: () = {
     assert!(Readiness::all().to_system() == all.bits() as u32);
 };
 
-/// Converts what the kernel reports. The bits are the same.
+/// Converts the kernel's result. The bits are the same.
 fn readiness(answer: PollFlags) -> Readiness {
     Readiness::from_system(answer.bits() as u32)
 }

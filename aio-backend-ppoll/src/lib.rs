@@ -22,7 +22,8 @@
 //! ```
 //!
 //! # What it does not do
-//! It has no descriptor of its own, so [`Backend::make_pollable`] returns `None`. It knows no other backend.
+//! It has no descriptor of its own, so [`Backend::make_pollable`] returns `None`. It depends on no other
+//! backend.
 //!
 //! A number that is closed without `remove` stays registered: the next wait reports it as
 //! [`Readiness::NVAL`](aio_backend::Readiness::NVAL).
@@ -108,7 +109,7 @@ impl<S: Sys> Backend for Ppoll<S> {
         "ppoll"
     }
 
-    /// Makes one system call, which checks that the number is open; `ppoll` itself would report it only later.
+    /// Makes one system call to check that the number is open; `ppoll` itself would report that only later.
     fn add(&mut self, fd: Watched, token: Token, interest: Interest) -> io::Result<()> {
         if interest != Interest::NONE {
             self.sys.find(fd.as_fd())?;
@@ -143,7 +144,7 @@ impl<S: Sys> Backend for Ppoll<S> {
 
     fn wait(&mut self, timeout: Option<Duration>, ready: &mut ReadyList) -> io::Result<()> {
         if ready.is_full() {
-            // If the list is full, its events have to be handled first.
+            // If the list is full, the caller must handle its events first.
             return Ok(());
         }
         match self.sys.ppoll(&mut self.array.polled(S::SIMULATED), timeout) {

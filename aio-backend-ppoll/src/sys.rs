@@ -42,10 +42,10 @@ use crate::timeout::timespec;
 /// # Ok::<(), io::Error>(())
 /// ```
 pub trait Sys: fmt::Debug + 'static {
-    /// Whether the results come from [`Polled::answer`] instead of the kernel.
+    /// `true` if the results come from [`Polled::answer`] instead of the kernel.
     const SIMULATED: bool = false;
 
-    /// `fcntl(F_GETFD)`, to see whether a number is open.
+    /// `fcntl(F_GETFD)`, which succeeds if the number is open.
     ///
     /// # Errors
     /// As the system call: `EBADF` if it is not.

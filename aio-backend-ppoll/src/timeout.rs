@@ -6,8 +6,9 @@ use rustix::event::Timespec;
 
 /// Converts a time to nanoseconds for the kernel.
 ///
-/// A time beyond the range of `Timespec` (292 billion years) becomes the largest possible one. The kernel saturates when it adds the timeout to its clock,
-/// so the largest value is a wait for ever and never an error or a busy loop.
+/// A time beyond the range of `Timespec` (292 billion years) becomes the largest possible one. The kernel
+/// saturates when it adds the timeout to its clock, so the largest value waits for ever, without an error or
+/// a busy loop.
 pub(crate) fn timespec(timeout: Duration) -> Timespec {
     Timespec {
         tv_sec: i64::try_from(timeout.as_secs()).unwrap_or(i64::MAX),

@@ -1,8 +1,9 @@
 //! [`AnyBackend`]: the backend of a loop, with a short way to wait on the usual one.
 //!
-//! The return after a system call is a mispredicted one on kernels that clear the return stack, and costs about as much as fifty
-//! instructions. So what makes a system call on the usual backend is compiled into its caller, and only with another backend it is a
-//! virtual call. Everything else goes through the trait.
+//! The return after a system call is mispredicted on kernels that clear the return stack, and costs about as
+//! much as fifty instructions. Therefore the functions that may make a system call are compiled into their
+//! callers for the usual backend, and are virtual calls only for another one. All other functions go through
+//! the trait.
 
 use std::fmt;
 use std::io;
@@ -13,7 +14,8 @@ use crate::{Backend, Interest, ReadyList, Token, Watched};
 
 /// The usual backend of a loop, or another one that was chosen at run time.
 ///
-/// It has the functions of [`Backend`]. Those that may make a system call are compiled into their caller for the usual backend.
+/// It has the functions of [`Backend`]. For the usual backend, those that may make a system call are compiled
+/// into their callers.
 ///
 /// ```
 /// use aio_backend::AnyBackend;
@@ -34,14 +36,14 @@ use crate::{Backend, Interest, ReadyList, Token, Watched};
 /// assert_eq!(backend.name(), "usual");
 /// ```
 pub enum AnyBackend<B> {
-    /// The usual one.
+    /// The usual backend.
     Usual(Box<B>),
-    /// Another one.
+    /// Another backend.
     Other(Box<dyn Backend>),
 }
 
 impl<B: Backend + 'static> AnyBackend<B> {
-    /// Returns the backend itself.
+    /// Returns the backend in a box.
     #[must_use]
     pub fn into_box(self) -> Box<dyn Backend> {
         match self {

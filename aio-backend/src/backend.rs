@@ -1,4 +1,4 @@
-//! [`Backend`]: the contract of everything that waits for descriptors.
+//! [`Backend`]: the contract of all backends, which wait for descriptors.
 
 use std::fmt;
 use std::io;
@@ -50,7 +50,7 @@ pub enum Peek {
     Unsupported,
     /// The backend has checked, and appended the events to the list, if there are any.
     Checked,
-    /// The backend has appended nothing. A wait may report events, and only a system call can tell.
+    /// The backend has appended nothing. There may be events, which only a wait reports.
     Pending,
 }
 
@@ -66,26 +66,29 @@ pub enum Peek {
 ///    [`remove`](Self::remove), even if the descriptor number is reused or another descriptor shares the file;
 /// 3. a registration with [`Interest::NONE`] reports nothing, not even hang-ups and errors, until [`modify`](Self::modify) sets
 ///    another interest;
-/// 4. the backend keeps the [`Watched`] from `add` until `remove` or `drain`, and drops it or hands it over there, whatever they
-///    return. After the next wait, and after the end of the backend, the system keeps nothing of the registration either: a file whose
-///    owners are gone is closed;
+/// 4. the backend keeps the [`Watched`] from `add` until `remove` or `drain`, which drop it or hand it over
+///    even if they fail. After the next wait, and after the end of the backend, the system keeps nothing of
+///    the registration either: a file whose owners are gone is closed;
 /// 5. a wait appends at most [`ReadyList::room`] events to those in the list. If more descriptors are ready, none starves: repeated
 ///    waits report each of them. A wait that leaves out a ready descriptor has filled the list, or reports at least 64 events. It may
 ///    report the readiness of one descriptor in several events, unless the interest is in one event (8);
 /// 6. with [`Interest::EDGE`] an event is reported at least once after each new activity, after `add`, and after each
 ///    `modify`, also to the same interest; a backend that [reports edges](Self::reports_edges) reports it only then;
-/// 7. a wait returns no earlier than its timeout unless a descriptor is ready or a signal arrives, and less than a millisecond later,
-///    or than a thousandth of the timeout, which is how much the system may delay a longer sleep;
-/// 8. with [`Interest::ONESHOT`] the first event carries all readiness of the moment, and the interest is [`Interest::NONE`]
-///    afterwards, as if [`modify`](Self::modify) had set it: nothing is reported, and [`visit`](Self::visit) and
-///    [`drain`](Self::drain) show it, until `modify` sets an interest again, be it the same one;
+/// 7. a wait returns no earlier than its timeout unless a descriptor is ready or a signal arrives. It returns
+///    less than a millisecond later, or less than a thousandth of the timeout, which is the delay that the
+///    system may add to a longer sleep;
+/// 8. with [`Interest::ONESHOT`] the first event carries all readiness of the moment. Afterwards the interest
+///    is [`Interest::NONE`], as if [`modify`](Self::modify) had set it: nothing is reported, and
+///    [`visit`](Self::visit) and [`drain`](Self::drain) show it. `modify` with any interest, also the same
+///    one, ends that;
 /// 9. an event is within the interest, except [`Readiness::HUP`] and [`Readiness::ERR`]: [`Readiness::RDHUP`] belongs to
 ///    [`Interest::READ`], [`Readiness::PRI`] to [`Interest::PRIORITY`].
 ///
 /// A backend that executes operations MUST also ensure that:
 ///
-/// 10. an operation that [`submit`](Self::submit) has accepted ends exactly once: [`next_completed`](Self::next_completed) returns it, with
-///     its buffers. Until the system is done with the buffers, the backend keeps them, whatever becomes of itself;
+/// 10. an operation that [`submit`](Self::submit) has accepted ends exactly once:
+///     [`next_completed`](Self::next_completed) returns it, with its buffers. The backend keeps the buffers
+///     until the system has finished with them, even if the backend itself is dropped;
 /// 11. while [`next_completed`](Self::next_completed) would return something, every wait reports the token that was given to `submit`, with
 ///     [`Readiness::IN`](crate::Readiness::IN), and does not block.
 ///
@@ -156,8 +159,8 @@ pub trait Backend: fmt::Debug {
     /// it ready for its interest.
     fn add(&mut self, fd: Watched, token: Token, interest: Interest) -> io::Result<()>;
 
-    /// Changes the interest of a registration. With [`Interest::EDGE`] or [`Interest::ONESHOT`] it arms the registration again, also if
-    /// the interest is the same.
+    /// Changes the interest of a registration. With [`Interest::EDGE`] or [`Interest::ONESHOT`] it arms the
+    /// registration again, even if the interest is the same.
     ///
     /// # Errors
     /// The error of the system, such as `EBADF` if the number was closed meanwhile and the interest is not [`Interest::NONE`];
@@ -173,18 +176,18 @@ pub trait Backend: fmt::Debug {
 
     /// Waits until a descriptor is ready, `timeout` has passed, or a signal arrives, and appends the events to `ready`.
     ///
-    /// `None` waits without a limit, a timeout of zero only checks. A timeout beyond the range of the system call is reduced to the
-    /// largest possible one.
+    /// `None` waits without a limit; a timeout of zero only checks. A timeout beyond the range of the system
+    /// call is reduced to the largest possible one.
     ///
     /// # Errors
-    /// The error of the system call. An interrupted wait (`EINTR`) is not an error: it returns early, without events, or goes on for the rest of the
-    /// timeout.
+    /// The error of the system call. An interrupted wait (`EINTR`) is not an error: it returns early, without
+    /// events, or goes on for the rest of the timeout.
     fn wait(&mut self, timeout: Option<Duration>, ready: &mut ReadyList) -> io::Result<()>;
 
     /// Checks the descriptors without a system call, if the backend can.
     ///
-    /// A backend returns either [`Peek::Unsupported`] always, or never. A caller that gets [`Peek::Pending`] waits with a timeout of zero,
-    /// now or later.
+    /// A backend returns [`Peek::Unsupported`] either always or never. After [`Peek::Pending`] the caller
+    /// waits with a timeout of zero, now or later.
     ///
     /// # Errors
     /// The error of the system.
@@ -193,15 +196,15 @@ pub trait Backend: fmt::Debug {
         Ok(Peek::Unsupported)
     }
 
-    /// Lets the backend restructure itself, without losing a registration or an event.
+    /// Lets the backend change its internal structure, without losing a registration or an event.
     ///
     /// The loop calls this before a wait if no other wait of the same loop is on the stack.
     fn rebalance(&mut self) {}
 
     /// Returns whether [`Interest::EDGE`] has an effect for descriptors that the system can watch.
     ///
-    /// Without an effect every wait reports a ready descriptor, as with a level-triggered interest. A backend may return another value
-    /// after it has restructured itself.
+    /// Without an effect every wait reports a ready descriptor, as with a level-triggered interest. The
+    /// result may change after the backend has restructured itself.
     fn reports_edges(&self) -> bool {
         false
     }
@@ -215,17 +218,18 @@ pub trait Backend: fmt::Debug {
     /// Only this function and [`rebalance`](Self::rebalance) may restructure the backend. Functions that take `&self` have no effect.
     ///
     /// # Errors
-    /// The error of the system, if the descriptor has to be made first. The backend is then unchanged.
+    /// The error of the system, if the descriptor must be created first. The backend is then unchanged.
     fn make_pollable(&mut self) -> io::Result<Option<BorrowedFd<'_>>> {
         Ok(None)
     }
 
-    /// As [`make_pollable`](Self::make_pollable), for completions of operations only: the descriptor polls readable whenever a wait of zero would
-    /// report some. So another backend can wait on behalf of this one, which has no registrations then.
+    /// As [`make_pollable`](Self::make_pollable), for completions of operations only: the descriptor polls
+    /// readable whenever a wait of zero would report completions. Another backend can then wait on behalf of
+    /// this one, which has no registrations in that case.
     ///
-    /// The caller calls this before each wait of the other backend. What was put off is passed to the system then. What is
-    /// submitted or cancelled later makes the descriptor readable. It may also be readable without completions; a wait of
-    /// zero, and another call of this function, end that.
+    /// The caller calls this before each wait of the other backend. The call passes all deferred submissions
+    /// and cancellations to the system; later ones make the descriptor readable. It may also be readable
+    /// without completions; a wait of zero, or another call of this function, ends that.
     ///
     /// # Errors
     /// As [`make_pollable`](Self::make_pollable), and as [`wait`](Self::wait).
@@ -239,26 +243,28 @@ pub trait Backend: fmt::Debug {
         false
     }
 
-    /// Submits an operation. The next wait passes it to the system, together with all others; this makes no system call.
+    /// Submits an operation, without a system call. The next wait passes it to the system, together with all
+    /// others.
     ///
-    /// Returns the name of the operation, until [`next_completed`](Self::next_completed) returns it. Indices of such names are dense, and
-    /// have nothing to do with those of registrations. `report` is the token under which waits report completions: one that is not
-    /// registered, and the same in each call.
+    /// Returns the name of the operation, which is valid until [`next_completed`](Self::next_completed)
+    /// returns it. The indices of such names are dense, and independent of those of registrations. `report`
+    /// is the token under which waits report completions: it is not registered, and is the same in each call.
     ///
     /// # Errors
-    /// The operation and the reason: `Unsupported` if the backend, as it is now, executes no operations, or cannot use memory of this kind.
+    /// The operation and the reason: `Unsupported` if the backend, in its present state, executes no
+    /// operations, or cannot use memory of this kind.
     fn submit(&mut self, report: Token, operation: Operation) -> Result<Token, NotSubmitted> {
         let _ = report;
         Err(NotSubmitted::unsupported(operation, self.name()))
     }
 
-    /// Asks the system to cancel an operation, with the next wait. The operation ends in any case; its result tells whether it was
-    /// cancelled. Without effect on an operation that has ended.
+    /// Makes the next wait ask the system to cancel an operation. The operation ends in any case; its result
+    /// shows whether it was cancelled. No effect on an operation that has ended.
     fn cancel(&mut self, operation: Token) {
         let _ = operation;
     }
 
-    /// Returns an operation that has ended, and its name, in the order in which they ended.
+    /// Returns the next operation that has ended, and its name, in the order in which they ended.
     fn next_completed(&mut self) -> Option<(Token, Completed)> {
         None
     }
@@ -268,11 +274,12 @@ pub trait Backend: fmt::Debug {
         0
     }
 
-    /// Cancels all operations and waits until they have ended, a second at the most. [`next_completed`](Self::next_completed) returns them
-    /// then. If the system has not let go of the buffers of an operation by then, they are leaked, and the operation ends with `ETIMEDOUT`
-    /// and without buffers.
+    /// Cancels all operations and waits until they have ended, at most a second.
+    /// [`next_completed`](Self::next_completed) then returns them. If the system still uses the buffers of an
+    /// operation after that time, they are leaked, and the operation ends with `ETIMEDOUT` and without
+    /// buffers.
     ///
-    /// A caller that drops the backend, or puts another one in its place, calls this to get the operations back.
+    /// A caller that drops or replaces the backend calls this to get the operations back.
     fn end_operations(&mut self) {}
 
     /// Returns the number of registrations, with those of [`Interest::NONE`], in constant time.
@@ -280,7 +287,8 @@ pub trait Backend: fmt::Debug {
 
     /// Calls `each` with every registration and its latest interest, and changes nothing.
     ///
-    /// A caller that moves registrations to another backend can fill that one while this one is still complete.
+    /// A caller that moves registrations to another backend can fill the new one while this one is still
+    /// complete.
     fn visit(&self, each: &mut dyn FnMut(&Watched, Token, Interest));
 
     /// Removes every registration and passes it to `each`. The backend is then as if newly made.

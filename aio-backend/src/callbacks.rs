@@ -1,4 +1,4 @@
-//! [`Callbacks`]: what is called when an operation has ended.
+//! [`Callbacks`]: the callbacks of operations, which are called when the operations have ended.
 
 use std::cell::{Cell, RefCell};
 use std::fmt;
@@ -6,10 +6,10 @@ use std::fmt;
 use crate::Token;
 
 /// The callbacks of operations that a [`Backend`](crate::Backend) executes, by the ids that
-/// [`submit`](crate::Backend::submit) has returned. `C` is a callback, or what identifies it.
+/// [`submit`](crate::Backend::submit) has returned. `C` is a callback, or its identifier.
 ///
-/// It calls nothing, and drops no callback while it is in use: each comes back to the caller. So a callback may submit further operations
-/// while it runs, and its `Drop` as well.
+/// The table calls nothing, and drops no callback while it is borrowed: it returns each callback to the
+/// caller. Therefore a callback may submit further operations while it runs, and while it is dropped.
 ///
 /// # Examples
 /// ```
@@ -28,20 +28,20 @@ use crate::Token;
 pub struct Callbacks<C> {
     /// By the index of the operation.
     operations: RefCell<Vec<Option<Operation<C>>>>,
-    /// How many of them have a callback.
+    /// The number of operations with a callback.
     waiting: Cell<usize>,
-    /// How many there have been.
+    /// The number of callbacks ever added.
     submitted: Cell<u64>,
 }
 
 /// An operation that has not ended.
 struct Operation<C> {
     number: u64,
-    /// `None` once it was abandoned.
+    /// `None` after it was abandoned.
     callback: Option<C>,
 }
 
-/// A callback of a [`Callbacks`], also after it is gone. It never stands for another one.
+/// Identifies a callback of a [`Callbacks`], also after the callback was removed. It is never used again.
 ///
 /// # Examples
 /// ```
@@ -58,12 +58,13 @@ struct Operation<C> {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct CallbackId {
     operation: Token,
-    /// Backends use ids again.
+    /// Tells callbacks apart, because backends reuse ids.
     number: u64,
 }
 
 impl CallbackId {
-    /// The id of the operation, for [`Backend::cancel`](crate::Backend::cancel) while the callback [waits](Callbacks::is_waiting).
+    /// Returns the id of the operation, for [`Backend::cancel`](crate::Backend::cancel) while the callback
+    /// [waits](Callbacks::is_waiting).
     #[must_use]
     pub fn operation(self) -> Token {
         self.operation
@@ -71,7 +72,7 @@ impl CallbackId {
 }
 
 impl<C> Callbacks<C> {
-    /// No callbacks.
+    /// Makes an empty table.
     #[must_use]
     pub const fn new() -> Self {
         Self {
@@ -102,14 +103,15 @@ impl<C> Callbacks<C> {
         CallbackId { operation, number }
     }
 
-    /// An operation has ended. Returns its callback, unless it was abandoned.
+    /// Removes an operation that has ended. Returns its callback, unless it was abandoned.
     pub fn end(&self, operation: Token) -> Option<C> {
         let mut operations = self.operations.borrow_mut();
         let ended = operations.get_mut(operation.index() as usize)?.take()?;
         self.without(ended.callback)
     }
 
-    /// Takes the callback of an operation that may go on. Returns `None` if the operation has ended, or was abandoned.
+    /// Removes the callback of an operation that may go on, and returns it. Returns `None` if the operation
+    /// has ended, or was abandoned.
     pub fn abandon(&self, id: CallbackId) -> Option<C> {
         let mut operations = self.operations.borrow_mut();
         let operation = operations.get_mut(id.operation.index() as usize)?.as_mut()?;
@@ -117,7 +119,7 @@ impl<C> Callbacks<C> {
         self.without(callback)
     }
 
-    /// Returns whether the operation has neither ended nor was abandoned.
+    /// Returns `true` until the operation has ended or was abandoned.
     #[must_use]
     pub fn is_waiting(&self, id: CallbackId) -> bool {
         let operations = self.operations.borrow();

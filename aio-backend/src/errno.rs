@@ -1,7 +1,7 @@
-//! The numbers of Linux for the errors that a loop tells apart.
+//! Linux's numbers of the errors that a loop tells apart.
 //!
-//! These few numbers are all that this crate needs of the system: with them it does without a crate for system calls. The tests compare
-//! them with those of `rustix`.
+//! This crate needs no other constants of the system, so it does without a crate for system calls. The tests
+//! compare the numbers with those of `rustix`.
 
 use std::io;
 

@@ -1,10 +1,10 @@
-//! [`exchange`]: the owner of a watched descriptor gives way to another one.
+//! [`exchange`]: replaces the owner of a watched descriptor.
 
 use std::io;
 
 use crate::{Backend, Interest, Token, Watched};
 
-/// Why a backend does not watch for another owner: see [`exchange`].
+/// The reason why a backend does not watch for another owner: see [`exchange`].
 ///
 /// # Examples
 /// ```
@@ -18,15 +18,17 @@ use crate::{Backend, Interest, Token, Watched};
 #[derive(Debug)]
 #[non_exhaustive]
 pub struct NotExchanged {
-    /// What the backend said to the new one.
+    /// The error of adding the new owner.
     pub error: io::Error,
-    /// What it said to watching the former one again; nothing is registered under the token then. `None`: the former one is watched as before.
+    /// The error of adding the former owner again; nothing is registered under the token then. If `None`, the
+    /// former owner is watched as before.
     pub lost: Option<io::Error>,
 }
 
-/// Has `backend` watch for `new` instead of `former`, under the same token: two owners of the same descriptor number, each with its interest.
+/// Makes `backend` watch for `new` instead of `former`, under the same token. Both own the same descriptor
+/// number; each comes with its interest.
 ///
-/// The backend lets go of its share in the former owner.
+/// The backend drops its reference to the former owner.
 ///
 /// # Errors
 /// [`NotExchanged`]. The former owner is then watched as before, if the backend still accepts it.
@@ -47,7 +49,7 @@ pub fn exchange(
     (new, new_interest): (Watched, Interest),
     (former, former_interest): (Watched, Interest),
 ) -> Result<(), NotExchanged> {
-    // The backend forgets the token whatever it answers; adding again shows whether anything is wrong.
+    // The token is unknown afterwards with either result; `add` fails if anything is wrong.
     let _ = backend.remove(token);
     backend.add(new, token, new_interest).map_err(|error| {
         let lost = backend.add(former, token, former_interest).err();
@@ -64,7 +66,7 @@ mod tests {
     use crate::ReadyList;
     use crate::stub::stub;
 
-    /// Keeps what it watches, and refuses the next calls of `add`.
+    /// Keeps the descriptors that it watches, and refuses the next calls of `add`.
     #[derive(Debug, Default)]
     struct Mine {
         watched: Vec<(Watched, Token, Interest)>,

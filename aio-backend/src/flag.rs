@@ -3,8 +3,8 @@
 use std::cell::Cell;
 use std::rc::Rc;
 
-/// A bit of a word that the parts of a loop share. The part that has the flag sets and clears it; the loop sees by one comparison
-/// whether any part needs attention.
+/// A bit of a word that the parts of a loop share. The part that owns the flag sets and clears it; by one
+/// comparison the loop finds out whether any part needs attention.
 ///
 /// ```
 /// use std::{cell::Cell, rc::Rc};
@@ -24,7 +24,7 @@ pub struct Flag {
 }
 
 impl Flag {
-    /// The bit at `position` of `word`, which no other part has.
+    /// Makes a flag of the bit at `position` of `word`, which no other part uses.
     ///
     /// # Panics
     /// In debug builds, if `position` is 32 or more.
@@ -51,7 +51,7 @@ impl Flag {
     }
 }
 
-/// A flag of a part that is used alone.
+/// Makes a flag for a part that is used alone.
 impl Default for Flag {
     fn default() -> Self {
         Self::new(&Rc::default(), 0)

@@ -29,12 +29,13 @@ bitflags! {
         /// must tolerate spurious calls.
         const EDGE = 4;
         /// An exceptional condition, a hang-up of the peer, an error. Exceptional are urgent data of a TCP connection, a state change
-        /// of a pseudo-terminal in packet mode, a trigger of `/proc/pressure`, and a change of `/proc/self/mounts`. The kernel reports
-        /// the last two once, to whatever asks first: setting the interest again, or a move to another backend, can miss one.
+        /// of a pseudo-terminal in packet mode, a trigger of `/proc/pressure`, and a change of
+        /// `/proc/self/mounts`. The kernel reports each of the last two once, to the first poll: setting the
+        /// interest again, or a move to another backend, can miss one.
         #[doc(alias = "POLLPRI")]
         const PRIORITY = 8;
-        /// One event, with another interest: the backend reports the next event, and nothing after it until the interest is set
-        /// again, be it the same one.
+        /// One-shot, with another interest: the backend reports the next event, and nothing after it until
+        /// the interest is set again, even to the same value.
         #[doc(alias = "EPOLLONESHOT")]
         const ONESHOT = 16;
     }
@@ -56,8 +57,8 @@ bitflags! {
         const HUP = 16;
         /// The descriptor number is not open: a raw `close` has closed it.
         const NVAL = 32;
-        /// The peer of a stream socket writes nothing more: it has shut down its writing half, or hung up. There may be data that is
-        /// left to read, and there may be room to write.
+        /// The peer of a stream socket writes nothing more: it has shut down its writing half, or hung up.
+        /// There may still be data to read, and room to write.
         const RDHUP = 0x2000;
     }
 }
@@ -69,11 +70,11 @@ impl Interest {
     /// Reading and writing.
     pub const BOTH: Self = Self::READ.union(Self::WRITE);
 
-    /// What a registration can wait for, without the modes `EDGE` and `ONESHOT`.
+    /// The events that a registration can wait for, without the modes `EDGE` and `ONESHOT`.
     const EVENTS: Self = Self::BOTH.union(Self::PRIORITY);
 
-    /// Returns the same interest in its canonical form: without `READ`, `WRITE` and `PRIORITY`, `EDGE` and `ONESHOT` have no effect and
-    /// are removed.
+    /// Returns the interest in its canonical form: without `READ`, `WRITE` or `PRIORITY`, the modes `EDGE`
+    /// and `ONESHOT` have no effect and are removed.
     #[must_use]
     pub const fn canonical(self) -> Self {
         if self.intersects(Self::EVENTS) {
@@ -83,7 +84,7 @@ impl Interest {
         }
     }
 
-    /// Returns whether a backend may report an event with this interest once only: with `EDGE` or `ONESHOT`.
+    /// Returns whether a backend may report an event with this interest only once: with `EDGE` or `ONESHOT`.
     ///
     /// Setting such an interest again arms it again, also if it is the same one.
     #[inline]
@@ -99,7 +100,7 @@ impl Interest {
     #[inline]
     #[must_use]
     pub const fn mask(self) -> Readiness {
-        /// By the bits of an interest without `ONESHOT`.
+        /// The masks by the bits of an interest without `ONESHOT`.
         const MASKS: [Readiness; 16] = {
             let mut masks = [Readiness::NVAL; 16];
             let mut bits = 0;
@@ -131,7 +132,8 @@ impl Interest {
 }
 
 impl Readiness {
-    /// Converts the bits of `revents` of `poll(2)`, or of `events` of `epoll_wait(2)`. Further bits are dropped.
+    /// Converts the bits of `revents` of `poll(2)`, or of `events` of `epoll_wait(2)`. Other bits are
+    /// dropped.
     ///
     /// ```
     /// use aio_backend::Readiness;
@@ -219,7 +221,7 @@ mod tests {
         assert!(!Readiness::PRI.wakes_reader(both) && !Readiness::PRI.wakes_priority(Interest::BOTH));
     }
 
-    /// Every readiness within an interest calls something, or the loop would spin.
+    /// Every readiness within an interest calls a function of the handler; otherwise the loop would spin.
     #[test]
     fn r4_no_readiness_within_the_interest_is_left_uncalled() {
         for bits in 0..=Interest::all().bits() {

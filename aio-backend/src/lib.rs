@@ -93,7 +93,8 @@
 //! `examples/third-party-backend` is a real backend in a workspace of its own, with a list of the most common mistakes.
 //!
 //! # What it does not do
-//! It knows no handlers, contexts or clocks, and makes no system calls. (The conformance kit, a test tool behind a feature, does.)
+//! It contains no handlers, contexts or clocks, and makes no system calls. (The conformance kit, a test tool
+//! behind a feature, makes some.)
 
 #![cfg_attr(docsrs, feature(doc_cfg))]
 #![forbid(unsafe_code)]

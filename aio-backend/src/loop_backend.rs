@@ -1,4 +1,4 @@
-//! [`LoopBackend`]: the backend of a loop, behind a shared reference, and what the loop keeps for it.
+//! [`LoopBackend`]: the backend of a loop, behind a shared reference, and the loop's state about it.
 
 use std::cell::{BorrowError, Cell, Ref, RefCell, RefMut};
 use std::fmt;
@@ -11,13 +11,15 @@ use crate::{
     Watched,
 };
 
-/// The backend may change its ways after a registration, and every so many waits.
+/// The number of waits after which the backend may restructure itself. It also may after a registration.
 const REBALANCE_EVERY: u32 = 128;
 
-/// A backend in a loop whose callbacks may change registrations: no function holds a borrow when it returns, except those that say so.
+/// A backend in a loop whose callbacks may change registrations. No function holds a borrow after it returns,
+/// except those that return one.
 ///
-/// It knows whether the backend can [peek](Backend::peek), when it is time to [rebalance](Backend::rebalance) it, and explains its errors. What
-/// may make a system call is compiled into its caller, as with [`AnyBackend`].
+/// It records whether the backend can [peek](Backend::peek), calls [`rebalance`](Backend::rebalance) when
+/// that is due, and explains the backend's errors. The functions that may make a system call are compiled
+/// into their callers, as with [`AnyBackend`].
 ///
 /// ```
 /// use aio_backend::{AnyBackend, Interest, LoopBackend, ReadyList, Token};
@@ -52,14 +54,14 @@ const REBALANCE_EVERY: u32 = 128;
 /// ```
 pub struct LoopBackend<B> {
     backend: RefCell<AnyBackend<B>>,
-    /// One, if the next one that is outermost rebalances.
+    /// The number of waits until the next rebalance. If that wait is not outermost, the next one tries again.
     waits_to_rebalance: Cell<u32>,
-    /// The backend checks without a system call.
+    /// Set if the backend checks without a system call.
     can_peek: Cell<bool>,
 }
 
 impl<B: Backend + 'static> LoopBackend<B> {
-    /// For a backend without registrations.
+    /// Wraps a backend without registrations.
     #[must_use]
     pub fn new(mut backend: AnyBackend<B>) -> Self {
         let peeked = backend.peek(&mut ReadyList::with_limit(1));
@@ -70,7 +72,7 @@ impl<B: Backend + 'static> LoopBackend<B> {
         }
     }
 
-    /// The backend itself, borrowed.
+    /// Borrows the backend.
     ///
     /// # Panics
     /// As [`RefCell::borrow`].
@@ -78,7 +80,7 @@ impl<B: Backend + 'static> LoopBackend<B> {
         self.backend.borrow()
     }
 
-    /// As [`borrow`](Self::borrow), unless it is borrowed for a change.
+    /// As [`borrow`](Self::borrow), unless the backend is borrowed mutably.
     ///
     /// # Errors
     /// As [`RefCell::try_borrow`].
@@ -86,7 +88,7 @@ impl<B: Backend + 'static> LoopBackend<B> {
         self.backend.try_borrow()
     }
 
-    /// The backend itself, borrowed for a change.
+    /// Borrows the backend mutably.
     ///
     /// # Panics
     /// As [`RefCell::borrow_mut`].
@@ -95,13 +97,13 @@ impl<B: Backend + 'static> LoopBackend<B> {
         self.backend.borrow_mut()
     }
 
-    /// Returns whether nothing is borrowed.
+    /// Returns `true` if the backend is not borrowed.
     #[must_use]
     pub fn is_free(&self) -> bool {
         self.backend.try_borrow_mut().is_ok()
     }
 
-    /// Adds what happened and what helps to an error of `call` about one descriptor: see [`Refused::wrap_for`].
+    /// Adds the context and the remedy to an error of `call` about one descriptor: see [`Refused::wrap_for`].
     #[cold]
     #[must_use]
     pub fn explain(&self, call: &'static str, number: RawFd, why: io::Error) -> io::Error {
@@ -118,7 +120,7 @@ impl<B: Backend + 'static> LoopBackend<B> {
         self.add_numbered(token, owner, number, interest)
     }
 
-    /// As [`add`](Self::add), for a caller that knows the descriptor's `number`.
+    /// As [`add`](Self::add), for a caller that has the descriptor's `number`.
     ///
     /// # Errors
     /// As [`add`](Self::add).
@@ -136,7 +138,7 @@ impl<B: Backend + 'static> LoopBackend<B> {
         Ok(())
     }
 
-    /// Changes an interest, or arms it again.
+    /// Changes an interest, or arms it again if it is the same.
     ///
     /// # Errors
     /// As [`Backend::modify`].
@@ -148,7 +150,7 @@ impl<B: Backend + 'static> LoopBackend<B> {
     /// Removes a descriptor.
     ///
     /// # Errors
-    /// As [`Backend::remove`]: the descriptor is removed all the same.
+    /// As [`Backend::remove`]. The descriptor is removed all the same.
     #[inline(always)]
     pub fn remove(&self, token: Token) -> io::Result<()> {
         self.waits_to_rebalance.set(1);
@@ -164,7 +166,7 @@ impl<B: Backend + 'static> LoopBackend<B> {
         self.borrow_mut().wait(timeout, ready)
     }
 
-    /// Submits an operation. Returns its name; waits report its end under `report`.
+    /// Submits an operation, and returns its name. Waits report its end under `report`.
     ///
     /// # Errors
     /// As [`Backend::submit`].
@@ -172,7 +174,7 @@ impl<B: Backend + 'static> LoopBackend<B> {
         self.borrow_mut().submit(report, operation)
     }
 
-    /// Takes an operation that has ended, with its name. The backend is not borrowed any more when the caller has it.
+    /// Returns the next operation that has ended, with its name. The backend is not borrowed after that.
     pub fn next_completed(&self) -> Option<(Token, Completed)> {
         self.borrow_mut().next_completed()
     }
@@ -182,14 +184,16 @@ impl<B: Backend + 'static> LoopBackend<B> {
         self.borrow_mut().cancel(operation);
     }
 
-    /// Whether [`peek`](Self::peek) checks the descriptors. If the backend was replaced, the next peek tells.
+    /// Returns `true` if [`peek`](Self::peek) checks the descriptors. If the backend was replaced, the next
+    /// peek updates this.
     #[inline]
     #[must_use]
     pub fn can_peek(&self) -> bool {
         self.can_peek.get()
     }
 
-    /// Checks the descriptors without a system call, if the backend can. Returns whether only a wait can tell what is ready.
+    /// Checks the descriptors without a system call, if the backend can. Returns `true` if only a wait can
+    /// report which are ready.
     ///
     /// # Errors
     /// As [`Backend::peek`].
@@ -199,8 +203,8 @@ impl<B: Backend + 'static> LoopBackend<B> {
         Ok(peeked == Peek::Pending)
     }
 
-    /// Lets the backend change its ways, if that is due: before each wait. Not while a wait of an outer iteration is still to be dispatched (rule
-    /// B3).
+    /// Lets the backend restructure itself if that is due. Called before each wait, but not while events of
+    /// an outer iteration's wait are still to be dispatched (rule B3).
     #[inline]
     pub fn rebalance(&self, is_outermost: bool) {
         let waits = self.waits_to_rebalance.get() - 1;
@@ -236,12 +240,12 @@ mod tests {
     use super::*;
     use crate::stub::stub;
 
-    /// Counts its rebalances, and peeks as set.
+    /// Counts its rebalances; `peek` returns a settable result.
     #[derive(Debug)]
     struct Mine {
         rebalanced: u32,
         peeks: Peek,
-        /// `EMFILE`, or none.
+        /// Set if `add` fails with `EMFILE`.
         refuses: bool,
     }
 

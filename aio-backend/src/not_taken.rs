@@ -1,4 +1,4 @@
-//! [`NotTaken`]: an error that gives back what was not taken.
+//! [`NotTaken`]: an error that gives back the value that was not taken.
 
 use std::error::Error;
 use std::fmt;
@@ -6,10 +6,11 @@ use std::io;
 
 use crate::Refused;
 
-/// Why a value was not taken, such as an operation that was not submitted or a handler that was not registered, and the value itself.
+/// The reason why a value was not taken, such as an operation that was not submitted or a handler that was
+/// not registered, and the value itself.
 ///
-/// It converts into an [`io::Error`], so that `?` works where the value is not wanted back. It is one word, so that results with it are
-/// small.
+/// It converts into an [`io::Error`], so that `?` works if the caller does not need the value. It has the
+/// size of one word, so that results with it are small.
 ///
 /// ```
 /// use std::io;
@@ -34,7 +35,7 @@ pub struct NotTaken<T> {
 }
 
 impl<T> NotTaken<T> {
-    /// For a value that was not taken because of `error`.
+    /// Makes the error for a value that was not taken because of `error`.
     #[cold]
     #[must_use]
     pub fn new(value: T, error: io::Error) -> Self {
@@ -42,7 +43,7 @@ impl<T> NotTaken<T> {
         Self { parts }
     }
 
-    /// Offers a clone of a value, such as a share in it, to `take`. If that fails, the value comes back.
+    /// Passes a clone of a value, such as a reference to it, to `take`. If that fails, the value is returned.
     ///
     /// # Errors
     /// The value, and the error of `take`.

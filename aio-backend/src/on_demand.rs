@@ -8,14 +8,16 @@ use std::rc::Rc;
 
 use crate::{Readiness, Token, Watched, errno};
 
-/// A descriptor of a loop's own that is needed at times, such as one that reports changes of the wall clock while a timer of that clock
-/// is armed.
+/// A descriptor of the loop itself that is needed at times, such as one that reports changes of the wall
+/// clock while a timer of that clock is armed.
 ///
-/// It is opened and watched when it is first needed, and stays watched for as long as its events are of use: a loop that needs it for each
-/// request, for a moment, makes no system call for it. The first event that finds it not needed closes it. A failure is remembered until
-/// [`forget_failure`](Self::forget_failure), so that a loop does not try again before each wait.
+/// It is opened and watched when it is first needed, and stays watched until an event finds it not needed,
+/// which closes it. A loop that needs it for a moment in each request therefore makes no system call for it.
+/// A failure is stored until [`forget_failure`](Self::forget_failure), so that a loop does not try again
+/// before each wait.
 ///
-/// The caller adds it to its backend and removes it, so nothing has to be borrowed while it is opened and read.
+/// The caller adds it to its backend and removes it, so nothing has to be borrowed while it is opened and
+/// read.
 ///
 /// # Examples
 /// ```
@@ -36,13 +38,13 @@ use crate::{Readiness, Token, Watched, errno};
 pub struct OnDemand<F> {
     open: Box<dyn Fn() -> io::Result<F>>,
     token: Token,
-    /// Watched by the backend.
+    /// The descriptor, while the backend watches it.
     fd: RefCell<Option<Rc<F>>>,
     has_failed: Cell<bool>,
 }
 
 impl<F: AsFd + 'static> OnDemand<F> {
-    /// One that is not open. `token` is reserved for it, also while it is not open.
+    /// Makes one that is not open. `token` is reserved for it, also while it is not open.
     pub fn new(token: Token, open: impl Fn() -> io::Result<F> + 'static) -> Self {
         Self {
             open: Box::new(open),
@@ -52,10 +54,11 @@ impl<F: AsFd + 'static> OnDemand<F> {
         }
     }
 
-    /// Opens it and has the backend watch it for reading, by `add`, unless it is watched already. Returns `false` if that has failed before.
+    /// Opens the descriptor, and calls `add` so that the backend watches it for reading, unless it is watched
+    /// already. Returns `false` if that has failed before.
     ///
     /// # Errors
-    /// Why it could not be opened or watched, now.
+    /// The reason why it could not be opened or watched in this call.
     pub fn watch(&self, add: impl FnOnce(Watched, Token) -> io::Result<()>) -> io::Result<bool> {
         if self.fd.borrow().is_some() {
             return Ok(true);
@@ -73,11 +76,12 @@ impl<F: AsFd + 'static> OnDemand<F> {
         Ok(true)
     }
 
-    /// The backend has reported it. `read` reads it, so that it is not reported again. Unless it `is_needed`, and if reading fails or its
-    /// number was closed, it is closed after `remove` has removed it from the backend. No effect if it is not open.
+    /// Handles an event of the descriptor. `read` reads it, so that it is not reported again. If it is not
+    /// needed (`is_needed`), reading fails, or its number was closed, it is closed after `remove` has removed
+    /// it from the backend. No effect if it is not open.
     ///
     /// # Errors
-    /// Why it is of no use any more.
+    /// The reason why it is of no use any more.
     pub fn accept(
         &self,
         readiness: Readiness,
@@ -102,7 +106,7 @@ impl<F: AsFd + 'static> OnDemand<F> {
         accepted
     }
 
-    /// The next [`watch`](Self::watch) tries again.
+    /// Lets the next [`watch`](Self::watch) try again.
     pub fn forget_failure(&self) {
         self.has_failed.set(false);
     }
@@ -125,7 +129,7 @@ mod tests {
 
     const TOKEN: Token = Token::new(1, 0);
 
-    /// Keeps what it is given, and refuses the first `refuses` times.
+    /// Keeps the descriptor that is added, and refuses the first `refuses` calls.
     #[derive(Debug, Default)]
     struct Mine {
         kept: RefCell<Option<Watched>>,
@@ -150,7 +154,7 @@ mod tests {
         }
     }
 
-    /// How often it was opened, and the other end of the last pipe.
+    /// The number of times it was opened, and the other end of the last pipe.
     type Opened = Rc<(Cell<u32>, RefCell<Option<PipeWriter>>)>;
 
     fn counted() -> (OnDemand<PipeReader>, Opened) {
@@ -187,7 +191,7 @@ mod tests {
         assert_eq!(backend.watched(), 0, "nothing needs it");
         let writer = opened.1.take();
         assert!(writer.unwrap().write_all(b"x").is_err(), "it is closed");
-        // An event that was on its way is none any more.
+        // An event that was under way has no effect any more.
         let none = |_: &PipeReader| unreachable!("it is not open");
         changes
             .accept(Readiness::IN, true, none, |_| unreachable!())

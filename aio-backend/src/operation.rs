@@ -1,7 +1,7 @@
-//! [`Operation`]: a file operation that owns its buffers, and [`Completed`]: how it has ended.
+//! [`Operation`]: a file operation that owns its buffers. [`Completed`]: an ended operation, with its result.
 //!
-//! Operations are plain data. Backends that can execute them take them by value, keep them for as long as the system uses their buffers,
-//! and give them back by value.
+//! Operations are plain data. Backends that can execute them take them by value, keep them while the system
+//! uses their buffers, and return them by value.
 
 use std::any::Any;
 use std::fmt;
@@ -20,12 +20,12 @@ use crate::{NotTaken, SharedFd};
 /// assert_eq!(Buffers::from(vec![vec![0; 512], vec![0; 16]]).len(), Some(528));
 /// ```
 pub enum Buffers {
-    /// One buffer. A read writes to its bytes, as many as it has; it neither grows nor shortens the vector.
+    /// One buffer. A read writes to its bytes, up to its length; the length of the vector stays.
     One(Vec<u8>),
     /// Several buffers, one after the other: at most 1,024.
     Many(Vec<Vec<u8>>),
-    /// Memory that only some executors can use, such as that of a virtual machine. They recognise the type of its description; the
-    /// others refuse the operation.
+    /// Memory that only some executors can use, such as that of a virtual machine. Those downcast its
+    /// description; the others refuse the operation.
     Foreign(Box<dyn Any + Send>),
 }
 
@@ -40,7 +40,7 @@ impl Buffers {
         }
     }
 
-    /// Returns whether there are no bytes. Foreign memory counts as some.
+    /// Returns whether there are no bytes. `false` for foreign memory.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.len() == Some(0)
@@ -48,7 +48,7 @@ impl Buffers {
 }
 
 impl Default for Buffers {
-    /// No bytes.
+    /// Returns an empty buffer.
     fn default() -> Self {
         Self::One(Vec::new())
     }
@@ -78,7 +78,7 @@ impl fmt::Debug for Buffers {
 }
 
 bitflags! {
-    /// How a read or write is executed. The bits are those of `preadv2(2)`.
+    /// Options of a read or write. The bits are those of `preadv2(2)`.
     ///
     /// ```
     /// use aio_backend::TransferFlags;
@@ -87,14 +87,15 @@ bitflags! {
     /// ```
     #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
     pub struct TransferFlags: u32 {
-        /// A write is on the medium before it completes, with what is needed to read it back.
+        /// A write completes when its data are on the medium, with the metadata that are needed to read them
+        /// back.
         const DSYNC = 2;
-        /// The operation fails with `EAGAIN` instead of waiting, such as for data that are not in memory.
+        /// The operation fails with `EAGAIN` where it would wait, such as for data that are not in memory.
         const NOWAIT = 8;
     }
 }
 
-/// How [`FileAction::Allocate`] changes a range of a file. See `fallocate(2)`.
+/// The change that [`FileAction::Allocate`] makes to a range of a file. See `fallocate(2)`.
 ///
 /// ```
 /// use aio_backend::Allocation;
@@ -106,9 +107,9 @@ bitflags! {
 pub enum Allocation {
     /// Reserves space. The file grows if the range ends beyond its end.
     Reserve,
-    /// Reserves space, and leaves the size of the file as it is.
+    /// Reserves space, and does not change the size of the file.
     ReserveKeepSize,
-    /// Releases space. The range reads as zeroes, and the size stays.
+    /// Releases space. The range reads as zeroes afterwards, and the size stays.
     PunchHole,
     /// Zeroes the range, without writing if the file system can. The file grows if the range ends beyond its end.
     ZeroRange,
@@ -130,7 +131,7 @@ impl Allocation {
     }
 }
 
-/// What an [`Operation`] does with its file.
+/// The action of an [`Operation`] on its file.
 ///
 /// ```
 /// use aio_backend::FileAction;
@@ -145,9 +146,9 @@ pub enum FileAction {
     Read {
         /// The position in the file; `None` for the current position, and for files without positions, such as pipes.
         at: Option<u64>,
-        /// Where the data go.
+        /// The buffers that receive the data.
         into: Buffers,
-        /// How.
+        /// The options.
         flags: TransferFlags,
     },
     /// `pwritev2(2)`.
@@ -156,24 +157,25 @@ pub enum FileAction {
         at: Option<u64>,
         /// The data.
         from: Buffers,
-        /// How.
+        /// The options.
         flags: TransferFlags,
     },
-    /// `fsync(2)`, or `fdatasync(2)` with `data_only`. It concerns the writes that have completed before it was submitted.
+    /// `fsync(2)`, or `fdatasync(2)` with `data_only`. It concerns the writes that completed before it was
+    /// submitted.
     Sync {
         /// Leaves out metadata that reading the data does not need.
         data_only: bool,
     },
     /// `fallocate(2)`.
     Allocate {
-        /// What becomes of the range.
+        /// The change of the range.
         how: Allocation,
         /// Its first byte.
         at: u64,
         /// Its number of bytes.
         len: u64,
     },
-    /// The size of a regular file in bytes, from `statx(2)`, as the result.
+    /// `statx(2)`: the result is the size of a regular file in bytes.
     Size,
 }
 
@@ -194,12 +196,12 @@ pub enum FileAction {
 pub struct Operation {
     /// The file.
     pub file: SharedFd,
-    /// What to do.
+    /// The action.
     pub action: FileAction,
 }
 
 impl Operation {
-    /// Reads from `file` at a position (`None`: the current one) until the buffers are full or nothing more is there.
+    /// Reads from `file` at a position (`None`: the current one) until the buffers are full or the data end.
     #[must_use]
     pub fn read(file: impl Into<SharedFd>, at: impl Into<Option<u64>>, into: impl Into<Buffers>) -> Self {
         let (at, into, flags) = (at.into(), into.into(), TransferFlags::empty());
@@ -225,13 +227,14 @@ impl Operation {
         Self::new(file, FileAction::Sync { data_only: true })
     }
 
-    /// Changes how a range of `file` is allocated.
+    /// Changes the allocation of a range of `file`.
     #[must_use]
     pub fn allocate(file: impl Into<SharedFd>, how: Allocation, at: u64, len: u64) -> Self {
         Self::new(file, FileAction::Allocate { how, at, len })
     }
 
-    /// Asks for the size of a regular file in bytes, which is the result. The system may have to ask a file server for it.
+    /// Returns an operation whose result is the size of a regular file in bytes. The system may have to get
+    /// it from a file server.
     #[must_use]
     pub fn size(file: impl Into<SharedFd>) -> Self {
         Self::new(file, FileAction::Size)
@@ -244,7 +247,7 @@ impl Operation {
         Self { file, action }
     }
 
-    /// The same operation with these flags. Without effect on what is neither a read nor a write.
+    /// Returns the same operation with these flags. No effect on operations other than reads and writes.
     #[must_use]
     pub fn with_flags(mut self, more: TransferFlags) -> Self {
         if let FileAction::Read { flags, .. } | FileAction::Write { flags, .. } = &mut self.action {
@@ -262,7 +265,7 @@ impl Operation {
         }
     }
 
-    /// Takes the buffers of a read or write out, and leaves none.
+    /// Removes the buffers of a read or write and returns them.
     #[must_use]
     pub fn take_buffers(&mut self) -> Buffers {
         match &mut self.action {
@@ -289,9 +292,10 @@ impl Operation {
 /// ```
 #[derive(Debug)]
 pub struct Completed {
-    /// The number of bytes that were read or written, or the size that was asked for; zero for other operations. It can be smaller than the buffers: at the end of a
-    /// file, on a full one, or if a signal came. `ECANCELED` if the operation was cancelled before it began; `EINTR` if a part of it was
-    /// done, perhaps, when it was cancelled.
+    /// The number of bytes that were read or written, or the size, for [`FileAction::Size`]; zero for other
+    /// operations. It can be smaller than the buffers: at the end of a file, on a full one, or after a
+    /// signal. `ECANCELED` if the operation was cancelled before it began; `EINTR` if it was cancelled when
+    /// it may have been executed in part.
     pub result: io::Result<usize>,
     /// The operation, with its buffers.
     pub operation: Operation,
@@ -301,7 +305,7 @@ impl Completed {
     /// Returns the bytes that a read into one buffer has read.
     ///
     /// # Errors
-    /// That of the operation; `InvalidInput` if it was no read into one buffer.
+    /// The error of the operation; `InvalidInput` if it was not a read into one buffer.
     pub fn into_bytes(self) -> io::Result<Vec<u8>> {
         let count = self.result?;
         match self.operation.action {
@@ -320,7 +324,8 @@ impl Completed {
     }
 }
 
-/// Why an operation was not submitted, and the operation itself. Its [kind](NotTaken::kind) is `Unsupported` if another executor can take it.
+/// The reason why an operation was not submitted, and the operation itself. Its [kind](NotTaken::kind) is
+/// `Unsupported` if another executor can execute it.
 ///
 /// ```
 /// use std::sync::Arc;
@@ -336,7 +341,7 @@ impl Completed {
 pub type NotSubmitted = NotTaken<Operation>;
 
 impl NotSubmitted {
-    /// For a backend of this name that executes no operations.
+    /// Makes the error of a backend of this name that executes no operations.
     #[cold]
     #[must_use]
     pub fn unsupported(operation: Operation, backend: &'static str) -> Self {

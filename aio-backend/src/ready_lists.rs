@@ -6,8 +6,8 @@ use std::mem;
 
 use crate::ReadyList;
 
-/// The ready lists of past iterations, for reuse: as many as iterations were ever nested. A list that a panic has passed is not
-/// returned.
+/// The ready lists of past iterations, for reuse: as many as the deepest nesting of iterations. If a panic
+/// unwinds through an iteration, its list is not returned.
 ///
 /// ```
 /// use aio_backend::ReadyLists;
@@ -18,7 +18,7 @@ use crate::ReadyList;
 /// lists.give_back(list);
 /// ```
 pub struct ReadyLists {
-    /// The most events in one list.
+    /// The limit of events of each list.
     limit: usize,
     one: Cell<Option<Box<ReadyList>>>,
     #[allow(
@@ -29,7 +29,7 @@ pub struct ReadyLists {
 }
 
 impl ReadyLists {
-    /// No lists yet. Each will be for up to `limit` events.
+    /// Makes a pool without lists. Each list will have this `limit` of events.
     #[must_use]
     pub fn new(limit: usize) -> Self {
         Self {
@@ -39,7 +39,7 @@ impl ReadyLists {
         }
     }
 
-    /// An empty list.
+    /// Returns an empty list.
     #[inline]
     #[must_use]
     pub fn take(&self) -> Box<ReadyList> {
@@ -64,13 +64,14 @@ impl ReadyLists {
         }
     }
 
-    /// Takes a list back that is empty. Nothing may have given one back since it was taken, as in an iteration that finds nothing.
+    /// Takes back an empty list. No list may have been given back since it was taken, as in an iteration
+    /// without events.
     #[inline]
     pub fn give_back_unused(&self, list: Box<ReadyList>) {
         debug_assert!(list.is_empty() && !list.has_invalid(), "the list was used");
         let none = self.one.replace(Some(list));
         debug_assert!(none.is_none(), "another list was given back since");
-        // No caller has to contain the code that would drop it.
+        // Callers then need no code to drop the list.
         mem::forget(none);
     }
 

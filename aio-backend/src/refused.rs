@@ -1,4 +1,4 @@
-//! [`Refused`]: an error of the system, with what failed and what helps.
+//! [`Refused`]: an error of the system, with the call that failed and the remedy.
 
 use std::error::Error;
 use std::fmt;
@@ -7,22 +7,22 @@ use std::os::fd::RawFd;
 
 use crate::{concerns_all, errno, remedy};
 
-/// What the system refused, and what can be done about it.
+/// An error of the system, and its remedy.
 ///
 /// The [`io::Error`]s of a loop hold it when the refusal concerns the whole loop, or a descriptor that is closed:
 /// [`raw_os_error`](Self::raw_os_error) finds the system's number in any of them.
 #[derive(Debug)]
 #[non_exhaustive]
 pub struct Refused {
-    /// What was to be done.
+    /// The call that failed.
     pub call: &'static str,
-    /// The backend that was in charge.
+    /// The backend that made the call.
     pub backend: &'static str,
     /// The number of the descriptor, if the refusal concerns it alone.
     pub descriptor: Option<RawFd>,
-    /// The remedy: what to change in the system or the program.
+    /// The remedy: the change to make in the system or the program.
     pub remedy: &'static str,
-    /// What the system said.
+    /// The error of the system.
     pub source: io::Error,
 }
 
@@ -53,8 +53,8 @@ impl Refused {
 
     /// Wraps an error of a call about one descriptor.
     ///
-    /// An error that [concerns all](concerns_all) descriptors is the backend's, and `EBADF` the descriptor's, with the same words for
-    /// every backend. Other errors stay as they are.
+    /// An error that [concerns all](concerns_all) descriptors is attributed to the backend, and `EBADF` to
+    /// the descriptor, in the same words for every backend. Other errors stay as they are.
     #[must_use]
     pub fn wrap_for(
         call: &'static str,
@@ -79,7 +79,8 @@ impl Refused {
         .into_error()
     }
 
-    /// Wraps an error of a backend that cannot show its registrations to a foreign loop: `EBADF` is that of a descriptor that was closed.
+    /// Wraps an error of a backend that cannot show its registrations to a foreign loop: `EBADF` comes from a
+    /// descriptor that was closed.
     ///
     /// ```
     /// use std::io;
@@ -99,8 +100,8 @@ impl Refused {
         Self::wrap_with("embed", backend, remedy, source)
     }
 
-    /// Returns the reason for a handler whose registration ends without a removal. If that is `EBADF`, it says what to do instead: in which
-    /// call the number was found closed does not matter to the handler. Other errors stay as they are.
+    /// Returns the reason for a handler whose registration ends without a removal. For `EBADF` the text
+    /// states what to do instead, for every call that can find the number closed. Other errors stay as they are.
     ///
     /// ```
     /// use std::io;
@@ -128,7 +129,7 @@ impl Refused {
         }
     }
 
-    /// The system's number for an error, wrapped or not.
+    /// Returns the system's number of an error, wrapped or not.
     ///
     /// ```
     /// use std::io;
@@ -149,7 +150,7 @@ impl Refused {
 const CLOSED: &str =
     "the number is not open: give the handler an owner that keeps it open, and look for a close() of it";
 
-/// The remedy for a registered number that is not open, where all registrations are to move.
+/// The remedy for a registered number that is not open, if all registrations are to move.
 const CLOSED_EARLIER: &str = "a watched descriptor was closed behind the loop's back: poll once without waiting, so that its handler is \
                               notified and removed, and embed again";
 
@@ -214,7 +215,7 @@ mod tests {
             (closed.kind(), closed.raw_os_error()),
             (io::ErrorKind::InvalidInput, None)
         );
-        // Twice is once.
+        // Wrapping twice has the effect of wrapping once.
         assert_eq!(
             Refused::while_registered(closed).kind(),
             io::ErrorKind::InvalidInput

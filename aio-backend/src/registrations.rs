@@ -153,7 +153,7 @@ impl Registrations {
     ///
     /// # Panics
     /// In debug builds, if the slot of `token` [is taken](Self::is_taken), or as [`Entry::set`].
-    // Left to itself, the compiler calls it: 25 instructions more for each registration.
+    // Without the attribute the compiler does not inline it: 25 instructions more for each registration.
     #[inline(always)]
     pub fn insert(&mut self, token: Token, fd: Watched, interest: Interest, mark: u32) {
         debug_assert!(!self.is_taken(token), "the slot of {token:?} is taken");

@@ -1,4 +1,4 @@
-//! [`SharedFd`]: a share in the owner of a descriptor, for any thread.
+//! [`SharedFd`]: shared ownership of a descriptor, for any thread.
 
 use std::fmt;
 use std::os::fd::{AsFd, AsRawFd as _, BorrowedFd};

@@ -1,4 +1,4 @@
-//! What a backend of a test need not do.
+//! Functions that a backend of a test need not implement.
 
 /// Defines functions of [`Backend`](crate::Backend) that succeed and do nothing.
 macro_rules! stub {

@@ -1,4 +1,4 @@
-//! [`Submissions`]: the operations of a loop, with what is called when they have ended.
+//! [`Submissions`]: the operations of a loop, with their callbacks.
 
 use std::cell::Cell;
 use std::fmt;
@@ -8,10 +8,10 @@ use crate::{Backend, CallbackId, Callbacks, Completed, LoopBackend, NotSubmitted
 
 /// The [`Callbacks`] of the operations of one loop, and the token under which its backend reports that operations have ended.
 ///
-/// The loop reserves that token with the first operation, for instance by a handler in its registry, so a loop without operations has none. If the
-/// backend refuses the first operation, the token is released again.
+/// The loop reserves that token with the first operation, for instance by a handler in its registry, so a
+/// loop without operations has none. If the backend refuses the first operation, the token is released again.
 ///
-/// It calls no callback, and drops none while it is in use, so callbacks may use it.
+/// It calls no callback, and drops none while it is borrowed, so callbacks may use it.
 ///
 /// # Examples
 /// ```
@@ -61,7 +61,7 @@ pub struct Submissions<C> {
 }
 
 impl<C> Submissions<C> {
-    /// No operations.
+    /// Makes an empty table.
     #[must_use]
     pub const fn new() -> Self {
         Self {
@@ -70,20 +70,21 @@ impl<C> Submissions<C> {
         }
     }
 
-    /// The callbacks.
+    /// Returns the callbacks.
     #[must_use]
     pub fn callbacks(&self) -> &Callbacks<C> {
         &self.callbacks
     }
 
-    /// The token under which the backend reports that operations have ended, if one is reserved.
+    /// Returns the token under which the backend reports that operations have ended, if one is reserved.
     #[must_use]
     pub fn report(&self) -> Option<Token> {
         self.report.get()
     }
 
-    /// Submits an operation. If it is the first, `reserve` reserves the token that is reported, or returns `None` if the loop has no more; `release`
-    /// releases it if the backend refuses the operation and has accepted none before. Nothing is borrowed while they are called.
+    /// Submits an operation. If it is the first, `reserve` reserves the token of the reports, or returns
+    /// `None` if the loop has no free one. If the backend refuses the operation and has accepted none before,
+    /// `release` releases the token. Nothing is borrowed during these calls.
     ///
     /// # Errors
     /// As [`Backend::submit`]; `OutOfMemory` if no token could be reserved. The callback is dropped.
@@ -111,7 +112,7 @@ impl<C> Submissions<C> {
         }
     }
 
-    /// Takes an operation that has ended, and its callback unless it was abandoned.
+    /// Returns the next operation that has ended, and its callback unless it was abandoned.
     pub fn next_ended<B: Backend + 'static>(
         &self,
         backend: &LoopBackend<B>,
@@ -127,7 +128,8 @@ impl<C> Submissions<C> {
         }
     }
 
-    /// Cancels an operation, and takes its callback. Returns `None` if the operation has ended, or was abandoned.
+    /// Cancels an operation, and returns its callback. Returns `None` if the operation has ended, or was
+    /// abandoned.
     pub fn abandon<B: Backend + 'static>(&self, backend: &LoopBackend<B>, id: CallbackId) -> Option<C> {
         let callback = self.callbacks.abandon(id)?;
         backend.cancel(id.operation());
@@ -161,7 +163,7 @@ mod tests {
 
     const REPORT: Token = Token::new(9, 0);
 
-    /// Executes nothing: an operation ends when it is cancelled.
+    /// Executes nothing: operations end only by cancellation.
     #[derive(Debug, Default)]
     struct Ring {
         refuses: bool,
@@ -269,7 +271,7 @@ mod tests {
         assert_eq!(callback(submissions.next_ended(&backend)), None);
         submissions.cancel(&backend, kept);
         assert_eq!(callback(submissions.next_ended(&backend)), Some("kept"));
-        // Its name may be that of another operation by now.
+        // Its name may identify another operation by now.
         with(&backend, |ring| ring.names = 0);
         let other = submit("other");
         submissions.cancel(&backend, kept);

@@ -1,5 +1,5 @@
-//! A server that sends back what it receives, and a thousand clients on a thread of their own. Each connection is a task that reads and
-//! writes in turn, with no callback and no state machine.
+//! A server that echoes what it receives, and a thousand clients on a thread of their own. Each connection is
+//! a task that reads and writes in turn, without a callback or a state machine.
 
 use std::io::{self, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
@@ -57,7 +57,7 @@ async fn ask(address: SocketAddr, number: usize) -> io::Result<usize> {
     Ok(MESSAGES)
 }
 
-/// All clients wait at a time: each has its answers before the first one goes.
+/// Runs all clients at the same time: each has its answers before the first one ends.
 async fn ask_all(address: SocketAddr) -> io::Result<usize> {
     let clients: Vec<_> = (0..CLIENTS).map(|number| spawn(ask(address, number))).collect();
     let mut answers = 0;

@@ -1,5 +1,6 @@
-//! An HTTP/1.1 server: hyper, which brings no executor, on a context. A request is served by an I/O thread's context; the client is
-//! this thread, with plain sockets. hyper has traits of its own for sockets, which [`Io`] implements by those of `futures-io`.
+//! An HTTP/1.1 server: hyper, which has no executor of its own, on a context. An I/O thread's context serves
+//! a request; the client is this thread, with plain sockets. hyper has its own traits for sockets, which
+//! [`Io`] implements by those of `futures-io`.
 
 use std::convert::Infallible;
 use std::io::{self, Read, Write};
@@ -16,7 +17,7 @@ use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper::{Request, Response};
 
-/// A socket as hyper wants it.
+/// A socket with hyper's traits.
 struct Io(AsyncFd<TcpStream>);
 
 impl hyper::rt::Read for Io {

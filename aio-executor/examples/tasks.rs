@@ -20,7 +20,7 @@ async fn ask(socket: UnixStream) -> io::Result<String> {
 }
 // ANCHOR_END: readiness
 
-/// Answers one line, a little later.
+/// Answers one line after a short pause.
 async fn answer(socket: UnixStream) -> io::Result<()> {
     let socket = AsyncFd::new(&current(), socket)?;
     let mut buffer = [0; 64];

@@ -1,8 +1,9 @@
-//! [`AsyncFd`]: a descriptor whose readiness is awaited.
+//! [`AsyncFd`]: a descriptor whose readiness tasks await.
 //!
-//! The registration begins without an interest. An interest is added when a task first waits for it, and stays: a task that reads,
-//! waits, and reads again makes no system call to wait. It is removed when the descriptor is ready twice in a row while no task
-//! waits, because a level-triggered event would be reported for ever. So every backend will do.
+//! The registration begins without an interest. An interest is added when a task first waits for it, and
+//! stays: a task that reads, waits, and reads again makes no system call to wait. The interest is removed
+//! when the descriptor is ready twice in a row while no task waits, because a level-triggered event would be
+//! reported for ever. This works with every backend.
 
 use std::cell::{Cell, RefCell};
 use std::fmt;
@@ -17,13 +18,13 @@ use aio_context::{Context, Handler, Interest, Registration};
 
 use crate::waiters::{POLLER, Waiters};
 
-/// A descriptor in non-blocking mode that tasks wait for.
+/// A descriptor in non-blocking mode for which tasks wait.
 ///
-/// It belongs to the context that it was made with, and to its thread. Any number of tasks may wait for it. Dropping it removes it
-/// from the context and drops the owner of the descriptor.
+/// It belongs to the context with which it was made, and to its thread. Any number of tasks may wait for it.
+/// Dropping it removes it from the context and drops the owner of the descriptor.
 ///
-/// It implements [`futures_io::AsyncRead`] and [`futures_io::AsyncWrite`] if a reference to the owner is [`io::Read`] and
-/// [`io::Write`], as of sockets and pipes. These have one waiter for each direction.
+/// It implements [`futures_io::AsyncRead`] and [`futures_io::AsyncWrite`] if a reference to the owner is
+/// [`io::Read`] and [`io::Write`], as for sockets and pipes. These have one waiter for each direction.
 ///
 /// ```
 /// use std::io::{Read, Write};
@@ -46,15 +47,15 @@ pub struct AsyncFd<F> {
     port: Rc<Port<F>>,
 }
 
-/// What the handler and the [`AsyncFd`] share.
+/// The shared state of the handler and the [`AsyncFd`].
 struct Port<F> {
     owner: F,
     read: Direction,
     write: Direction,
-    /// What the context knows; `None` before it is registered and after the end.
+    /// The registration with the context; `None` before it is made and after its end.
     registration: RefCell<Option<Registration>>,
     interest: Cell<Interest>,
-    /// Why the descriptor can be waited for no longer.
+    /// The reason why the descriptor can no longer be waited for.
     ended: RefCell<Option<Ended>>,
 }
 
@@ -62,7 +63,7 @@ struct Port<F> {
 #[derive(Default)]
 struct Direction {
     waiters: Waiters,
-    /// It was ready, and no task waited.
+    /// Set if it was ready while no task waited.
     is_unwanted: Cell<bool>,
 }
 
@@ -75,7 +76,8 @@ impl<F: AsFd + 'static> AsyncFd<F> {
     /// Adds the owner of a descriptor to a context, and makes the descriptor non-blocking. A descriptor number can be added once.
     ///
     /// # Errors
-    /// `AlreadyExists` if the number has a handler already, or what the system says to watching the descriptor.
+    /// `AlreadyExists` if the number has a handler already, or the error of the system for watching the
+    /// descriptor.
     pub fn new(cx: &Context, owner: F) -> io::Result<Self> {
         rustix::io::ioctl_fionbio(&owner, true)?;
         let port = Rc::new(Port {
@@ -100,7 +102,8 @@ impl<F: AsFd> AsyncFd<F> {
         &self.port.owner
     }
 
-    /// Waits until there is something to read, the peer has hung up, or the descriptor has an error. May return without a cause.
+    /// Waits until there are data to read, the peer has hung up, or the descriptor has an error. May return
+    /// spuriously.
     ///
     /// # Errors
     /// If the descriptor cannot be watched any longer: its number was closed, or its context was dropped.
@@ -108,7 +111,7 @@ impl<F: AsFd> AsyncFd<F> {
         self.ready(Interest::READ)
     }
 
-    /// Waits until there is room to write, or the descriptor has an error. May return without a cause.
+    /// Waits until there is room to write, or the descriptor has an error. May return spuriously.
     ///
     /// # Errors
     /// As [`readable`](Self::readable).
@@ -124,18 +127,18 @@ impl<F: AsFd> AsyncFd<F> {
         }
     }
 
-    /// Calls `read` until it returns something else than `WouldBlock`, and waits in between until there is something to read.
+    /// Calls `read` until its result is not `WouldBlock`, and waits in between until there are data to read.
     ///
     /// # Errors
-    /// That of `read`, or as [`readable`](Self::readable).
+    /// The error of `read`, or as [`readable`](Self::readable).
     pub async fn read_with<R>(&self, mut read: impl FnMut(&F) -> io::Result<R>) -> io::Result<R> {
         self.when_ready(Interest::READ, &mut read).await
     }
 
-    /// Calls `write` until it returns something else than `WouldBlock`, and waits in between until there is room to write.
+    /// Calls `write` until its result is not `WouldBlock`, and waits in between until there is room to write.
     ///
     /// # Errors
-    /// That of `write`, or as [`writable`](Self::writable).
+    /// The error of `write`, or as [`writable`](Self::writable).
     pub async fn write_with<R>(&self, mut write: impl FnMut(&F) -> io::Result<R>) -> io::Result<R> {
         self.when_ready(Interest::WRITE, &mut write).await
     }
@@ -191,7 +194,7 @@ impl<F> Port<F> {
         }
     }
 
-    /// Has the backend watch for this, too.
+    /// Makes the backend watch for this interest, too.
     fn want(&self, interest: Interest) -> io::Result<()> {
         if let Some(Ended { kind, text }) = &*self.ended.borrow() {
             return Err(io::Error::new(*kind, text.clone()));
@@ -216,7 +219,7 @@ impl<F> Port<F> {
             direction.is_unwanted.set(false);
             direction.waiters.wake();
         } else if direction.is_unwanted.replace(true) {
-            // If it fails, the next event tries again.
+            // If this fails, the next event tries again.
             let _ = self.set_interest(self.interest.get() - interest);
             direction.is_unwanted.set(false);
         }
@@ -240,7 +243,8 @@ impl Direction {
     }
 }
 
-/// The handler. The context drops it with the registration, or at its own end, and it leaves no waker behind.
+/// The handler. The context drops it with the registration, or at its own end, which wakes all remaining
+/// wakers.
 struct Watched<F>(Rc<Port<F>>);
 
 impl<F: AsFd + 'static> Handler for Watched<F> {
@@ -307,7 +311,7 @@ pub struct Ready<'a, F> {
     waiter: Option<Waiter>,
 }
 
-/// A waiter, and how many events there had been when it began to wait.
+/// A waiter, and the number of events when it began to wait.
 #[derive(Clone, Copy)]
 struct Waiter {
     id: u64,
@@ -342,7 +346,7 @@ impl<F> Future for Ready<'_, F> {
 }
 
 impl<F> Drop for Ready<'_, F> {
-    /// A future that is not awaited to its end leaves no waker behind.
+    /// Removes its waker, also if the future was not awaited to its end.
     fn drop(&mut self) {
         if let Some(waiter) = self.waiter {
             self.waiters().remove(waiter.id);

@@ -1,4 +1,4 @@
-//! The context that polls the running task, and the task's wish to move to another one.
+//! The context that polls the running task, and the task's request to move to another one.
 
 use std::cell::RefCell;
 use std::sync::Arc;
@@ -13,25 +13,25 @@ thread_local! {
     static CURRENT: RefCell<Option<Current>> = const { RefCell::new(None) };
 }
 
-/// A context polls tasks.
+/// A context that polls tasks.
 struct Current {
     cx: Context,
-    /// The running task can be moved.
+    /// Set if the running task can be moved.
     can_move: bool,
     request: Option<Request>,
 }
 
-/// A task asks to be moved when its poll has returned.
+/// A task's request to be moved when its poll has returned.
 pub(crate) struct Request {
     pub(crate) to: Remote,
-    /// Is set if the move was refused, because the other context is gone.
+    /// Set if the move was refused, because the other context is gone.
     pub(crate) refused: Arc<AtomicBool>,
 }
 
 /// Returns the context that polls the running task.
 ///
-/// A task that keeps the returned context in a variable over an `.await` keeps its context alive, which is a cycle that lasts as long
-/// as the task. Call this anew instead.
+/// A task that keeps the returned context in a variable across an `.await` keeps its context alive: a cycle
+/// that lasts as long as the task. Call this function again instead.
 ///
 /// ```
 /// use aio_context::Context;
@@ -60,12 +60,12 @@ pub fn try_current() -> Option<Context> {
     with(|current| current.as_ref().map(|current| current.cx.clone())).flatten()
 }
 
-/// `None` while the thread ends.
+/// Passes the present state to `use_it`. Returns `None` while the thread ends.
 fn with<R>(use_it: impl FnOnce(&mut Option<Current>) -> R) -> Option<R> {
     CURRENT.try_with(|cell| use_it(&mut cell.borrow_mut())).ok()
 }
 
-/// Until this is dropped, `cx` polls tasks.
+/// Sets `cx` as the context that polls tasks, until this is dropped.
 #[must_use]
 pub(crate) struct Polls {
     outer: Option<Current>,
@@ -82,7 +82,8 @@ impl Polls {
         Self { outer }
     }
 
-    /// From now on the running task can be moved, or cannot. Returns where the one before asked to be moved.
+    /// Sets whether the task that runs from now on can be moved. Returns the move that the one before has
+    /// requested.
     pub(crate) fn can_move(&self, can_move: bool) -> Option<Request> {
         let set = |current: &mut Option<Current>| {
             let current = current.as_mut()?;
@@ -101,14 +102,14 @@ impl Drop for Polls {
     }
 }
 
-/// Why a task is not moved.
+/// The reason why a task is not moved.
 pub(crate) enum Immovable {
     NoTask,
     NotSend,
     Already,
 }
 
-/// Asks for a move of the running task.
+/// Requests a move of the running task.
 pub(crate) fn request(request: Request) -> Result<(), Immovable> {
     let ask = |current: &mut Option<Current>| {
         let Some(current) = current else {

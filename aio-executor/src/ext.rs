@@ -18,7 +18,8 @@ use crate::work::Body;
 
 /// Futures on a [`Context`], on its home thread.
 pub trait ContextExt {
-    /// Spawns a task: the context polls `future` on this thread, at first in its next iteration. The future need not be `Send`.
+    /// Spawns a task: the context polls `future` on this thread, first in its next iteration. The future need
+    /// not be `Send`.
     ///
     /// A task that owns a clone of its context keeps the context alive; inside a task, [`current`] returns it. If the context is
     /// dropped first, it drops the task, and the [`JoinHandle`] returns an error.
@@ -40,8 +41,9 @@ pub trait ContextExt {
     where
         F: Future + 'static;
 
-    /// Polls the context until `future` is done, and returns its result. The future need not be `'static`. It is polled inside this
-    /// call, between iterations; everything else that the context does goes on meanwhile. A callback or a task may call this.
+    /// Polls the context until `future` is done, and returns its result. The future need not be `'static`. It
+    /// is polled inside this call, between iterations, and the context goes on with all its other work. A
+    /// callback or a task may call this.
     ///
     /// # Errors
     /// As [`Context::poll`]; the future is dropped.
@@ -82,7 +84,7 @@ impl ContextExt for Context {
     }
 }
 
-/// Ends the wait of a `block_on`.
+/// Wakes a `block_on`.
 struct BlockWaker(BottomHalf);
 
 impl Wake for BlockWaker {
@@ -100,7 +102,7 @@ pub trait RemoteExt {
     /// Spawns a task on the context, from any thread. The future is sent to the context's home thread, which polls it; with
     /// [`hop`](crate::hop()) it can move on to another context.
     ///
-    /// If the context is gone, or goes before the task is done, the [`JoinHandle`] returns an error.
+    /// If the context is gone, or is dropped before the task is done, the [`JoinHandle`] returns an error.
     ///
     /// ```
     /// use aio_executor::RemoteExt;
@@ -139,8 +141,8 @@ pub trait RemoteExt {
         F: Future + 'static,
         F::Output: Send;
 
-    /// Has `job` run once on the home thread, and returns its result as a future: what
-    /// [`Remote::run_and_wait`] does for threads. Dropping the handle before the job has begun drops the job.
+    /// Runs `job` once on the home thread, and returns its result as a future, like [`Remote::run_and_wait`]
+    /// for threads. Dropping the handle before the job has begun drops the job.
     ///
     /// ```
     /// use aio_context::Context;

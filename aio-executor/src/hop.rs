@@ -1,4 +1,4 @@
-//! [`hop`]: the running task moves to another context.
+//! [`hop`]: moves the running task to another context.
 
 use std::error::Error;
 use std::fmt;
@@ -12,13 +12,14 @@ use aio_context::Remote;
 
 use crate::current::{Immovable, Request, request, withdraw};
 
-/// Moves the running task to another context: what follows the `.await` runs on that context's home thread.
+/// Moves the running task to another context: the code after the `.await` runs on that context's home thread.
 ///
-/// Only a task of [`RemoteExt::spawn`](crate::RemoteExt::spawn) can be moved, because its future is `Send`. Such a task cannot hold
-/// the descriptors and timers of a context over an `.await`; it can await a task that does: `spawn(sleep(pause)).await`.
+/// Only a task of [`RemoteExt::spawn`](crate::RemoteExt::spawn) can be moved, because its future is `Send`.
+/// Such a task cannot hold the descriptors and timers of a context across an `.await`; it can await a task
+/// that holds them: `spawn(sleep(pause)).await`.
 ///
-/// If the task is there already, it goes on at once. A task that is cancelled on its way is dropped where it arrives, and a task
-/// whose goal is dropped before it has arrived is dropped with it.
+/// If the task is there already, it continues at once. A task that is cancelled on its way is dropped where
+/// it arrives. If its destination is dropped before it has arrived, the task is dropped with it.
 ///
 /// ```
 /// use aio_context::Context;
@@ -48,7 +49,7 @@ pub fn hop(to: &Remote) -> Hop {
     }
 }
 
-/// Why a task was not moved by [`hop`]. It goes on where it is.
+/// The reason why [`hop`] did not move a task. The task continues where it is.
 ///
 /// ```
 /// use aio_context::Context;
@@ -66,7 +67,8 @@ pub fn hop(to: &Remote) -> Hop {
 pub enum HopError {
     /// The other context is gone.
     Gone,
-    /// The task is not one of [`RemoteExt::spawn`](crate::RemoteExt::spawn), so that it cannot leave its thread.
+    /// The task was not spawned by [`RemoteExt::spawn`](crate::RemoteExt::spawn), so it cannot leave its
+    /// thread.
     NotSend,
 }
 
@@ -102,7 +104,7 @@ impl Error for HopError {}
 #[must_use = "a future does nothing before it is awaited"]
 pub struct Hop {
     to: Remote,
-    /// There once the move was asked for.
+    /// `Some` after the move was requested.
     refused: Option<Arc<AtomicBool>>,
 }
 
@@ -117,7 +119,7 @@ impl Future for Hop {
         }
         let refused = self.refused.get_or_insert_default().clone();
         let to = self.to.clone();
-        // The task is moved when the poll in which it asks returns.
+        // The task is moved when the poll that requests it returns.
         match request(Request { to, refused }) {
             Ok(()) => Poll::Pending,
             Err(Immovable::Already) => {
@@ -130,7 +132,7 @@ impl Future for Hop {
 }
 
 impl Drop for Hop {
-    /// A task that goes on without having waited for the move does not want it any more.
+    /// Withdraws the request of a task that continues without having waited for the move.
     fn drop(&mut self) {
         if let Some(refused) = &self.refused {
             withdraw(refused);

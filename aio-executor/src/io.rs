@@ -1,4 +1,4 @@
-//! The traits of `futures-io` for [`AsyncFd`], so that protocol crates that are written against them run on a context.
+//! The traits of `futures-io` for [`AsyncFd`], so that protocol crates that use them run on a context.
 
 use std::io::{self, IoSlice, IoSliceMut, Read, Write};
 use std::os::fd::AsFd;
@@ -12,7 +12,7 @@ use rustix::net::{Shutdown, shutdown};
 
 use crate::AsyncFd;
 
-/// Reads as the owner of the descriptor does.
+/// Reads like the owner of the descriptor.
 impl<F: AsFd> AsyncRead for AsyncFd<F>
 where
     for<'a> &'a F: Read,
@@ -34,8 +34,8 @@ where
     }
 }
 
-/// Writes as the owner of the descriptor does. Closing shuts down the writing side of a socket; any other descriptor is closed when
-/// this is dropped.
+/// Writes like the owner of the descriptor. Closing shuts down the writing side of a socket; any other
+/// descriptor is closed when this is dropped.
 impl<F: AsFd> AsyncWrite for AsyncFd<F>
 where
     for<'a> &'a F: Write,

@@ -14,7 +14,7 @@ use aio_context::{Gone, Remote};
 use crate::sync::{AtomicBool, Condvar, Mutex, Ordering, faulty};
 use crate::waker::TaskWaker;
 
-/// Why a task has no result. It converts into an [`io::Error`], so that `?` works.
+/// The reason why a task has no result. It converts into an [`io::Error`], so that `?` works.
 ///
 /// ```
 /// use aio_context::Context;
@@ -60,14 +60,14 @@ impl PanicValue {
         Self(Box::new(std::sync::Mutex::new(value)))
     }
 
-    /// Returns the value itself, as [`std::panic::catch_unwind`] does.
+    /// Returns the value that [`std::panic::catch_unwind`] would return.
     #[must_use]
     pub fn into_inner(self) -> Box<dyn Any + Send> {
         self.0.into_inner().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-/// The text of the value, if it has one.
+/// Writes the text of the value, if it has one.
 impl fmt::Display for PanicValue {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let value = self.0.lock().unwrap_or_else(PoisonError::into_inner);
@@ -108,13 +108,13 @@ impl std::error::Error for JoinError {
     }
 }
 
-/// A spawned task; dropping it cancels the task, [`detach`](Self::detach) lets it go on alone.
+/// Owns a spawned task. Dropping it cancels the task; [`detach`](Self::detach) lets the task go on alone.
 ///
-/// Awaiting it returns the result of the task. It can be awaited on any executor, and [waited for](Self::wait) by any thread but
-/// the home thread of the task. It is `Send` if the result is.
+/// Awaiting it returns the result of the task. Any executor can await it, and any thread except the home
+/// thread of the task can [wait](Self::wait) for it. It is `Send` if the result is.
 ///
-/// A cancelled task is dropped by its home thread in its next iteration: it is not polled again, but a poll that is running goes on
-/// until it returns.
+/// The home thread drops a cancelled task in its next iteration: the task is not polled again, but a poll
+/// that is running goes on until it returns.
 ///
 /// ```
 /// use aio_context::Context;
@@ -134,11 +134,11 @@ impl std::error::Error for JoinError {
 /// ```
 #[must_use = "dropped at once, the task is cancelled; await it or `detach()` it"]
 pub struct JoinHandle<T> {
-    /// There until it is detached.
+    /// `Some` until it is detached.
     join: Option<Arc<Join<T>>>,
 }
 
-/// What a task and its handle share.
+/// The shared state of a task and its handle.
 pub(crate) struct Join<T> {
     is_cancelled: AtomicBool,
     state: Mutex<State<T>>,
@@ -147,9 +147,9 @@ pub(crate) struct Join<T> {
 struct State<T> {
     result: Outcome<T>,
     task: Place,
-    /// Waits for the result.
+    /// Woken when the result is there.
     joiner: Option<Waker>,
-    /// The handle exists: the result will be asked for.
+    /// Set while the handle exists, which needs the result.
     has_handle: bool,
 }
 
@@ -159,23 +159,23 @@ enum Outcome<T> {
     Returned,
 }
 
-/// Where the task is.
+/// The place of a task.
 enum Place {
     /// On its way to a context.
     Sent(Box<Remote>),
-    /// Polled by the context that this wakes.
+    /// Polled by the context that this waker wakes.
     At(Arc<TaskWaker>),
     /// Finished.
     Nowhere,
 }
 
 impl<T> Join<T> {
-    /// Of a task that is sent to a context.
+    /// Makes the state of a task that is sent to a context.
     pub(crate) fn sent(to: &Remote) -> Arc<Self> {
         Self::new(Place::Sent(Box::new(to.clone())))
     }
 
-    /// Of a task that a context polls, which `waker` wakes.
+    /// Makes the state of a task that a context polls, which `waker` wakes.
     pub(crate) fn at(waker: Arc<TaskWaker>) -> Arc<Self> {
         Self::new(Place::At(waker))
     }
@@ -200,18 +200,19 @@ impl<T> Join<T> {
         change(&mut self.state.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
-    /// Whether the task is not to be polled again. The wake that follows a cancellation releases it to the poll that it causes.
+    /// Returns `true` if the task must not be polled again. The wake that follows a cancellation releases it
+    /// to the poll that it causes.
     pub(crate) fn is_cancelled(&self) -> bool {
         self.is_cancelled.load(Ordering::Acquire)
     }
 
-    /// The task is polled by a context from now on, which `waker` wakes.
+    /// Records that a context polls the task from now on. `waker` wakes that context.
     pub(crate) fn arrive(&self, waker: Arc<TaskWaker>) {
         let was = self.with(|state| mem::replace(&mut state.task, Place::At(waker)));
         drop(was);
     }
 
-    /// The waker that the task arrived with.
+    /// Returns the waker with which the task arrived.
     pub(crate) fn task(&self) -> Option<Arc<TaskWaker>> {
         self.with(|state| match &state.task {
             Place::At(waker) => Some(waker.clone()),
@@ -219,7 +220,7 @@ impl<T> Join<T> {
         })
     }
 
-    /// The task leaves for another context.
+    /// Records that the task leaves for another context.
     pub(crate) fn leave(&self, to: &Remote) {
         let was = self.with(|state| mem::replace(&mut state.task, Place::Sent(Box::new(to.clone()))));
         drop(was);
@@ -243,7 +244,7 @@ impl<T> Join<T> {
         None
     }
 
-    /// There is no handle any more, and a result is dropped. Returns whether the task was not done.
+    /// Records that there is no handle any more, and drops the result. Returns whether the task was not done.
     fn detach(&self) -> bool {
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
         state.has_handle = false;
@@ -262,7 +263,7 @@ impl<T> Join<T> {
 
     /// Asks the home thread to drop the task.
     fn cancel(&self) {
-        // Read by the poll that the wake causes, or, while the task is on its way, by its first one.
+        // The poll that the wake causes reads this. If the task is on its way, its first poll does.
         faulty!(WokenBeforeCancelled, self.is_cancelled.store(true, Ordering::Release); self.wake_task());
     }
 
@@ -274,8 +275,8 @@ impl<T> Join<T> {
 }
 
 impl<T> JoinHandle<T> {
-    /// Lets the task go on without a handle. Its result is dropped where it ends. If it panics, the panic comes out of the context's
-    /// [`poll`](aio_context::Context::poll), as that of any callback does.
+    /// Lets the task go on without a handle. Its result is dropped where it ends. If it panics, the context's
+    /// [`poll`](aio_context::Context::poll) panics, as with any callback.
     pub fn detach(mut self) {
         if let Some(join) = self.join.take() {
             join.detach();
@@ -289,8 +290,8 @@ impl<T> JoinHandle<T> {
         join
     }
 
-    /// Cancels the task. Awaiting the handle afterwards tells when the task has been dropped, or returns its result if it was
-    /// faster.
+    /// Cancels the task. Awaiting the handle afterwards waits until the task has been dropped, or returns its
+    /// result if it was faster.
     ///
     /// ```
     /// use aio_context::Context;
@@ -316,13 +317,13 @@ impl<T> JoinHandle<T> {
 
     /// Blocks this thread until the task is done.
     ///
-    /// On a home thread, [`block_on`](crate::ContextExt::block_on) waits while the context goes on.
+    /// On a home thread, use [`block_on`](crate::ContextExt::block_on) instead, which lets the context go on.
     ///
     /// # Errors
     /// [`JoinError`], if the task has no result.
     ///
     /// # Panics
-    /// On the home thread of the task, which could never finish the task meanwhile.
+    /// On the home thread of the task, because the task could never finish.
     pub fn wait(mut self) -> Result<T, JoinError> {
         let is_at_home = self.join().with(|state| match &state.task {
             Place::Sent(to) => to.is_at_home(),

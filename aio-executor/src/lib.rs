@@ -28,29 +28,32 @@
 //! ```
 //!
 //! # How a task runs
-//! A wake queues the task's node in an inbox of `aio-notify`, as scheduling queues a bottom half, and schedules the one
-//! [bottom half](aio_context::BottomHalf) of the context that polls what is queued. So a wake works from any thread,
-//! allocates nothing and is never lost, and several wakes before the poll lead to one poll.
+//! A wake queues the task's node in an inbox of `aio-notify`, as scheduling queues a bottom half. It also
+//! schedules the one [bottom half](aio_context::BottomHalf) of the context that polls the queued tasks. A
+//! wake therefore works from any thread, allocates nothing and is never lost, and several wakes before the
+//! poll lead to one poll.
 //!
-//! Tasks are polled in the order of their wakes, at most 64 in a row, also those that are woken meanwhile; then everything else of the
-//! context has its turn. A task that is woken while it is polled runs again in the next iteration. A poll of the context inside a
-//! task polls the other tasks.
+//! Tasks are polled in the order of their wakes, at most 64 in a row, including those that are woken
+//! meanwhile. The context then continues with its other work. A task that is woken while it is polled runs
+//! again in the next iteration. A poll of the context inside a task polls the other tasks.
 //!
-//! A context owns its tasks, and drops them on its thread when it is dropped itself. Another thread's wake at that moment finds nothing
-//! to do, because a wake carries the number of a task and never the future. The crate `async-task`, on which other executors are
-//! built, hands the task itself to the thread that wakes it: if the executor is gone by then, that thread has to drop the future.
+//! A context owns its tasks, and drops them on its thread when it is dropped itself. Another thread's wake at
+//! that moment has no effect, because a wake carries the number of a task and never the future. The crate
+//! `async-task`, on which other executors are built, hands the task itself to the thread that wakes it: if
+//! the executor is gone by then, that thread has to drop the future.
 //!
 //! # Threads
 //! Futures of [`ContextExt::spawn`] stay on their thread and need not be `Send`. Those of [`RemoteExt::spawn`] are `Send`, and can
 //! [`hop`](hop()) from context to context. [`JoinHandle`] and [`Mutex`] are for any thread; [`AsyncFd`] and [`Sleep`] belong to a context.
 //!
 //! # What it does not do
-//! It starts no threads and steals no work: each task runs where it was sent. It knows nothing of the inside of a context.
+//! It starts no threads and steals no work: each task runs where it was sent. It uses only the public API of
+//! a context.
 //!
 //! # Limitations
 //! - A task that owns a clone of its context is a cycle: the context is not dropped before the task is done. [`current`](current()) returns the
 //!   context where it is needed.
-//! - A context does not drop before a [`block_on`](ContextExt::block_on) on it has returned.
+//! - A context cannot be dropped before a [`block_on`](ContextExt::block_on) on it has returned.
 #![cfg_attr(docsrs, feature(doc_cfg))]
 #![forbid(unsafe_code)]
 

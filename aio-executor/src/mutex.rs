@@ -1,8 +1,8 @@
 //! [`Mutex`]: exclusive use of a value by tasks of any context.
 //!
-//! The value itself changes hands: it lies in the mutex while no task uses it, and in the guard otherwise. A guard that is dropped
-//! reserves the value for the task that has waited longest and wakes it, so that no task can overtake. The lock inside is held only for
-//! these few steps, never while a task waits or is woken.
+//! The value itself is moved: it is in the mutex while no task uses it, and in the guard otherwise. Dropping
+//! a guard reserves the value for the task that has waited longest and wakes that task, so no task can
+//! overtake. The lock inside is held only for these few steps, never while a task waits or is woken.
 
 use std::collections::VecDeque;
 use std::fmt;
@@ -15,10 +15,11 @@ use std::task::{Context as Polling, Poll, Waker};
 
 use crate::sync::{self, faulty};
 
-/// A value that tasks of any context use one at a time, in the order in which they asked.
+/// A value that tasks of any context use one at a time, in the order of their requests.
 ///
-/// A guard may be held over an `.await`, also over a [`hop`](crate::hop()). A task that waits blocks no thread. A panic of a task that
-/// holds the guard gives the value on as it is: there is no poisoning.
+/// A guard may be held across an `.await`, also across a [`hop`](crate::hop()). A waiting task blocks no
+/// thread. If a task panics while it holds the guard, the value passes to the next task as it is: there is no
+/// poisoning.
 ///
 /// ```
 /// use std::sync::Arc;
@@ -49,14 +50,14 @@ pub struct Mutex<T> {
 struct State<T> {
     /// `None` while a guard has it.
     value: Option<Box<T>>,
-    /// The waiter that the value is reserved for, if it is not free.
+    /// The waiter for which the value is reserved, if it is not free.
     reserved: Option<u64>,
     waiters: VecDeque<(u64, Waker)>,
     next_id: u64,
 }
 
 impl<T> Mutex<T> {
-    /// A mutex that no task has locked.
+    /// Makes a mutex that is not locked.
     pub fn new(value: T) -> Self {
         Self {
             state: sync::Mutex::new(State {
@@ -68,7 +69,8 @@ impl<T> Mutex<T> {
         }
     }
 
-    /// Waits until the value is free, and takes it until the guard is dropped. Dropping the future gives the place in the queue up.
+    /// Waits until the value is free, and takes it until the guard is dropped. Dropping the future gives up
+    /// the place in the queue.
     pub fn lock(&self) -> Lock<'_, T> {
         Lock {
             mutex: self,
@@ -105,7 +107,7 @@ impl<T> Mutex<T> {
         change(&mut self.state.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
-    /// Changes the state, then wakes the waiter that the change has reserved the value for.
+    /// Changes the state, then wakes the waiter for which the change has reserved the value.
     fn hand_over(&self, change: impl FnOnce(&mut State<T>) -> Option<Waker>) {
         let next = self.with(change);
         if let Some(next) = next {
@@ -141,7 +143,7 @@ impl<T> State<T> {
         first.map(|(_, waker)| waker)
     }
 
-    /// Has a waiter wait with this waker; returns the former one.
+    /// Queues a waiter with this waker, or replaces its waker. Returns the former waker.
     fn enqueue(&mut self, waiter: Option<u64>, waker: &Waker) -> (u64, Option<Waker>) {
         if let Some(id) = waiter
             && let Some((_, known)) = self.waiters.iter_mut().find(|(known, _)| *known == id)
@@ -155,7 +157,7 @@ impl<T> State<T> {
         (id, None)
     }
 
-    /// The waiter waits no longer. Returns its waker, or that of the next one, to which its reservation goes.
+    /// Removes a waiter. Returns its waker, or that of the next one, which gets its reservation.
     fn give_up(&mut self, waiter: u64) -> (Option<Waker>, Option<Waker>) {
         if self.reserved == Some(waiter) {
             return (None, faulty!(ReservationKept, self.reserve(), None));
@@ -185,7 +187,7 @@ impl<T> State<T> {
 #[must_use = "a future does nothing before it is awaited"]
 pub struct Lock<'a, T> {
     mutex: &'a Mutex<T>,
-    /// There while it waits.
+    /// `Some` while it waits.
     waiter: Option<u64>,
 }
 
@@ -227,7 +229,7 @@ impl<T> Drop for Lock<'_, T> {
     }
 }
 
-/// The use of the value of a [`Mutex`], which ends when this is dropped.
+/// Access to the value of a [`Mutex`], which ends when this is dropped.
 ///
 /// # Examples
 /// ```
@@ -243,7 +245,7 @@ impl<T> Drop for Lock<'_, T> {
 #[must_use = "dropped at once, the mutex is unlocked at once"]
 pub struct Guard<'a, T> {
     mutex: &'a Mutex<T>,
-    /// There until it is dropped.
+    /// `Some` until it is dropped.
     value: Option<Box<T>>,
 }
 

@@ -11,11 +11,11 @@ use aio_context::{Completed, Gone, NotSubmitted, Operation, Submit};
 
 use crate::work::gone;
 
-/// Submits an operation on a file. The future returns it, with its buffers, once it has ended.
+/// Submits an operation on a file. The future returns the operation, with its buffers, once it has ended.
 ///
-/// `to` is a [`Context`](aio_context::Context) on io_uring, or a `FileIo` of the crate `aio-sources`, which executes operations on any
-/// context. The operation is submitted by this call, before the future is polled. Dropping the future cancels it; its buffers are dropped
-/// when the system does not use them any more.
+/// `to` is a [`Context`](aio_context::Context) on io_uring, or a `FileIo` of the crate `aio-sources`, which
+/// executes operations on any context. This call submits the operation, before the future is polled. Dropping
+/// the future cancels it; its buffers are dropped when the system does not use them any more.
 ///
 /// # Errors
 /// As [`Submit::submit`]: the operation and the reason.
@@ -78,7 +78,7 @@ struct State {
     waker: Option<Waker>,
 }
 
-/// Completes the future when it is called, and also if it is dropped.
+/// Completes the future when it is called, and also when it is dropped.
 struct Completer(Rc<RefCell<State>>);
 
 impl Completer {
@@ -112,7 +112,7 @@ impl<H> Future for Operating<H> {
     fn poll(self: Pin<&mut Self>, polling: &mut Polling<'_>) -> Poll<Self::Output> {
         let mut state = self.state.borrow_mut();
         if let Some(result) = state.result.take() {
-            // Polled again, it finds that nothing more will come.
+            // If polled again, the future returns this instead of waiting for ever.
             state.result = Some(Err(Gone::Dropped));
             return Poll::Ready(result);
         }

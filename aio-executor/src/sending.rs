@@ -51,7 +51,7 @@ fn give_handle<T>(join: Arc<Join<T>>, sent: Result<(), Gone>) -> JoinHandle<T> {
     join.handle()
 }
 
-/// Makes the future of a task. Dropped before, it tells the joiner that there will be no result.
+/// Makes the future of a task. If it is dropped before that, the joiner gets an error.
 struct Maker<M, T> {
     make: Option<M>,
     join: Arc<Join<T>>,

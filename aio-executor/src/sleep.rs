@@ -33,7 +33,7 @@ pub fn sleep(delay: Duration) -> Sleep {
     Sleep::new(&cx, ClockId::Monotonic, now.saturating_add(delay))
 }
 
-/// Waits until `clock` of the running task's context shows `deadline`; for ever, if that is [`Moment::NEVER`].
+/// Waits until `clock` of the running task's context shows `deadline`; for ever if that is [`Moment::NEVER`].
 ///
 /// ```
 /// use aio_context::{ClockId, Context};
@@ -81,7 +81,7 @@ pub struct Sleep {
     alarm: Weak<Alarm>,
 }
 
-/// What the timer's callback wakes.
+/// The waker of a [`Sleep`], which the timer's callback wakes.
 #[derive(Default)]
 struct Alarm {
     waker: RefCell<Option<Waker>>,
@@ -90,7 +90,7 @@ struct Alarm {
 impl Sleep {
     /// Waits until `clock` of `cx` shows `deadline`.
     ///
-    /// Polling it after the context was dropped panics: it can come to no end.
+    /// Polling it after the context was dropped panics, because it could never end.
     pub fn new(cx: &Context, clock: ClockId, deadline: Moment) -> Self {
         let alarm = Rc::new(Alarm::default());
         let weak = Rc::downgrade(&alarm);
@@ -98,7 +98,7 @@ impl Sleep {
         Self { timer, alarm: weak }
     }
 
-    /// Returns when it ends; `None` if it has ended.
+    /// Returns the moment at which it ends; `None` if it has ended.
     #[must_use]
     pub fn deadline(&self) -> Option<Moment> {
         self.timer.deadline()
@@ -120,7 +120,7 @@ impl Alarm {
 }
 
 impl Drop for Alarm {
-    /// The context is dropped: a task of another one is not to wait for ever.
+    /// Wakes the task when the context is dropped, because a task of another context must not wait for ever.
     fn drop(&mut self) {
         self.ring();
     }
@@ -158,7 +158,7 @@ impl fmt::Debug for Sleep {
     }
 }
 
-/// The time of a [`timeout`] is over.
+/// The error of a [`timeout`] whose time is over.
 ///
 /// # Examples
 /// ```
@@ -188,7 +188,8 @@ impl fmt::Display for Elapsed {
 
 impl std::error::Error for Elapsed {}
 
-/// Runs `future` for `limit` at the most, on the monotonic clock. A future that is done when the time is over returns its result.
+/// Runs `future` for at most `limit`, on the monotonic clock. If the future is done when the time is over,
+/// its result is returned.
 ///
 /// ```
 /// use aio_context::Context;
@@ -203,7 +204,7 @@ impl std::error::Error for Elapsed {}
 /// ```
 ///
 /// # Errors
-/// [`Elapsed`]; the future is dropped then.
+/// [`Elapsed`] if the time is over; the future is then dropped.
 ///
 /// # Panics
 /// Outside a task.

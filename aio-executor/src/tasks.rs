@@ -1,13 +1,14 @@
 //! [`Tasks`]: the tasks of one context, and the order in which they are polled.
 //!
-//! The context owns this, and with it the futures: it drops them when it is dropped, on its thread (rule E3). Wakers know only a
-//! slot's number. A slot that is free keeps its waker for the next task, so that a spawn allocates the future and what the handle
-//! shares with it, and nothing else.
+//! The context owns this, and with it the futures: it drops them when it is dropped, on its thread (rule E3).
+//! Wakers hold only a slot's number. A free slot keeps its waker for the next task, so a spawn allocates only
+//! the future and the state that it shares with the handle.
 //!
 //! # Which tasks are polled
-//! The bottom half polls the tasks that were woken, in the order of the wakes, also those that the tasks wake meanwhile, up to
-//! [`BUDGET`]; the rest waits for the next iteration. So does a task that is woken while it is polled (rule H2). The bottom half is
-//! scheduled while it runs, for polls inside a task, and to go on after a panic. That is taken back when nothing is left.
+//! The bottom half polls the woken tasks, in the order of the wakes, including those that are woken
+//! meanwhile, up to [`BUDGET`]; the others wait for the next iteration. So does a task that is woken while it
+//! is polled (rule H2). The bottom half is scheduled while it runs, for polls inside a task, and to go on
+//! after a panic. It is cancelled when no task is left.
 
 use std::cell::{Cell, RefCell, RefMut};
 use std::collections::VecDeque;
@@ -27,12 +28,12 @@ use crate::sync::Mutex;
 use crate::waker::{Door, TaskId, TaskWaker};
 use crate::work::Work;
 
-/// How many tasks are polled in a row.
+/// The number of tasks that are polled in a row.
 const BUDGET: u32 = 64;
 /// The name of the bottom half, in messages.
 const NAME: &str = "tasks";
 
-/// A task as it is kept.
+/// A stored task.
 pub(crate) enum Task {
     /// It stays on its thread.
     Here(Pin<Box<dyn Work>>),
@@ -52,11 +53,11 @@ impl Task {
 /// The tasks of one context.
 pub(crate) struct Tasks {
     door: Arc<Door>,
-    /// Woken, and taken from the door.
+    /// Tasks that were woken, and taken from the door.
     queue: RefCell<RunQueue<TaskId>>,
-    /// As `queue`, and before it.
+    /// As `queue`; polled before it.
     first: RefCell<VecDeque<Dequeued<TaskId>>>,
-    /// Woken while they were polled: for the next run of the bottom half.
+    /// Tasks that were woken while they were polled, for the next run of the bottom half.
     later: RefCell<VecDeque<Dequeued<TaskId>>>,
     slots: RefCell<Vec<Rc<Slot>>>,
     /// Slots without a task.
@@ -65,15 +66,15 @@ pub(crate) struct Tasks {
     run: Cell<u64>,
 }
 
-/// A place for one task after the other, as long as no waker of a former one is left.
+/// A place for one task after the other, until a former task's waker is left over.
 struct Slot {
     id: TaskId,
     shared: Arc<TaskWaker>,
-    /// The same, as futures have it.
+    /// The same as a waker of futures.
     waker: Waker,
     /// Borrowed while the task is polled.
     task: RefCell<Option<Task>>,
-    /// A poll of the context inside the task's own poll came to it.
+    /// Set if a poll of the context inside the task's own poll came to it.
     is_due_again: Cell<bool>,
     /// The run in which it was woken while it was polled.
     self_woken_in: Cell<u64>,
@@ -92,7 +93,7 @@ impl Slot {
         })
     }
 
-    /// Whether the waker has no clone beside these two.
+    /// Returns whether the waker has only these two owners.
     fn is_unknown(&self) -> bool {
         Arc::strong_count(&self.shared) == 2
     }
@@ -102,7 +103,7 @@ impl Slot {
     }
 }
 
-/// Has `cx` poll a task, from the next iteration on. `make` gets what wakes it.
+/// Makes `cx` poll a task, from the next iteration on. `make` gets the task's waker.
 #[inline]
 pub(crate) fn install<R>(cx: &Context, make: impl FnOnce(&Arc<TaskWaker>) -> (Task, R)) -> R {
     let slot = Tasks::of(cx).vacant();
@@ -134,7 +135,7 @@ impl Tasks {
         })
     }
 
-    /// A slot without a task.
+    /// Returns a slot without a task.
     #[inline]
     fn vacant(&self) -> Rc<Slot> {
         let free = self.free.borrow_mut().pop();
@@ -154,7 +155,7 @@ impl Tasks {
         slot.clone()
     }
 
-    /// Polls the tasks that were woken.
+    /// Polls the woken tasks.
     fn poll_woken(&self, cx: &Context) {
         self.door.begin();
         let run = self.run.get() + 1;
@@ -189,7 +190,7 @@ impl Tasks {
         !self.queue.borrow().is_empty() || !self.first.borrow().is_empty()
     }
 
-    /// The slot of a task that was woken, if it is to be polled in this run.
+    /// Returns the slot of a woken task, if the task is to be polled in this run.
     #[inline]
     fn begin(&self, woken: Dequeued<TaskId>, run: u64) -> Option<Rc<Slot>> {
         let id = *woken.payload()?;
@@ -247,18 +248,18 @@ impl Tasks {
         }
         self.vacate(slot, task);
         if let Some(JoinError::Panicked(value)) = unwanted {
-            // There is no handle to return it: it ends as the panic of any callback.
+            // There is no handle to return it, so it ends like the panic of any callback.
             resume_unwind(value.into_inner());
         }
     }
 
-    /// Sends a task to another context, or has it go on here if that is gone.
+    /// Sends a task to another context, or keeps it here if that is gone.
     fn move_on(&self, slot: &Slot, mut task: RefMut<'_, Option<Task>>, request: &Request) {
         let Some(Task::Movable(work)) = task.take() else {
             return;
         };
         work.leave(&request.to);
-        // A context that is gone drops what it is sent: so what it is sent does not own the task alone.
+        // A context that is gone drops the messages that it gets, so the message does not own the task alone.
         let shared = Arc::new(Mutex::new(Some(work)));
         let arriving = shared.clone();
         let sent = request.to.run(move |cx| {
@@ -277,7 +278,7 @@ impl Tasks {
         }
     }
 
-    /// The slot is free.
+    /// Frees the slot.
     #[inline]
     fn vacate(&self, slot: &Slot, mut task: RefMut<'_, Option<Task>>) {
         let ended = task.take();
@@ -288,7 +289,7 @@ impl Tasks {
         self.free.borrow_mut().push(slot.id.place);
     }
 
-    /// A run of the bottom half ends, perhaps by a panic.
+    /// Ends a run of the bottom half, perhaps by a panic.
     fn end(&self) {
         if self.has_queued() || !self.later.borrow().is_empty() {
             self.door.ring_at_home();
@@ -312,7 +313,7 @@ fn take<T>(shared: &Mutex<Option<T>>) -> Option<T> {
 }
 
 impl Drop for Tasks {
-    /// The context is dropped. The tasks go with the slots, after this.
+    /// Closes the inbox when the context is dropped. The tasks are dropped with the slots, after this.
     fn drop(&mut self) {
         self.door.woken().close(&mut self.queue.borrow_mut());
     }

@@ -4,7 +4,7 @@ use std::cell::{Cell, RefCell};
 use std::mem;
 use std::task::Waker;
 
-/// Wakers, and how often they were woken: a waiter that remembers the number learns that it was.
+/// Wakers, and the number of times that they were woken, by which a waiter sees that it was woken.
 #[derive(Default)]
 pub(crate) struct Waiters {
     events: Cell<u64>,
@@ -12,17 +12,17 @@ pub(crate) struct Waiters {
     waiting: RefCell<Vec<(u64, Waker)>>,
 }
 
-/// The waiter of `poll_read` and its like, of which there is one for a direction.
+/// The waiter of functions such as `poll_read`, one for each direction.
 pub(crate) const POLLER: u64 = 0;
 
 impl Waiters {
-    /// A number for a waiter.
+    /// Returns a number for a waiter.
     pub(crate) fn new_id(&self) -> u64 {
         self.next_id.set(self.next_id.get() + 1);
         self.next_id.get()
     }
 
-    /// How often the waiters were woken.
+    /// Returns the number of times that the waiters were woken.
     pub(crate) fn events(&self) -> u64 {
         self.events.get()
     }
@@ -31,7 +31,7 @@ impl Waiters {
         self.waiting.borrow().is_empty()
     }
 
-    /// Adds a waiter, or gives it another waker.
+    /// Adds a waiter, or replaces its waker.
     pub(crate) fn add(&self, id: u64, waker: &Waker) {
         let mut waiting = self.waiting.borrow_mut();
         let Some((_, known)) = waiting.iter_mut().find(|(known, _)| *known == id) else {
@@ -55,7 +55,7 @@ impl Waiters {
     /// Wakes and removes all.
     pub(crate) fn wake(&self) {
         self.events.set(self.events.get() + 1);
-        // A waker may do anything, so nothing is borrowed. Without an allocation: the list is put back.
+        // A waker may do anything, so nothing is borrowed. The list is put back, which saves an allocation.
         let mut woken = self.waiting.take();
         woken.drain(..).for_each(|(_, waker)| waker.wake());
         let mut waiting = self.waiting.borrow_mut();

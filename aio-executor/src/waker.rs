@@ -1,4 +1,4 @@
-//! [`TaskWaker`]: a wake queues the task and schedules the bottom half that polls what is queued.
+//! [`TaskWaker`]: a wake queues the task and schedules the bottom half that polls the queued tasks.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -9,19 +9,20 @@ use aio_notify::{HomeThread, Inbox, Node, Urgency};
 
 use crate::sync::faulty;
 
-/// What the tasks of a context share with their wakers.
+/// The shared state of a context's tasks and their wakers.
 pub(crate) struct Door {
     /// The tasks that were woken. Closed when the context is dropped.
     woken: Inbox<TaskId>,
     home: HomeThread,
-    /// Polls them.
+    /// The bottom half that polls them.
     bell: BottomHalf,
-    /// The home thread has rung the bell, and it has not begun. Only the home thread uses this.
+    /// Set if the home thread has scheduled the bottom half, which has not begun. Only the home thread uses
+    /// this.
     is_rung: AtomicBool,
 }
 
 impl Door {
-    /// A door whose bell is `bell`.
+    /// Makes a door whose bottom half is `bell`.
     pub(crate) fn new(bell: BottomHalf) -> Arc<Self> {
         Arc::new(Self {
             woken: Inbox::new(),
@@ -35,7 +36,7 @@ impl Door {
         &self.woken
     }
 
-    /// Has the tasks polled that were woken. The home thread rings once for many.
+    /// Schedules the bottom half for the woken tasks. The home thread schedules it once for many.
     #[inline]
     pub(crate) fn ring(&self) {
         if self.home.is_here() {
@@ -54,22 +55,22 @@ impl Door {
         }
     }
 
-    /// The bell has begun.
+    /// Records that the bottom half has begun.
     pub(crate) fn begin(&self) {
         self.is_rung.store(false, Ordering::Relaxed);
     }
 
-    /// Rings if there are tasks in the inbox.
+    /// Schedules the bottom half if there are tasks in the inbox.
     fn ring_for_new(&self) {
         if self.woken.pending() {
             self.ring_at_home();
         }
     }
 
-    /// Takes back the ring for tasks that were polled meanwhile.
+    /// Cancels the bottom half if its tasks were polled meanwhile.
     ///
-    /// Ordering: a thread that has rung before has queued its task before that. The cancellation, which takes its ring back, acquires
-    /// this, so that the task is seen after.
+    /// Ordering: a thread that has scheduled it before has queued its task before that. The cancellation
+    /// acquires this, so that the task is visible afterwards.
     pub(crate) fn silence(&self) {
         if self.is_rung.load(Ordering::Relaxed) {
             self.is_rung.store(false, Ordering::Relaxed);
@@ -79,16 +80,17 @@ impl Door {
     }
 }
 
-/// Which task a node stands for.
+/// The task of a node.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct TaskId {
     /// The slot.
     pub(crate) place: u32,
-    /// A place has another slot when a waker of a former task is left.
+    /// Raised when the place gets another slot, because a waker of a former task is left over.
     pub(crate) generation: u32,
 }
 
-/// Wakes a task, from any thread. A wake allocates nothing, and several before the poll are one: the node is queued once.
+/// Wakes a task, from any thread. A wake allocates nothing, and several before the poll count as one: the
+/// node is queued once.
 pub(crate) struct TaskWaker {
     node: Node<TaskId>,
     door: Arc<Door>,
@@ -100,17 +102,18 @@ impl TaskWaker {
         Arc::new(Self { node, door })
     }
 
-    /// Whether the task was woken and is not polled yet.
+    /// Returns whether the task was woken and is not polled yet.
     pub(crate) fn is_queued(&self) -> bool {
         self.node.is_scheduled()
     }
 
-    /// Whether this thread is the home of the context that polls the task.
+    /// Returns whether this thread is the home of the context that polls the task.
     pub(crate) fn is_at_home(&self) -> bool {
         self.door.home.is_here()
     }
 
-    /// The bell is rung also if the node was queued already: the thread that has queued it may not have rung yet.
+    /// Queues the node. Schedules the bottom half even if the node was queued already, because the thread
+    /// that has queued it may not have done so yet.
     #[inline]
     fn queue(&self) {
         let door = &*self.door;

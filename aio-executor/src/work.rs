@@ -11,26 +11,26 @@ use pin_project_lite::pin_project;
 use crate::join::{Join, JoinError};
 use crate::waker::TaskWaker;
 
-/// A task as a context has it. Dropping it before it is done tells the joiner that there will be no result.
+/// A task that a context owns. If it is dropped before it is done, the joiner gets an error.
 pub(crate) trait Work {
     /// Polls the future. Once it is done, it is dropped, and then the result is published.
     fn poll(self: Pin<&mut Self>, polling: &mut Polling<'_>) -> Poll<()>;
 
-    /// Drops the future, and gives this as the result. Returns an error that no handle will return.
+    /// Drops the future, and sets this as the result. Returns an error that no handle will return.
     fn fail(self: Pin<&mut Self>, why: JoinError) -> Option<JoinError>;
 
-    /// Whether the task is not to be polled again.
+    /// Returns `true` if the task must not be polled again.
     fn is_cancelled(&self) -> bool;
 
-    /// The task is polled by the context that `waker` wakes.
+    /// Records that the context that `waker` wakes polls the task.
     fn arrive(&self, waker: Arc<TaskWaker>);
 
-    /// The task leaves its context.
+    /// Records that the task leaves its context.
     fn leave(&self, to: &Remote);
 }
 
 pin_project! {
-    /// A future, and what its handle shares with it.
+    /// A future, and the state that it shares with its handle.
     pub(crate) struct Body<F: Future> {
         #[pin]
         future: Option<F>,
@@ -48,7 +48,7 @@ pin_project! {
     }
 }
 
-/// Why a context is being dropped.
+/// Returns the reason why a context is being dropped.
 pub(crate) fn gone() -> Gone {
     if std::thread::panicking() {
         Gone::Panicked
@@ -73,7 +73,7 @@ impl<F: Future> Work for Body<F> {
         let Poll::Ready(output) = future.poll(polling) else {
             return Poll::Pending;
         };
-        // Before the result is published: the joiner finds released what the task owned.
+        // Before the result is published, so that the joiner finds everything released that the task owned.
         this.future.set(None);
         drop(this.join.finish(Ok(output)));
         Poll::Ready(())

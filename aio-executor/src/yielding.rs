@@ -1,10 +1,10 @@
-//! [`yield_now`]: lets everything else have its turn.
+//! [`yield_now`]: lets all other work run first.
 
 use std::future::Future;
 use std::pin::Pin;
 use std::task::{Context as Polling, Poll};
 
-/// Goes on in the next iteration: other tasks, handlers and timers that are ready have their turn before.
+/// Continues in the next iteration: other tasks, handlers and timers that are ready run before.
 ///
 /// ```
 /// use aio_context::Context;

@@ -1,5 +1,5 @@
-//! E1: a wake allocates nothing, nor does the poll that it causes. A spawn allocates twice: the future, and what the handle shares
-//! with it.
+//! E1: neither a wake nor the poll that it causes allocates. A spawn allocates twice: the future, and the
+//! state that it shares with its handle.
 //!
 //! The first rounds of each case may allocate: buffers grow to the size that the case needs.
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
@@ -25,7 +25,7 @@ use aio_executor::{AsyncFd, ContextExt, Sleep, current, yield_now};
 const WARM_UP: u32 = 20;
 const ROUNDS: u32 = 200;
 
-/// Contexts on each backend, without and with polling. (A ladder allocates when it climbs.)
+/// Runs a case with contexts on each backend, without and with polling. (A ladder allocates when it climbs.)
 fn on_each(case: impl Fn(&Context)) {
     for params in [PollParams::OFF, PollParams::up_to(Duration::from_micros(32))] {
         let backends: [Box<dyn Backend>; 2] = [Box::new(Ppoll::new()), Box::new(Epoll::new().unwrap())];
@@ -45,7 +45,7 @@ fn calls_in(mut round: impl FnMut()) -> u64 {
     counting::calls() - before
 }
 
-/// Tasks that count their polls, and their wakers.
+/// Spawns tasks that count their polls. Returns their wakers and the count.
 fn standing(cx: &Context, count: u64) -> (Vec<Waker>, Rc<Cell<u64>>) {
     let (wakers, polls) = (Rc::new(RefCell::new(Vec::new())), Rc::new(Cell::new(0)));
     for _ in 0..count {

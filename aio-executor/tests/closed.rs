@@ -1,4 +1,5 @@
-//! The descriptor of a waiting task is closed behind the loop's back. In a process of its own: no other test may open the number anew.
+//! The descriptor of a waiting task is closed behind the loop's back. In a process of its own, so that no
+//! other test opens the number again.
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
 use std::io::ErrorKind;

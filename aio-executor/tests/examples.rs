@@ -1,4 +1,4 @@
-//! The examples end by themselves and print what they should.
+//! The examples end by themselves and print the expected lines.
 
 use std::process::Command;
 

@@ -1,4 +1,5 @@
-//! An echo server in GLib's main loop: the listener, the connections and their timeouts belong to a context, beside a source of GLib.
+//! An echo server in GLib's main loop: the listener, the connections and their timeouts belong to a context,
+//! beside a source of GLib.
 //!
 //! `cargo run --example echo` serves a thousand clients of its own; `cargo run --example echo -- 127.0.0.1:7777` serves others, for ever.
 
@@ -12,7 +13,7 @@ use std::thread;
 use aio_context::{Context, Registration};
 use glib::MainLoop;
 
-/// The connections that are open, by number.
+/// The open connections, by number.
 type Connections = Rc<RefCell<HashMap<u64, Registration>>>;
 
 const CLIENTS: usize = 1000;
@@ -64,7 +65,7 @@ fn listen(cx: &Context, listener: TcpListener, all: &Connections) -> io::Result<
     Ok(cx.on(listener).readable(accept).watch()?)
 }
 
-/// Sends everything back, until the client ends.
+/// Sends all data back, until the client ends.
 fn connect(cx: &Context, stream: TcpStream, number: u64, all: &Connections) -> io::Result<Registration> {
     stream.set_nonblocking(true)?;
     let all = Rc::downgrade(all);
@@ -72,7 +73,7 @@ fn connect(cx: &Context, stream: TcpStream, number: u64, all: &Connections) -> i
         let mut bytes = [0; 4096];
         let ended = match stream.read(&mut bytes) {
             Ok(0) => true,
-            // A client that does not read its echo is let go: the buffer of its socket is full.
+            // A client that does not read its echo is disconnected, because the buffer of its socket is full.
             Ok(count) => stream.write_all(&bytes[..count]).is_err(),
             Err(error) => error.kind() != ErrorKind::WouldBlock,
         };
@@ -83,7 +84,7 @@ fn connect(cx: &Context, stream: TcpStream, number: u64, all: &Connections) -> i
     Ok(echo.watch()?)
 }
 
-/// A thousand connections at once, from another thread.
+/// Opens a thousand connections at once, from another thread.
 fn visit(address: SocketAddr) -> io::Result<usize> {
     let clients: io::Result<Vec<_>> = (0..CLIENTS).map(|_| TcpStream::connect(address)).collect();
     let (mut clients, mut echoed) = (clients?, [0; 5]);

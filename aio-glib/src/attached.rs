@@ -9,7 +9,8 @@ use glib::{MainContext, Priority, Source};
 
 use crate::source::counting;
 
-/// A context that a GLib main context serves. When it is dropped, the service ends, and the context is as before.
+/// Owns the service of a context by a GLib main context. Dropping it ends the service; the context is then as
+/// before.
 ///
 /// # Examples
 /// ```
@@ -35,9 +36,10 @@ pub struct Attached {
     served: Rc<Cell<u64>>,
 }
 
-/// Has `main` serve a context, with the default priority; without `main`, the default main context.
+/// Makes `main` serve a context, with the default priority. Without `main`, the default main context serves
+/// it.
 ///
-/// Each main context can serve any number of contexts, which share a thread.
+/// Each main context can serve any number of contexts of one thread.
 ///
 /// # Errors
 /// As [`Context::embed`].
@@ -53,14 +55,14 @@ pub fn attach(cx: &Context, main: Option<&MainContext>) -> io::Result<Attached> 
 }
 
 impl Attached {
-    /// The source.
+    /// Returns the source.
     #[must_use]
     pub fn source(&self) -> &Source {
         &self.source
     }
 
-    /// Returns how often the main loop has served the context with progress: a handler or a bottom half ran, or a timer fired. This
-    /// does not count what [`Context::poll`] does.
+    /// Returns the number of times that the main loop has served the context with progress: a handler or a
+    /// bottom half ran, or a timer fired. The progress of [`Context::poll`] does not count.
     #[must_use]
     pub fn served(&self) -> u64 {
         self.served.get()

@@ -16,27 +16,27 @@
 //! # drop(attached); Ok(()) }
 //! ```
 //!
-//! [`attach`] is for most programs. [`source_new`] makes the source alone, and [`watch_main_context`] is the other way round: a
-//! context that serves the sources of a GLib main context.
+//! [`attach`] is for most programs. [`source_new`] makes only the source. [`watch_main_context`] is the
+//! reverse: a context that serves the sources of a GLib main context.
 //!
 //! # How it works
-//! The source has GLib's own steps. `prepare` leaves poll mode right before the main loop sleeps, and gives GLib the time
-//! to the next deadline; `check` and `dispatch` do what is due. GLib waits in whole milliseconds, so timers fire up to a millisecond late
-//! and never early. The context is not busy-polled while GLib waits. A callback of the context may run a main loop of GLib: the source
-//! is served there, too.
+//! The source has GLib's own steps. `prepare` leaves poll mode right before the main loop sleeps, and gives
+//! GLib the time to the next deadline; `check` and `dispatch` serve what is due. GLib waits in whole
+//! milliseconds, so timers fire up to a millisecond late and never early. The context is not busy-polled
+//! while GLib waits. A callback of the context may run a main loop of GLib, which also serves the source.
 //!
 //! # Threads
 //! The main context must run on the home thread of the context. On another thread the source does nothing: it logs one error and is
 //! removed.
 //!
 //! # Panics in callbacks
-//! GLib is C, which a panic cannot unwind through: the process aborts, as it does for every callback of the crate `glib`.
-//! With [`iteration`] instead of [`MainContext::iteration`](glib::MainContext::iteration) the panic unwinds out of the iteration, and
-//! context and main loop can go on.
+//! GLib is C, through which a panic cannot unwind: the process aborts, as for every callback of the crate
+//! `glib`. With [`iteration`] instead of [`MainContext::iteration`](glib::MainContext::iteration) the panic
+//! unwinds out of the iteration, and context and main loop can go on.
 //!
 //! # What it does not do
-//! It runs no futures, and makes GLib no faster: GLib walks over all its sources in each iteration. A program whose own loop is a
-//! context, and that needs GLib for a part, should prefer [`watch_main_context`].
+//! It runs no futures, and makes GLib no faster: GLib walks over all its sources in each iteration. If a
+//! program's own loop is a context, and it needs GLib only for a part, prefer [`watch_main_context`].
 //!
 //! [`Context`]: aio_context::Context
 #![cfg_attr(docsrs, feature(doc_cfg))]

@@ -1,7 +1,7 @@
 //! [`watch_main_context`]: a main context of GLib inside a context. All of the crate's `unsafe` code for main contexts is here.
 //!
-//! A turn follows GLib's documentation: prepare, query, wait, check, dispatch. The descriptors that a query returns are the members of
-//! an epoll set, which the context waits for.
+//! A turn follows GLib's documentation: prepare, query, wait, check, dispatch. The descriptors that a query
+//! returns are the members of an epoll set, for which the context waits.
 
 use std::cell::{Cell, RefCell};
 use std::ffi::c_int;
@@ -18,13 +18,14 @@ use rustix::io::Errno;
 
 use crate::panics::resuming;
 
-/// Has a context serve a GLib main context: its sources run while `cx` is polled on this thread.
+/// Makes a context serve a GLib main context: its sources run while `cx` is polled on this thread.
 ///
 /// Make the main context with `MainContextFlags::OWNERLESS_POLLING`. The default main context lacks that flag. Without it, GLib does not
 /// wake the context for a timeout or an idle source that is attached on this thread outside of GLib's callbacks; call
 /// [`MainContext::wakeup`] after that.
 ///
-/// The main context is owned by this thread while its sources run, not in between. No other thread should run it.
+/// This thread owns the main context while its sources run, but not in between. No other thread should run
+/// it.
 ///
 /// The registration keeps the main context. Its removal ends the service.
 ///
@@ -49,7 +50,8 @@ use crate::panics::resuming;
 /// ```
 ///
 /// # Errors
-/// What the system says to one more epoll set; `WouldBlock` if another thread owns the main context; as [`Context::watch`].
+/// The error of the system for one more epoll set; `WouldBlock` if another thread owns the main context; as
+/// [`Context::watch`].
 pub fn watch_main_context(cx: &Context, main: &MainContext) -> io::Result<Registration> {
     let set = epoll::create(CreateFlags::CLOEXEC)?;
     let wakes = main.clone();
@@ -58,7 +60,7 @@ pub fn watch_main_context(cx: &Context, main: &MainContext) -> io::Result<Regist
         set,
         asked: RefCell::new(None),
         members: RefCell::default(),
-        // The descriptor becomes readable, so a registration that is paused is served when it is resumed.
+        // The descriptor becomes readable, so that a paused registration is served when it is resumed.
         deadline: cx
             .timer(ClockId::Monotonic, move |_, _| wakes.wakeup())
             .disarmed(),
@@ -77,18 +79,18 @@ pub fn watch_main_context(cx: &Context, main: &MainContext) -> io::Result<Regist
 /// The handler of a main context.
 struct Inside {
     main: MainContext,
-    /// The descriptors that GLib waits for, as one.
+    /// The descriptors that GLib waits for, as one set.
     set: OwnedFd,
     /// The result of the last query, until it is checked.
     asked: RefCell<Option<Asked>>,
     /// The numbers in the set.
     members: RefCell<Vec<RawFd>>,
-    /// Ends the wait of the context when GLib's is over.
+    /// Ends the wait of the context when GLib's timeout has passed.
     deadline: Timer,
     has_complained: Cell<bool>,
 }
 
-/// What GLib waits for.
+/// The result of a query: the descriptors that GLib waits for, and a priority.
 struct Asked {
     max_priority: c_int,
     fds: Vec<ffi::GPollFD>,
@@ -115,25 +117,25 @@ impl Inside {
         });
     }
 
-    /// Asks GLib what it waits for, and waits for that.
+    /// Queries GLib's descriptors and timeout, and waits for them.
     fn ask(&self) {
         let (asked, timeout) = Asked::query(&self.main);
         let all_watched = self.watch(&asked.fds);
         self.asked.replace(Some(asked));
         match u64::try_from(timeout) {
-            // One that the set cannot watch, such as a file, is ready.
+            // A descriptor that the set cannot watch, such as a file, is ready.
             _ if !all_watched => self.deadline.arm_after(Duration::ZERO),
             Ok(ms) => self.deadline.arm_after(Duration::from_millis(ms)),
             Err(_) => self.deadline.cancel(),
         }
     }
 
-    /// Makes these descriptors the members of the set. Returns `false` if one cannot be.
+    /// Makes these descriptors the members of the set. Returns `false` if one cannot be watched.
     fn watch(&self, fds: &[ffi::GPollFD]) -> bool {
         let mut members = self.members.borrow_mut();
         for &number in members.iter() {
             if !fds.iter().any(|wanted| wanted.fd == number) {
-                // One that was closed is out of the set already.
+                // A closed descriptor has left the set already.
                 let _ = epoll::delete(&self.set, borrow(number));
             }
         }
@@ -145,7 +147,7 @@ impl Inside {
                 EventData::new_u64(0),
                 EventFlags::from_bits_truncate(wanted.events.into()),
             );
-            // A number may mean another file than in the last turn, which is not in the set then.
+            // A number may mean another file than in the last turn, which is then not in the set.
             let mut watched = epoll::modify(&self.set, borrow(wanted.fd), data, flags);
             if watched == Err(Errno::NOENT) {
                 watched = epoll::add(&self.set, borrow(wanted.fd), data, flags);
@@ -156,20 +158,22 @@ impl Inside {
     }
 }
 
-/// A descriptor of a GLib source.
+/// Borrows a descriptor of a GLib source.
 fn borrow<'a>(number: RawFd) -> BorrowedFd<'a> {
-    // SAFETY: its source keeps it open while it is attached, as GLib's own poll needs it to. It is only passed to
-    // `epoll_ctl`, which reads, writes and closes nothing, and returns an error for a number that is closed all the same.
+    // SAFETY: its source keeps it open while it is attached, because GLib's own poll needs that. It is only
+    // passed to `epoll_ctl`, which reads, writes and closes nothing, and returns an error if the number is
+    // closed all the same.
     unsafe { BorrowedFd::borrow_raw(number) }
 }
 
 impl Asked {
-    /// What GLib waits for, and for how many milliseconds; less than 0 is for ever. The caller owns the main context.
+    /// Returns GLib's descriptors, and its timeout in milliseconds; less than 0 is for ever. The caller owns
+    /// the main context.
     fn query(main: &MainContext) -> (Self, c_int) {
         let (mut max_priority, mut timeout) = (0, -1);
         let mut fds: Vec<ffi::GPollFD> = Vec::with_capacity(8);
-        // SAFETY: the main context lives, and is owned by this thread. GLib writes the two integers, and at most as many entries as
-        // there is room for; it returns how many there are.
+        // SAFETY: the main context lives, and is owned by this thread. GLib writes the two integers, and at
+        // most as many entries as there is room for; it returns their number.
         unsafe {
             let main = main.to_glib_none().0;
             ffi::g_main_context_prepare(main, &raw mut max_priority);
@@ -188,11 +192,11 @@ impl Asked {
         (Self { max_priority, fds }, timeout)
     }
 
-    /// Whether a source is to be dispatched. The caller owns the main context.
+    /// Returns whether a source is to be dispatched. The caller owns the main context.
     fn check(&mut self, main: &MainContext) -> bool {
         let fds = self.fds.as_mut_ptr();
-        // SAFETY: the main context lives, and is owned by this thread. Both functions get as many entries as there are; the first one
-        // fills in what is ready, without waiting, and the second one reads it.
+        // SAFETY: the main context lives, and is owned by this thread. Both functions get the number of the
+        // entries. The first one fills in the readiness, without waiting, and the second one reads it.
         unsafe {
             let count = u32::try_from(self.fds.len()).unwrap_or(0);
             ffi::g_poll(fds, count, 0);

@@ -7,14 +7,14 @@ use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use glib::MainContext;
 
 thread_local! {
-    /// Whether [`resuming`] is on the stack.
+    /// Set while [`resuming`] is on the stack.
     static CATCHES: Cell<bool> = const { Cell::new(false) };
     /// The first panic that was caught since.
     static CAUGHT: RefCell<Option<Box<dyn Any + Send>>> = const { RefCell::new(None) };
 }
 
-/// As [`MainContext::iteration`], and a panic in a callback of a context unwinds out of it. (One in a callback of GLib aborts, as
-/// always.)
+/// As [`MainContext::iteration`], but a panic in a callback of a context unwinds out of it. (A panic in a
+/// callback of GLib aborts, as always.)
 ///
 /// The other sources that are ready are dispatched before. A main loop that the callback itself runs ends first.
 ///
@@ -35,8 +35,8 @@ pub(crate) fn resuming<R>(code: impl FnOnce() -> R) -> R {
     result
 }
 
-/// Runs code that C called. Returns `None` if it panicked and [`resuming`] will resume the panic; without that the panic goes on, and
-/// aborts the process at the border to C.
+/// Runs code that C called. Returns `None` if it panicked and [`resuming`] will resume the panic. Without
+/// `resuming` the panic goes on, and aborts the process at the boundary to C.
 pub(crate) fn guard<R>(code: impl FnOnce() -> R) -> Option<R> {
     if !CATCHES.get() {
         return Some(code());
@@ -52,7 +52,7 @@ pub(crate) fn guard<R>(code: impl FnOnce() -> R) -> Option<R> {
     }
 }
 
-/// [`resuming`] is on the stack.
+/// Lasts while [`resuming`] is on the stack.
 struct Catching {
     before: bool,
 }

@@ -1,12 +1,13 @@
-//! [`source_new`]: the source, as GLib's C interface wants it. All of the crate's `unsafe` code for sources is here.
+//! [`source_new`]: the source for GLib's C interface. All of the crate's `unsafe` code for sources is here.
 //!
-//! GLib allocates a source with room for our part after its own, and calls four functions with a pointer to it:
+//! GLib allocates a source with room for our part after its own, and calls four functions with a pointer to
+//! it:
 //!
 //! | function | called | does |
 //! |---|---|---|
-//! | `prepare` | before each wait | returns how long GLib may wait |
+//! | `prepare` | before each wait | returns GLib's timeout |
 //! | `check` | after each wait | returns whether anything is due |
-//! | `dispatch` | if `check` said so | does what is due |
+//! | `dispatch` | if `check` returned true | serves what is due |
 //! | `finalize` | once, when the last reference is gone | drops our part |
 //!
 //! The first three are called by the thread that owns the main context, the last one by any thread.
@@ -25,7 +26,7 @@ use glib::translate::{FromGlibPtrFull, IntoGlib, ToGlibPtr};
 
 use crate::panics::guard;
 
-/// What GLib allocates.
+/// The memory of a source, which GLib allocates.
 #[repr(C)]
 struct ContextSource {
     base: ffi::GSource,
@@ -41,7 +42,7 @@ struct Part {
     has_complained: AtomicBool,
 }
 
-/// What is used and dropped on the home thread only.
+/// The values that are used and dropped only on the home thread.
 struct AtHome {
     embedded: Embedded,
     served: Rc<Cell<u64>>,
@@ -59,8 +60,9 @@ static FUNCTIONS: ffi::GSourceFuncs = ffi::GSourceFuncs {
 /// Makes a source that serves a context, to be [attached](glib::Source::attach) to a main context that runs on this thread. Most
 /// programs use [`attach`](crate::attach).
 ///
-/// The source keeps the context, and may be served in nested main loops. Its service ends when it is
-/// [destroyed](glib::Source::destroy); the context is as before when the last reference to the source is gone.
+/// The source keeps the context alive, and may be served in nested main loops. Its service ends when it is
+/// [destroyed](glib::Source::destroy); the context is as before when the last reference to the source is
+/// gone.
 ///
 /// # Errors
 /// As [`Context::embed`].
@@ -68,7 +70,7 @@ pub fn source_new(cx: &Context, name: Option<&str>, priority: glib::Priority) ->
     counting(cx, name, priority, &Rc::default())
 }
 
-/// As [`source_new`], and counts the dispatches with progress.
+/// As [`source_new`]. Also counts the dispatches with progress.
 pub(crate) fn counting(
     cx: &Context,
     name: Option<&str>,
@@ -88,7 +90,8 @@ pub(crate) fn counting(
     let size = c_uint::try_from(size_of::<ContextSource>()).unwrap_or(c_uint::MAX);
     // SAFETY: GLib reads the functions, which live for ever, and returns zeroed memory of this size that begins with a `GSource`; it is
     // aligned for pointers, as all of GLib's memory is. The pointer to our part is written before any function can be called:
-    // nothing but this code knows the source yet. The descriptor stays open until `finalize` drops its owner, when GLib
+    // nothing but this code has the source yet. The descriptor stays open until `finalize` drops its owner,
+    // when GLib
     // polls it no longer. `from_glib_full` takes over the only reference.
     unsafe {
         let source = ffi::g_source_new((&raw const FUNCTIONS).cast_mut(), size);
@@ -109,7 +112,7 @@ unsafe fn part<'a>(source: *mut ffi::GSource) -> &'a Part {
 }
 
 impl Part {
-    /// The context, on its home thread.
+    /// Returns the context, on its home thread.
     fn at_home(&self) -> Option<&AtHome> {
         if self.at_home.is_owner() {
             return Some(self.at_home.get_ref());
@@ -124,11 +127,12 @@ impl Part {
     }
 }
 
-/// Never says ready: GLib polls in any case, and `check` then knows better, so that there is a dispatch only if something is due.
+/// Never returns ready: GLib polls in any case, and `check` then has the readiness, so that there is a
+/// dispatch only if something is due.
 unsafe extern "C" fn prepare(source: *mut ffi::GSource, timeout: *mut c_int) -> ffi::gboolean {
     // SAFETY: GLib passes a live source of ours.
     let part = unsafe { part(source) };
-    // Not at home, or after a panic: `check` is to be called at once.
+    // Not at home, or after a panic: GLib must call `check` at once.
     let prepared = part
         .at_home()
         .and_then(|home| guard(|| home.embedded.prepare_ms()));
@@ -140,7 +144,8 @@ unsafe extern "C" fn prepare(source: *mut ffi::GSource, timeout: *mut c_int) -> 
 unsafe extern "C" fn check(source: *mut ffi::GSource) -> ffi::gboolean {
     // SAFETY: GLib passes a live source of ours.
     let part = unsafe { part(source) };
-    // Not at home, or after a panic: `dispatch` is to be called. If the system refuses the check, `dispatch` reports it.
+    // Not at home, or after a panic: GLib must call `dispatch`. If the system refuses the check, `dispatch`
+    // reports it.
     let checked = part.at_home().and_then(|home| guard(|| home.embedded.check()));
     checked.is_none_or(|checked| checked.unwrap_or(true)).into_glib()
 }
@@ -162,14 +167,15 @@ unsafe extern "C" fn dispatch(
 }
 
 unsafe extern "C" fn finalize(source: *mut ffi::GSource) {
-    // SAFETY: GLib calls this once, when nothing refers to the source any more. So the part, which is from `Box::into_raw`, is
-    // not used elsewhere, and never again.
+    // SAFETY: GLib calls this once, when nothing refers to the source any more. Therefore the part, which is
+    // from `Box::into_raw`, is not used elsewhere, and never again.
     let part = unsafe { Box::from_raw((*source.cast::<ContextSource>()).part) };
     let Part { at_home, home, .. } = *part;
     if at_home.is_owner() {
         guard(|| drop(ManuallyDrop::into_inner(at_home)));
     } else {
-        // The home thread drops it. If that has ended, the memory is lost: no other thread may touch it.
+        // The home thread drops it. If that thread has ended, the memory is lost, because no other thread may
+        // touch it.
         let _ = home.run(move |_| drop(ManuallyDrop::into_inner(at_home)));
     }
 }

@@ -2,10 +2,11 @@
 
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 
-/// Calls `call` for each member of a group, also after one of the calls has panicked: nothing else would call the rest.
+/// Calls `call` for each member of a group, even after one of the calls has panicked, because nothing else
+/// would call the remaining members.
 ///
 /// # Panics
-/// If a call panics, with the first panic, after all calls. Further ones end here.
+/// If a call panics, with the first panic, after all calls. Later panics are dropped.
 ///
 /// ```
 /// use std::panic::{AssertUnwindSafe, catch_unwind};

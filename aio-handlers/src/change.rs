@@ -1,4 +1,4 @@
-//! Replacing values and changing interests, and what each means for the backend.
+//! Replacing values and changing interests, with the effect of each on the backend.
 
 use std::error::Error;
 use std::fmt;
@@ -11,7 +11,7 @@ use crate::Registry;
 use crate::mask::Mask;
 use crate::registry::Slot;
 
-/// A change of a handler's interest, and what it means for the backend: see [`Registry::change`].
+/// A change of a handler's interest, and its effect on the backend: see [`Registry::change`].
 ///
 /// # Examples
 /// ```
@@ -32,7 +32,7 @@ pub struct InterestChange {
     pub interest: Interest,
     /// The present interest of the handler.
     pub former: Interest,
-    /// The interest that the backend has: `NONE` while the handler is masked, and after its only event.
+    /// The interest that the backend has: `NONE` while the handler is masked, and after its one-shot event.
     pub from: Interest,
     /// The interest that the backend should have after the change: `NONE` while the handler is masked.
     pub to: Interest,
@@ -41,8 +41,8 @@ pub struct InterestChange {
 }
 
 impl InterestChange {
-    /// Returns whether there is anything to do: the interest is another one, or one that is armed again because the backend reports it
-    /// once.
+    /// Returns whether there is anything to do: the interest changes, or is armed again because it is
+    /// edge-triggered or one-shot.
     #[inline]
     #[must_use]
     pub fn is_needed(&self) -> bool {
@@ -50,7 +50,7 @@ impl InterestChange {
     }
 }
 
-/// Why a registration cannot be changed. Becomes an [`io::Error`] that says so.
+/// The reason why a registration cannot be changed. It converts into an [`io::Error`] with this text.
 ///
 /// # Examples
 /// ```
@@ -93,7 +93,7 @@ impl fmt::Display for ChangeError {
 
 impl Error for ChangeError {}
 
-/// An error of the kind `NotFound` for a stale token, otherwise `InvalidInput`.
+/// Makes an error of the kind `NotFound` for a stale token, otherwise of the kind `InvalidInput`.
 impl From<ChangeError> for io::Error {
     #[cold]
     fn from(why: ChangeError) -> Self {
@@ -129,14 +129,14 @@ impl From<ChangeError> for io::Error {
 pub struct Replaced<T> {
     /// The value that was replaced.
     pub former: T,
-    /// Whether the new value is another one. If so, the exclusions of the former one have ended.
+    /// Set if the new value is another one. In that case the exclusions of the former one have ended.
     pub is_other: bool,
-    /// The interest that the backend needs again, because an exclusion ended that masked the handler.
+    /// The interest that the backend needs again, if an exclusion ended that masked the handler.
     pub rearm: Option<Interest>,
 }
 
 impl<T> Slot<T> {
-    /// The interest that the backend should have.
+    /// Returns the interest that the backend should have.
     #[inline]
     fn effective(&self) -> Interest {
         match self.mask.get() {
@@ -145,7 +145,8 @@ impl<T> Slot<T> {
         }
     }
 
-    /// The interest that the backend should have if the handler's were set to `interest`: none while it is paused or excluded, and masked.
+    /// Returns the interest that the backend should have if the handler's were set to `interest`: none while
+    /// the handler is masked by a pause or an exclusion.
     #[inline]
     fn effective_if(&self, interest: Interest) -> Interest {
         match self.mask.get() {
@@ -158,9 +159,10 @@ impl<T> Slot<T> {
 impl<T> Registry<T> {
     /// Replaces a value and returns the former one. Returns `None` and changes nothing if the token is stale.
     ///
-    /// The token, the interest, the group, exclusions and the mask stay, except that a value whose only event was delivered
-    /// ([`delivered`](Self::delivered)) gives way to one that waits for an event. Recorded readiness is dropped: a level-triggered
-    /// backend reports it again. The new value is not [special](Self::set_special), and has another [version](Self::version).
+    /// The token, the interest, the group, exclusions and the mask stay, with one exception: after its
+    /// one-shot event was delivered ([`delivered`](Self::delivered)), the registration waits for an event
+    /// again. Recorded readiness is dropped; a level-triggered backend reports it again. The new value is not
+    /// [special](Self::set_special), and has another [version](Self::version).
     pub fn replace(&mut self, token: Token, value: T) -> Option<T> {
         self.settle_others(token);
         self.check_slot(token);
@@ -174,9 +176,10 @@ impl<T> Registry<T> {
         Some(former)
     }
 
-    /// As [`replace`](Self::replace), and sets the interest, usually that of a [`replacement`](Self::replacement). `is_same` compares the
-    /// former value with the new one. If they differ, [all exclusions end](Self::end_exclusions): a former handler that still runs does
-    /// not keep its successor from being called.
+    /// As [`replace`](Self::replace). Also sets the interest, usually that of a
+    /// [`replacement`](Self::replacement). `is_same` compares the former value with the new one. If they
+    /// differ, [all exclusions end](Self::end_exclusions), so that the new handler can be called while the
+    /// former one still runs.
     ///
     /// # Panics
     /// As [`end_exclusions`](Self::end_exclusions).
@@ -197,7 +200,7 @@ impl<T> Registry<T> {
         })
     }
 
-    /// Returns how often the value was replaced, modulo 2^32.
+    /// Returns the number of times that the value was replaced, modulo 2^32.
     #[inline]
     #[must_use]
     pub fn version(&self, token: Token) -> Option<u32> {
@@ -206,9 +209,11 @@ impl<T> Registry<T> {
 
     /// Changes the interest and returns the former one. Returns `None` if the token is stale.
     ///
-    /// Recorded readiness outside the new interest is dropped; all of it if one of the two interests is reported once and the other is not, and
-    /// with [`Interest::ONESHOT`], because the backend, which is armed again, reports what is left of it. Pass the [effective](Self::effective_interest) interest to the backend; it stays `NONE` while the
-    /// handler is paused or excluded and masked.
+    /// Recorded readiness outside the new interest is dropped. All recorded readiness is dropped with
+    /// [`Interest::ONESHOT`], and if only one of the two interests is edge-triggered or one-shot: the
+    /// backend, which is armed again, reports the readiness that remains. Pass the
+    /// [effective](Self::effective_interest) interest to the backend; it stays `NONE` while the handler is
+    /// masked by a pause or an exclusion.
     #[inline]
     pub fn set_interest(&mut self, token: Token, interest: Interest) -> Option<Interest> {
         self.settle_others(token);
@@ -232,7 +237,8 @@ impl<T> Registry<T> {
         Some(former)
     }
 
-    /// Returns the interest that the backend should have: `NONE` while the handler is masked, and after its only event.
+    /// Returns the interest that the backend should have: `NONE` while the handler is masked, and after its
+    /// one-shot event.
     #[must_use]
     pub fn effective_interest(&self, token: Token) -> Option<Interest> {
         self.slots.get(token).map(Slot::effective)
@@ -244,7 +250,8 @@ impl<T> Registry<T> {
         self.slots.get(token).map(|slot| slot.effective_if(interest))
     }
 
-    /// Returns what changes for the backend if the handler's interest is set to `interest`, or (`None`) is set again.
+    /// Returns the change for the backend if the handler's interest is set to `interest`, or (`None`) is set
+    /// again.
     ///
     /// # Errors
     /// [`ChangeError::Stale`], or [`ChangeError::NoDescriptor`] for an interest of a registration without a descriptor number.
@@ -280,8 +287,8 @@ impl<T> Registry<T> {
         })
     }
 
-    /// As [`change`](Self::change), for a value with the descriptor number `fd` that is to take the place of the present one: see
-    /// [`succeed`](Self::succeed).
+    /// As [`change`](Self::change), for a new value with the descriptor number `fd` that is to replace the
+    /// present one: see [`succeed`](Self::succeed).
     ///
     /// # Errors
     /// As [`change`](Self::change), and [`ChangeError::OtherDescriptor`] if the registration has another number.

@@ -48,7 +48,7 @@ fn r9_without_a_descriptor_number_there_is_nothing_to_wait_for() {
     );
     assert!(!registry.change(source, Some(Interest::NONE)).unwrap().is_needed());
     assert_eq!((registry.fd(source), registry.is_watched(source)), (None, false));
-    // A caller that knows better registers it with an interest at once.
+    // A registration without a number counts as watched if it is inserted with an interest.
     let events = registry.insert(None, 2, READ, GroupId::DEFAULT).unwrap();
     assert!(registry.change(events, Some(Interest::NONE)).unwrap().is_watched);
     assert_eq!(registry.remove_watched(source), Some((1, false)));
@@ -151,7 +151,7 @@ fn d1_events_of_a_special_value_are_resolved_until_it_is_replaced() {
     registry.check();
 }
 
-/// A backend that is armed again reports what is left; readiness from before may be gone.
+/// A backend that is armed again reports the remaining readiness; earlier readiness may be gone.
 #[test]
 fn r14_recorded_readiness_is_dropped_when_the_backend_is_armed_in_another_way() {
     let edge = READ | Interest::EDGE;

@@ -1,7 +1,8 @@
 //! Delivering the events of one wait, one by one.
 //!
-//! An event is usually delivered straight from the list. It is recorded in its slot first only if something comes in between that could
-//! change its meaning: a nested iteration, a pause, or a change of another registration by a callback.
+//! An event is usually delivered straight from the list. It is recorded in its slot first only if its meaning
+//! could change before its delivery: by a nested iteration, by a pause, or by a callback that changes another
+//! registration.
 
 use aio_backend::{Interest, Readiness, ReadyList, Token};
 
@@ -34,17 +35,17 @@ use crate::{Recorded, Registry};
 pub struct Due<'a, T> {
     /// The value.
     pub value: &'a T,
-    /// What its descriptor is ready for.
+    /// The readiness of its descriptor.
     pub readiness: Readiness,
     /// The current interest.
     pub interest: Interest,
-    /// How often the value was [replaced](Registry::version) before.
+    /// The number of times that the value was [replaced](Registry::version) before.
     pub version: u32,
     /// Whether the value is [special](Registry::set_special).
     pub is_special: bool,
 }
 
-/// An event that [`Registry::next_event`] has returned without what is due.
+/// The meaning of an event that [`Registry::next_event`] has returned without a due value.
 ///
 /// # Examples
 /// ```
@@ -75,8 +76,8 @@ pub enum Event<'a, T> {
     /// The handler is paused or excluded, and the event is dropped. Set [`Interest::NONE`] in the backend, as for
     /// [`Recorded::Masked`].
     Masked,
-    /// The event is dropped: a nested iteration has taken it, its registration was removed or replaced since the wait, or its handler
-    /// was paused since.
+    /// The event is dropped: since the wait, a nested iteration has taken it, its registration was removed or
+    /// replaced, or its handler was paused.
     Dropped,
 }
 
@@ -96,8 +97,9 @@ impl<T> Slot<T> {
 impl<T> Registry<T> {
     /// Starts to deliver the events of `list`. Returns the list of the outer iteration, for [`end_delivery`](Self::end_delivery).
     ///
-    /// `is_recorded` tells whether the events have been [recorded](Self::record), or there are none but entries without readiness. If they
-    /// have not, nothing may have changed since the wait that reported them, and no group may be [paused](Self::has_paused).
+    /// `is_recorded` states that the events have been [recorded](Self::record), or that the list has only
+    /// entries without readiness. If they have not been recorded, nothing may have changed since the wait
+    /// that reported them, and no group may be [paused](Self::has_paused).
     ///
     /// ```
     /// use aio_backend::{Interest, Readiness, ReadyList};
@@ -136,8 +138,8 @@ impl<T> Registry<T> {
         outer
     }
 
-    /// Returns the next event of the list, with what is due if the event can be delivered as it is. If not, pass it to
-    /// [`resolve`](Self::resolve).
+    /// Returns the next event of the list, with the due value if the event can be delivered directly. If it
+    /// cannot, pass it to [`resolve`](Self::resolve).
     #[inline]
     pub fn next_event(&mut self) -> Option<(Token, Readiness, Option<Due<'_, T>>)> {
         let Some(list) = &mut self.direct else {
@@ -154,9 +156,10 @@ impl<T> Registry<T> {
         Some((token, readiness, None))
     }
 
-    /// Returns whether a handler may still be called for the rest of an event, after one of its callbacks has run: it is registered, and
-    /// was not replaced since it had this [version](Self::version); its interest `is_wanted`; it was not armed for another only event; and
-    /// its group is not paused.
+    /// Returns whether a handler may still be called for the rest of an event, after one of its callbacks has
+    /// run. It must be registered and still have this [version](Self::version), its interest must be wanted
+    /// (`is_wanted`), it must not have been armed for another one-shot event, and its group must not be
+    /// paused.
     #[inline]
     #[must_use]
     pub fn is_current(&self, token: Token, version: u32, is_wanted: impl FnOnce(Interest) -> bool) -> bool {
@@ -166,14 +169,14 @@ impl<T> Registry<T> {
             && !self.group(token).is_some_and(|group| self.is_paused(group))
     }
 
-    /// Finds out what an event has become that cannot be delivered as it is. An entry of the list without readiness
-    /// is no event, and is not for this.
+    /// Returns the present meaning of an event that cannot be delivered directly. Entries of the list without
+    /// readiness are not events; do not pass them.
     #[inline]
     pub fn resolve(&mut self, token: Token, readiness: Readiness) -> Event<'_, T> {
         if self.direct.is_some() {
             let is_clear = |slot: &Slot<T>| slot.state.is_clear() && slot.mask == PackedMask::NONE;
             if self.slots.get(token).is_some_and(is_clear) {
-                // An edge: it need not be remembered, because it is delivered now.
+                // An edge need not be recorded, because it is delivered now.
                 return self.resolve_now(token, readiness);
             }
             if self.record_now(token, readiness) == Recorded::Masked {
@@ -201,7 +204,7 @@ impl<T> Registry<T> {
         }
     }
 
-    /// Ends a delivery and restores the `outer` list. Returns the ended one.
+    /// Ends a delivery and restores the `outer` list. Returns the list of this delivery.
     ///
     /// The [rest](ReadyList::rest) of it is dropped: a level-triggered backend reports it again, and edges stay recorded.
     #[inline(always)]
@@ -240,8 +243,8 @@ impl<T> Registry<T> {
         }
     }
 
-    /// As [`settle`](Self::settle), before a change of `token`. The event that is being delivered loses nothing by a change of its own
-    /// registration.
+    /// As [`settle`](Self::settle), before a change of `token`. A change of its own registration does not
+    /// affect the event that is being delivered.
     #[inline]
     pub(crate) fn settle_others(&mut self, token: Token) {
         if self.direct.is_some() && !self.is_being_delivered(token) {
@@ -263,7 +266,8 @@ impl<T> Registry<T> {
         }
     }
 
-    /// Records events as if they had been recorded right after the wait. Those of handlers that are paused are rejected in their turn.
+    /// Records events as if they had been recorded right after the wait. Those of paused handlers are
+    /// rejected when they are taken.
     fn record_rest(&mut self, list: &ReadyList) {
         for (token, readiness) in list.rest().filter(|(_, readiness)| !readiness.is_empty()) {
             match self.slots.get_mut(token) {

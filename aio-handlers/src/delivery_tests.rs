@@ -3,7 +3,7 @@ use crate::GroupId;
 
 const EDGE: Interest = Interest::READ.union(Interest::EDGE);
 
-/// Handlers 0, 1, 2 ... with these interests, all ready to read.
+/// Registers handlers 0, 1, 2 ... with these interests, all ready to read.
 fn ready(interests: &[Interest]) -> (Registry<usize>, Vec<Token>, Box<ReadyList>) {
     let mut registry = Registry::new();
     let mut list = Box::new(ReadyList::new());
@@ -18,7 +18,7 @@ fn ready(interests: &[Interest]) -> (Registry<usize>, Vec<Token>, Box<ReadyList>
     (registry, tokens, list)
 }
 
-/// The next handler that is called; masked ones are left out.
+/// Returns the next handler that is called, without masked ones.
 fn next(registry: &mut Registry<usize>) -> Option<usize> {
     while let Some((token, readiness, due)) = registry.next_event() {
         if let Some(due) = due {

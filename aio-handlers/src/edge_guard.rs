@@ -1,4 +1,4 @@
-//! [`EdgeGuard`]: an edge whose callback panics is not lost.
+//! [`EdgeGuard`]: keeps an edge whose callback panics.
 
 use std::fmt;
 use std::mem;
@@ -7,8 +7,8 @@ use aio_backend::{Interest, Readiness, Token};
 
 use crate::{Dispatcher, Recorded};
 
-/// Restores an edge, unless it is [finished](Self::finish): if the callback panics, no backend reports the edge anew. The only event of an
-/// interest in one counts as delivered.
+/// Restores an edge, unless it is [finished](Self::finish): if the callback panics, the backend does not
+/// report the edge again. A one-shot event counts as delivered.
 ///
 /// # Examples
 /// ```
@@ -52,7 +52,8 @@ pub struct EdgeGuard<'a, D: Dispatcher> {
 }
 
 impl<'a, D: Dispatcher> EdgeGuard<'a, D> {
-    /// A guard for the delivery of `readiness` to a registration with this interest; `None` if it is not an edge.
+    /// Makes a guard for the delivery of `readiness` to a registration with this interest; `None` if it is
+    /// not an edge.
     #[inline]
     pub fn new(dispatcher: &'a D, token: Token, interest: Interest, readiness: Readiness) -> Option<Self> {
         let (edge, once) = (Interest::EDGE, Interest::ONESHOT);
@@ -64,7 +65,7 @@ impl<'a, D: Dispatcher> EdgeGuard<'a, D> {
         })
     }
 
-    /// The callback has returned.
+    /// Ends the guard after the callback has returned. The edge is not restored.
     #[inline]
     pub fn finish(self) {
         mem::forget(self);
@@ -108,8 +109,8 @@ mod tests {
 
     const EDGE: Interest = Interest::READ.union(Interest::EDGE);
 
-    /// A callback for an event of this interest, which pauses its group, panics, or both. Returns whether the event is recorded again, and
-    /// whether the handler was masked.
+    /// Delivers an event of this interest to a callback that pauses its group, panics, or both. Returns
+    /// whether the event is recorded again, and whether the handler was masked.
     fn call(interest: Interest, pauses: bool, panics: bool) -> (bool, bool) {
         let one = Loop::default();
         let inserted = one

@@ -31,7 +31,7 @@ impl Edges {
         self.flag.set(!self.is_empty());
     }
 
-    /// Removes the latest entry if it is that of `token`, and an earlier one is, too.
+    /// Removes the latest entry if it is that of `token` and `token` has an earlier one, too.
     pub(crate) fn drop_repeated(&mut self, token: Token) {
         if let [before @ .., last] = &*self.tokens
             && *last == token

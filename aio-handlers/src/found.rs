@@ -1,6 +1,8 @@
-//! [`Found`]: what one iteration found, and [`Delivering`]: delivering it, each safe against a panic.
+//! [`Found`]: the events that one iteration found. [`Delivering`]: their delivery. A panic loses none of the
+//! events.
 //!
-//! The next iteration finds what they give back, because backends are level-triggered and the registry stores edges.
+//! The next iteration finds the events that they give back, because backends are level-triggered and the
+//! registry stores edges.
 
 use std::cell::RefCell;
 use std::fmt;
@@ -47,20 +49,21 @@ pub trait Dispatcher {
     /// The values of the registry.
     type Value;
 
-    /// The registry. It may not be borrowed when one of the guards is dropped, which borrows it: a panic there would abort the process
-    /// if another one is unwinding.
+    /// Returns the registry. It may not be borrowed when a guard is dropped, which borrows it: if another
+    /// panic is unwinding, a panic there would abort the process.
     fn registry(&self) -> &RefCell<Registry<Self::Value>>;
 
-    /// Has the backend stay silent about a registration: sets [`Interest::NONE`](aio_backend::Interest::NONE) there, as for
-    /// [`Recorded::Masked`](crate::Recorded::Masked).
+    /// Makes the backend silent about a registration: sets [`Interest::NONE`](aio_backend::Interest::NONE)
+    /// there, as for [`Recorded::Masked`](crate::Recorded::Masked).
     fn mask(&self, token: Token);
 
-    /// Takes a list back that comes to an early end, after `delivered` of its events. Its [rest](ReadyList::rest) was not delivered; the
-    /// registry is done with it.
+    /// Takes back a list whose delivery ended early, after `delivered` of its events. Its
+    /// [rest](ReadyList::rest) was not delivered; the registry no longer needs it.
     fn take_back(&self, list: Box<ReadyList>, delivered: u64);
 }
 
-/// What one iteration found. Whatever is not delivered when it is dropped, also by a panic, is found again by the next iteration.
+/// The events that one iteration found. On drop, also by a panic, the next iteration finds all undelivered
+/// ones again.
 ///
 /// # Examples
 /// ```
@@ -96,7 +99,7 @@ pub trait Dispatcher {
 ///     }
 ///     found.is_recorded = false;
 ///     if main.undelivered.get() == 0 {
-///         panic!("on purpose"); // what was found is not lost
+///         panic!("on purpose"); // the events are not lost
 ///     }
 ///     found.into_list().len()
 /// };
@@ -107,14 +110,14 @@ pub trait Dispatcher {
 /// ```
 pub struct Found<'a, D: Dispatcher> {
     dispatcher: &'a D,
-    /// Always there, until the list is moved on.
+    /// `Some` until the list is moved out.
     list: Option<Box<ReadyList>>,
-    /// The events are in the slots of the registry, too: see [`Registry::start_delivery`].
+    /// Set if the events are in the slots of the registry, too: see [`Registry::start_delivery`].
     pub is_recorded: bool,
 }
 
 impl<'a, D: Dispatcher> Found<'a, D> {
-    /// A list whose events were recorded, or that is empty.
+    /// Takes a list that is empty, or whose events were recorded.
     #[inline]
     pub fn new(dispatcher: &'a D, list: Box<ReadyList>) -> Self {
         Self {
@@ -124,7 +127,7 @@ impl<'a, D: Dispatcher> Found<'a, D> {
         }
     }
 
-    /// The list to add to.
+    /// Returns the list, to add events.
     #[inline(always)]
     pub fn list(&mut self) -> &mut ReadyList {
         self.list.get_or_insert_default()
@@ -161,7 +164,7 @@ fn give_back<D: Dispatcher>(dispatcher: &D, list: Box<ReadyList>, is_recorded: b
     drop(Delivering::new(dispatcher, outer));
 }
 
-/// A delivery under way. If a callback panics, the events that are left are given back: see [`Found`].
+/// A delivery under way. If a callback panics, the remaining events are given back: see [`Found`].
 ///
 /// # Examples
 /// ```
@@ -205,12 +208,13 @@ fn give_back<D: Dispatcher>(dispatcher: &D, list: Box<ReadyList>, is_recorded: b
 pub struct Delivering<'a, D: Dispatcher> {
     dispatcher: &'a D,
     outer: Option<Box<ReadyList>>,
-    /// How many events of the list came to nothing, so that no callback was called.
+    /// The number of events of the list for which no callback was called.
     pub missed: usize,
 }
 
 impl<'a, D: Dispatcher> Delivering<'a, D> {
-    /// One that [was started](Registry::start_delivery). `outer` is the list of the outer iteration.
+    /// Takes a delivery that [was started](Registry::start_delivery). `outer` is the list of the outer
+    /// iteration.
     #[inline(always)]
     pub fn new(dispatcher: &'a D, outer: Option<Box<ReadyList>>) -> Self {
         Self {
@@ -220,7 +224,7 @@ impl<'a, D: Dispatcher> Delivering<'a, D> {
         }
     }
 
-    /// Returns the outer list, for [`end_delivery`](Registry::end_delivery), because all events are delivered.
+    /// Returns the outer list, for [`end_delivery`](Registry::end_delivery), after all events were delivered.
     #[inline(always)]
     pub fn finish(mut self) -> Option<Box<ReadyList>> {
         let outer = self.outer.take();
@@ -236,8 +240,8 @@ impl<D: Dispatcher> Drop for Delivering<'_, D> {
     }
 }
 
-/// Gives back the events that were not delivered. Of those that were taken, the latest one's callback has panicked, and `missed` came to
-/// nothing.
+/// Gives back the events that were not delivered. Of those that were taken, the callback of the latest has
+/// panicked, and `missed` had no callback.
 #[cold]
 fn abandon<D: Dispatcher>(dispatcher: &D, outer: Option<Box<ReadyList>>, missed: usize) {
     let list = dispatcher.registry().borrow_mut().end_delivery(outer);
@@ -275,7 +279,7 @@ mod tests {
     const EDGE: Interest = Interest::READ.union(Interest::EDGE);
 
     impl Loop {
-        /// Handlers 0 to 2, of which 1 and 2 wait for edges.
+        /// Registers handlers 0 to 2. Handlers 1 and 2 wait for edges.
         fn new() -> (Self, Vec<Token>) {
             let one = Self::default();
             let mut registry = one.registry.borrow_mut();
@@ -297,7 +301,7 @@ mod tests {
             found
         }
 
-        /// Delivers what was found; the handler `panics_at` panics. Returns the handlers that were called.
+        /// Delivers the events; the handler `panics_at` panics. Returns the handlers that were called.
         fn deliver(&self, found: Found<'_, Self>, panics_at: Option<u32>) -> Vec<u32> {
             let (is_recorded, mut called) = (found.is_recorded, Vec::new());
             let mut registry = self.registry.borrow_mut();

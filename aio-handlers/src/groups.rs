@@ -41,12 +41,12 @@ pub(crate) struct Groups {
     all: Vec<Group>,
     /// The number of paused groups. It is usually zero, which is faster to test than a group's depth.
     paused: u32,
-    /// Whether there are any.
+    /// Set while any group is paused.
     flag: Flag,
 }
 
 impl Groups {
-    /// The default group. `flag` shows whether any group is paused.
+    /// Makes the default group. `flag` shows whether any group is paused.
     pub(crate) fn flagged(flag: Flag) -> Self {
         Self {
             all: vec![Group::default()],
@@ -101,7 +101,7 @@ impl Groups {
         list
     }
 
-    /// Reuses the memory of a list that [`resume`](Self::resume) has returned.
+    /// Reuses the memory of a list that [`resume`](Self::resume) returned.
     pub(crate) fn recycle(&mut self, group: GroupId, mut list: Vec<Token>) {
         list.clear();
         self.entry(group).masked = list;

@@ -5,8 +5,8 @@ use std::os::fd::RawFd;
 
 use crate::steps::step;
 
-/// A map stores the numbers from here on, so that one huge number needs no huge array. The array ends at the default of
-/// `fs.nr_open`, with a size of 4 MiB.
+/// The lowest number that is stored in the map, so that one huge number needs no huge array. It is the
+/// default of `fs.nr_open`, which limits the array to 4 MiB.
 pub(crate) const DENSE: usize = 1 << 20;
 const NONE: u32 = u32::MAX;
 

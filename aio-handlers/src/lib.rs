@@ -34,7 +34,8 @@
 //! of a paused handler *masks* it: the event is not kept, and the caller gives the backend
 //! [`Interest::NONE`](aio_backend::Interest::NONE). The last resume returns the masked registrations with the interests to
 //! restore. A level-triggered backend then reports every readiness that still holds. A pause therefore costs O(events while paused).
-//! [Exclusion](Registry::exclude) is the same mechanism for a single handler that must not be entered while it runs: [`Running`] tells which do.
+//! [Exclusion](Registry::exclude) is the same mechanism for a single handler that must not be entered while
+//! it runs; [`Running`] records the handlers that run.
 //!
 //! # Cost
 //! Every operation except [`Registry::tokens`] and [`Registry::check`] takes the same time with one registration and with a million;
@@ -44,9 +45,10 @@
 //! only after its limit is raised; the registry stores them in a map, in O(log n).
 //!
 //! # What it does not do
-//! The registry never calls a handler ([`call_each()`] only calls what it is passed), makes no system calls, owns no descriptors and reads no clock. It does not call a backend: operations
-//! return the interest that the caller must pass to the backend. Groups are never released: make one for each purpose, not for each
-//! request.
+//! The registry never calls a handler ([`call_each()`] calls only the closure that it gets). It makes no
+//! system calls, owns no descriptors and reads no clock. It does not call a backend: operations return the
+//! interest that the caller must pass to the backend. Groups are never released: make one for each purpose,
+//! not for each request.
 #![cfg_attr(docsrs, feature(doc_cfg))]
 #![forbid(unsafe_code)]
 

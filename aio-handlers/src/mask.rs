@@ -1,6 +1,6 @@
-//! [`Mask`]: why the backend is silent about a registration.
+//! [`Mask`]: the reason why the backend is silent about a registration.
 
-/// Whether the backend is silent about a registration, and which operation ends that.
+/// Whether the backend is silent about a registration, and the operation that ends that.
 ///
 /// | state | interest in the backend | next state |
 /// |---|---|---|
@@ -15,7 +15,8 @@ pub(crate) enum Mask {
     Excluded,
     /// The last `resume` ends the mask. The number is the position in the list of the paused group.
     Listed(u32),
-    /// The only event of an interest in one event was delivered. Setting an interest, or replacing the value, ends the mask.
+    /// The event of a one-shot interest was delivered. Setting an interest, or replacing the value, ends the
+    /// mask.
     Asleep,
 }
 
@@ -45,7 +46,8 @@ impl From<Mask> for PackedMask {
             Mask::None => Self::NONE,
             Mask::Excluded => Self::EXCLUDED,
             Mask::Asleep => Self::ASLEEP,
-            // A group has fewer members than there are slots: memory ends long before 2^32 - 3 of them.
+            // A group has fewer members than there are slots, and memory is exhausted long before 2^32 - 3 of
+            // them.
             Mask::Listed(position) => Self(position),
         }
     }

@@ -43,7 +43,7 @@ pub enum Recorded {
 impl<T> Registry<T> {
     /// Records the readiness of a descriptor, as far as its interest covers it.
     ///
-    /// Readiness adds up until it is taken. The backend reports an edge, and the event of an interest in one event, only once, so the
+    /// Readiness adds up until it is taken. The backend reports an edge or a one-shot event only once, so the
     /// registry keeps it until it is taken: see [`recall`](Self::recall).
     #[inline]
     pub fn record(&mut self, token: Token, readiness: Readiness) -> Recorded {
@@ -51,7 +51,7 @@ impl<T> Registry<T> {
         self.record_now(token, readiness)
     }
 
-    /// As [`record`](Self::record), and leaves the present delivery as it is.
+    /// As [`record`](Self::record), without a change to the present delivery.
     #[inline]
     pub(crate) fn record_now(&mut self, token: Token, readiness: Readiness) -> Recorded {
         self.check_slot(token);
@@ -74,7 +74,7 @@ impl<T> Registry<T> {
         let Some(slot) = self.slots.get_mut(token) else {
             return;
         };
-        // After the pause the backend reports the readiness recorded before it again, together with this event.
+        // After the pause the backend reports the earlier readiness again, together with this event.
         slot.state.set_pending(Readiness::empty());
         if slot.mask == PackedMask::NONE {
             let mask = if self.groups.is_paused(slot.group) {
@@ -89,10 +89,11 @@ impl<T> Registry<T> {
 
     /// Takes recorded readiness. Returns the value, the readiness, and the current interest.
     ///
-    /// Returns `None` if no readiness is recorded, if a nested iteration has taken it, or if the token is stale. Also returns `None` if
-    /// the handler was paused or excluded since. In that case the readiness is dropped, because it may no longer hold when the pause
-    /// ends. A level-triggered backend, not silent yet, reports it once more, and that event masks the handler. An edge is not reported
-    /// once more: see [`reject`](Self::reject).
+    /// Returns `None` if no readiness is recorded, if a nested iteration has taken it, or if the token is
+    /// stale. Also returns `None` if the handler was paused or excluded after the readiness was recorded. In
+    /// that case the readiness is dropped, because it may no longer hold when the pause ends. A
+    /// level-triggered backend, which is not silent yet, reports it once more, and that event masks the
+    /// handler. An edge is not reported once more: see [`reject`](Self::reject).
     #[inline]
     pub fn take_ready(&mut self, token: Token) -> Option<(&T, Readiness, Interest)> {
         self.check_slot(token);
@@ -105,9 +106,9 @@ impl<T> Registry<T> {
         Some((&slot.value, ready, slot.state.interest()))
     }
 
-    /// Records that the only event of an interest with [`Interest::ONESHOT`] is delivered to the value: the interest sleeps until it is
-    /// [set](Self::set_interest) again, be it the same one, or the value is [replaced](Self::replace). Without effect for
-    /// another interest.
+    /// Records that the event of an interest with [`Interest::ONESHOT`] is delivered to the value: the
+    /// interest is asleep until it is [set](Self::set_interest) again, even to the same value, or the value
+    /// is [replaced](Self::replace). No effect for another interest.
     ///
     /// The backend is silent already: it reports one event for such an interest.
     pub fn delivered(&mut self, token: Token) {
@@ -120,8 +121,8 @@ impl<T> Registry<T> {
         self.check_slot(token);
     }
 
-    /// Returns whether the registration waits for its only event: with [`Interest::ONESHOT`], set after the last delivery. The backend
-    /// reports everything anew, so the rest of an earlier event is not due.
+    /// Returns whether the registration waits for a one-shot event: with [`Interest::ONESHOT`], set after the
+    /// last delivery. The backend reports all readiness anew, so the rest of an earlier event is not due.
     #[must_use]
     pub fn awaits_only_event(&self, token: Token) -> bool {
         self.slots.get(token).is_some_and(|slot| {
@@ -140,8 +141,8 @@ impl<T> Registry<T> {
     /// Excludes a handler from being called until it is [readmitted](Self::readmit). Exclusions are counted. Returns
     /// `false` if the token is stale.
     ///
-    /// The exclusion belongs to the registration: a value that [replaces](Self::replace) another one is excluded, too, unless
-    /// [`end_exclusions`](Self::end_exclusions) is called.
+    /// The exclusion belongs to the registration: if the value is [replaced](Self::replace), the new one is
+    /// excluded, too, unless [`end_exclusions`](Self::end_exclusions) is called.
     ///
     /// # Panics
     /// If the handler is excluded 2^16 - 1 times.
@@ -156,8 +157,8 @@ impl<T> Registry<T> {
     /// Ends one [exclusion](Self::exclude). Returns the interest that the backend needs again, if this was the last exclusion, an event
     /// was masked meanwhile, and the group is not paused.
     ///
-    /// Exclusions that [have ended](Self::end_exclusions) already are readmitted after all later ones, without effect: calls that are nested
-    /// return in that order.
+    /// Exclusions that [have ended](Self::end_exclusions) already are readmitted after all later ones,
+    /// without effect, because nested calls return in that order.
     ///
     /// # Panics
     /// If the token is live and not excluded.
@@ -184,11 +185,12 @@ impl<T> Registry<T> {
         (!paused).then_some(interest)
     }
 
-    /// Ends all [exclusions](Self::exclude), such as those of a value that was [replaced](Self::replace) while it ran. Returns what the
-    /// last [`readmit`](Self::readmit) would return. Each exclusion still has its `readmit`, which has no effect.
+    /// Ends all [exclusions](Self::exclude), such as those of a value that was [replaced](Self::replace)
+    /// while it ran. Returns the result that the last [`readmit`](Self::readmit) would return. Each exclusion
+    /// still has its `readmit`, which has no effect.
     ///
     /// # Panics
-    /// If 2^16 exclusions of the registration have ended so, and were not readmitted.
+    /// If 2^16 exclusions of the registration have ended in this way and were not readmitted.
     pub fn end_exclusions(&mut self, token: Token) -> Option<Interest> {
         let slot = self.slots.get_mut(token)?;
         let exclusions = slot.state.exclusions();
@@ -208,7 +210,7 @@ impl<T> Registry<T> {
         self.groups.add()
     }
 
-    /// Returns whether this registry made a group with this number.
+    /// Returns whether this registry has a group with this number.
     #[must_use]
     pub fn has_group(&self, group: GroupId) -> bool {
         self.groups.contains(group)

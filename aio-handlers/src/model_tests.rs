@@ -10,7 +10,7 @@ use aio_backend::{Interest, Readiness, Token};
 
 use crate::{GroupId, Recorded, Registry};
 
-/// Random numbers whose seed is printed, so that a failure can be repeated with `AIO_SEED`.
+/// Returns random numbers whose seed is printed, so that a failure can be repeated with `AIO_SEED`.
 pub(crate) fn rng() -> fastrand::Rng {
     let given = std::env::var("AIO_SEED").ok().and_then(|seed| seed.parse().ok());
     let seed = given.unwrap_or_else(|| fastrand::u64(..));
@@ -26,7 +26,7 @@ struct Known {
     group: GroupId,
     pending: Readiness,
     exclusions: u32,
-    /// The exclusions that ended with a value that was replaced, and were not readmitted yet.
+    /// The exclusions that ended when their value was replaced, and were not readmitted yet.
     ended: u32,
     rejected: bool,
 }
@@ -97,7 +97,7 @@ impl Pair {
         (known.value, known.pending) = (value, Readiness::empty());
     }
 
-    /// Another value takes the place of the present one, and waits for `interest`.
+    /// Replaces the present value by another one, which waits for `interest`.
     fn succeed(&mut self, token: Token, value: u32, interest: Interest) {
         let known = self.known.get_mut(&token).unwrap();
         let is_paused = self.depth[&known.group] != 0;
@@ -348,7 +348,7 @@ fn b5_a9_nothing_is_lost_by_masking() {
             }
         }
         pair.settle(&mut rng);
-        // Drops the readiness that the random steps recorded.
+        // Drops the readiness recorded by the random steps.
         for token in pair.known.keys().copied().collect::<Vec<_>>() {
             pair.take(token);
         }

@@ -1,7 +1,8 @@
 //! Readiness that the backend does not report again: edges, and readiness that an interrupted iteration did not deliver.
 //!
-//! A level-triggered backend reports readiness again while it lasts, so an iteration may drop recorded readiness. An edge, and the
-//! event of an interest in one event, is reported once. The registry keeps it until it is taken, also across a nested iteration, a panic, or a list that is too short.
+//! A level-triggered backend reports readiness again while it lasts, so an iteration may drop recorded
+//! readiness. An edge or a one-shot event is reported once. The registry keeps it until it is taken, also
+//! across a nested iteration, a panic, or a list that is too short.
 
 use aio_backend::{Interest, Readiness, ReadyList, Token};
 
@@ -9,7 +10,7 @@ use crate::mask::Mask;
 use crate::{Recorded, Registry};
 
 impl<T> Registry<T> {
-    /// Returns whether recorded edges, or events of interests in one event, may not have been taken. If so, an iteration must not wait.
+    /// Returns whether recorded edges or one-shot events may be left. If so, an iteration must not wait.
     #[inline]
     #[must_use]
     pub fn has_edges(&self) -> bool {
@@ -23,9 +24,11 @@ impl<T> Registry<T> {
         self.direct.is_some() || self.has_edges()
     }
 
-    /// Appends the registrations with recorded edges to `ready`, and forgets those whose edges have been taken.
+    /// Appends the registrations with recorded edges to `ready`, and removes those from the record whose
+    /// edges have been taken.
     ///
-    /// An iteration calls this first, also a nested one: an outer delivery is [recorded](crate::Recorded::Live) by it. Registrations without room in the list stay for the next iteration.
+    /// An iteration calls this first, also a nested one, because this [records](crate::Recorded::Live) the
+    /// events of an outer delivery. Registrations without room in the list stay for the next iteration.
     #[inline]
     pub fn recall(&mut self, ready: &mut ReadyList) {
         self.settle();
@@ -57,8 +60,9 @@ impl<T> Registry<T> {
 
     /// Rejects an event that was not delivered because [`take_ready`](Self::take_ready) found its handler paused or excluded.
     ///
-    /// Returns whether to set [`Interest::NONE`] in the backend, as for [`Recorded::Masked`]. The backend does not report an edge again
-    /// by itself, but does so after its interest is restored. The same holds for the event of an interest in one event.
+    /// Returns `true` if the caller must set [`Interest::NONE`] in the backend, as for [`Recorded::Masked`].
+    /// The backend does not report an edge or a one-shot event again by itself, but does so after its
+    /// interest is restored.
     pub fn reject(&mut self, token: Token) -> bool {
         let Some(slot) = self.slots.get(token) else {
             return false;
@@ -71,7 +75,7 @@ impl<T> Registry<T> {
         masks
     }
 
-    /// Records readiness again that was taken by a handler that panicked.
+    /// Records readiness again after the handler that took it has panicked.
     pub fn restore(&mut self, token: Token, readiness: Readiness) -> Recorded {
         let recorded = self.record(token, readiness);
         // The entry of the taken edge may still be listed.
@@ -79,8 +83,8 @@ impl<T> Registry<T> {
         recorded
     }
 
-    /// Drops readiness that an iteration recorded and did not deliver. A level-triggered backend reports it again. What is reported
-    /// once stays recorded.
+    /// Drops readiness that an iteration recorded and did not deliver. A level-triggered backend reports it
+    /// again. Edges and one-shot events stay recorded.
     pub fn give_back(&mut self, left: impl IntoIterator<Item = Token>) {
         for token in left {
             if let Some(slot) = self.slots.get_mut(token)

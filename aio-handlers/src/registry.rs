@@ -49,7 +49,7 @@ impl<T> fmt::Display for Occupied<T> {
 
 impl<T: fmt::Debug> std::error::Error for Occupied<T> {}
 
-/// An error of the kind `AlreadyExists` that says what to do instead. The value is dropped.
+/// Makes an error of the kind `AlreadyExists` whose text names the remedy. The value is dropped.
 impl<T> From<Occupied<T>> for io::Error {
     fn from(occupied: Occupied<T>) -> Self {
         let number = occupied.fd;
@@ -84,7 +84,8 @@ impl<T> Slot<T> {
         (self.fd != NO_FD).then_some(self.fd)
     }
 
-    /// Adds readiness to what is recorded, and the token to `edges` if the backend does not report it again.
+    /// Adds readiness to the recorded one, and the token to `edges` if the backend does not report the
+    /// readiness again.
     #[inline]
     pub(crate) fn add(&mut self, token: Token, readiness: Readiness, edges: &mut Edges) {
         if self.state.interest().reports_once() && self.state.pending().is_empty() {
@@ -93,7 +94,7 @@ impl<T> Slot<T> {
         self.state.add_pending(readiness);
     }
 
-    /// Ends the sleep after the only event.
+    /// Ends the mask of a one-shot event.
     pub(crate) fn wake(&mut self) {
         if self.mask.get() == Mask::Asleep {
             self.mask = PackedMask::NONE;
@@ -107,11 +108,11 @@ pub struct Registry<T> {
     pub(crate) slots: Slots<Slot<T>>,
     pub(crate) index: FdIndex,
     pub(crate) groups: Groups,
-    /// Registrations with recorded edges that may not have been taken.
+    /// Registrations with recorded edges, some of which may have been taken.
     pub(crate) edges: Edges,
     /// The list that the innermost iteration delivers, if its rest is delivered straight from the list.
     pub(crate) direct: Option<Box<ReadyList>>,
-    /// The same, if the events are in their slots, too.
+    /// The same list, if the events are in their slots, too.
     pub(crate) recorded: Option<Box<ReadyList>>,
     /// The number of events of tokens without a live registration.
     pub(crate) stale: u64,
@@ -130,7 +131,7 @@ impl<T> Registry<T> {
         Self::with_first_generation(0)
     }
 
-    /// Makes an empty registry. `edges` shows from now on whether it [has edges](Self::has_edges), `paused` whether it
+    /// Makes an empty registry. `edges` shows whether it [has edges](Self::has_edges), `paused` whether it
     /// [has paused](Self::has_paused) groups.
     #[must_use]
     pub fn flagged(edges: Flag, paused: Flag) -> Self {
@@ -155,7 +156,7 @@ impl<T> Registry<T> {
 
     /// Registers a value. Without a descriptor number (or with -1) only the token finds it.
     ///
-    /// In a paused group its first event masks it, as for any other registration.
+    /// If the group is paused, the first event masks the registration, as for any other.
     ///
     /// # Errors
     /// [`Occupied`], with the value, if the number has a live registration.
@@ -198,7 +199,8 @@ impl<T> Registry<T> {
         self.remove_watched(token).map(|(value, _)| value)
     }
 
-    /// As [`remove`](Self::remove). Also returns whether it [was watched](Self::is_watched), so that the backend lets go of it, too.
+    /// As [`remove`](Self::remove). Also returns whether it [was watched](Self::is_watched), so that the
+    /// caller removes it from the backend, too.
     #[inline(always)]
     pub fn remove_watched(&mut self, token: Token) -> Option<(T, bool)> {
         self.settle_others(token);
@@ -228,15 +230,17 @@ impl<T> Registry<T> {
         self.slots.get(token)?.fd()
     }
 
-    /// Returns whether the backend has the descriptor of a live registration: from its first interest on that is not [`Interest::NONE`].
-    /// Until then a caller need not pass the descriptor to the backend.
+    /// Returns whether the backend has the descriptor of a live registration, which it has from the first
+    /// interest other than [`Interest::NONE`] on. Until then a caller need not pass the descriptor to the
+    /// backend.
     #[must_use]
     pub fn is_watched(&self, token: Token) -> bool {
         self.slots.get(token).is_some_and(|slot| slot.is_watched)
     }
 
-    /// Marks a value as special until it is replaced. Its events are never delivered [as they are](Self::next_event), but always
-    /// [resolved](Self::resolve): for values whose events need more than a call. No effect if the token is stale.
+    /// Marks a value as special until it is replaced, for values whose events need more than a call. Its
+    /// events are never delivered [directly](Self::next_event), but always [resolved](Self::resolve). No
+    /// effect if the token is stale.
     pub fn set_special(&mut self, token: Token) {
         if let Some(slot) = self.slots.get_mut(token) {
             slot.state.set_special(true);
@@ -292,7 +296,7 @@ impl<T> Registry<T> {
     /// Checks that all parts of the registry are consistent. It walks over every slot.
     ///
     /// # Panics
-    /// If they are not, which is a bug of this crate.
+    /// If they are not consistent, which is a bug of this crate.
     pub fn check(&self) {
         self.slots.check();
         let (mut numbers, mut listed) = (0, 0);
@@ -336,7 +340,7 @@ impl<T> Registry<T> {
             interest.contains(slot.state.pending()),
             "{token:?} has readiness outside its interest"
         );
-        // A backend that reports more than one event for an interest in one does not break the registry.
+        // A backend that reports more than one event for a one-shot interest does not break the registry.
         assert!(
             matches!(slot.mask.get(), Mask::None | Mask::Asleep) || slot.state.pending().is_empty(),
             "{token:?} is masked and yet ready"

@@ -80,7 +80,8 @@ fn r9_readiness_is_gone_with_the_removal() {
     assert!(registry.take_ready(token).is_none());
 }
 
-/// R8: the caller drops a removed value, never the registry, which could not be used meanwhile.
+/// R8: the caller drops a removed value. The registry never does, because it could not be used during the
+/// drop.
 #[test]
 fn r8_values_leave_by_return_value() {
     use std::rc::Rc;
@@ -140,7 +141,7 @@ fn occupied_names_the_existing_registration() {
     );
 }
 
-/// Every operation on one handler, beside this many others, each with recorded readiness.
+/// Returns the cost of every operation on one handler, beside this many others, each with recorded readiness.
 fn cost_among(others: i32) -> u64 {
     let mut registry = Registry::new();
     let group = registry.new_group();

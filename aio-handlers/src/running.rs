@@ -1,4 +1,4 @@
-//! [`Running`]: handlers that may not be entered twice, and what waits until they return.
+//! [`Running`]: handlers that may not be entered twice, and the calls that wait until they return.
 
 use std::cell::RefCell;
 
@@ -6,14 +6,14 @@ use crate::call_each;
 
 type Call = Box<dyn FnOnce()>;
 
-/// The address of a handler, and what waits for it.
+/// The address of a handler, and the calls that wait for it.
 type Entry = (*const (), Vec<Call>);
 
 thread_local! {
     static RUNNING: RefCell<Vec<Entry>> = const { RefCell::new(Vec::new()) };
 }
 
-/// Without effect while the thread ends.
+/// Runs `use_it`, unless the thread is ending.
 fn with_running<R: Default>(use_it: impl FnOnce(&mut Vec<Entry>) -> R) -> R {
     RUNNING
         .try_with(|running| use_it(&mut running.borrow_mut()))
@@ -26,9 +26,9 @@ fn address<H: ?Sized>(handler: &H) -> *const () {
 
 /// A handler that runs on this thread. It cannot be entered again until this is dropped.
 ///
-/// The exclusion belongs to the handler, which is known by its address, and not to a registration: a handler may be put in another place
-/// while it runs, and have several places, in several registries. Use [`Registry::exclude`](crate::Registry::exclude) to have the
-/// events of such a place wait.
+/// The exclusion belongs to the handler, which is identified by its address, and not to a registration: a
+/// handler may be registered elsewhere while it runs, and have several registrations, in several registries.
+/// Use [`Registry::exclude`](crate::Registry::exclude) to delay the events of such a registration.
 ///
 /// # Examples
 /// ```
@@ -53,7 +53,7 @@ pub struct Running {
 }
 
 impl Running {
-    /// Enters a handler. Returns `None` if it runs already.
+    /// Enters a handler. Returns `None` if it is running already.
     pub fn enter<H: ?Sized>(handler: &H) -> Option<Self> {
         if Self::is_running(handler) {
             return None;
@@ -63,15 +63,15 @@ impl Running {
         Some(Self { handler })
     }
 
-    /// Returns whether a handler runs on this thread.
+    /// Returns whether a handler is running on this thread.
     #[must_use]
     pub fn is_running<H: ?Sized>(handler: &H) -> bool {
         let handler = address(handler);
         with_running(|running| running.iter().any(|(one, _)| *one == handler))
     }
 
-    /// Makes a `call` when a handler has returned: at once, if it does not run. Those for one handler come in the order in which they were
-    /// passed, also after one of them has panicked.
+    /// Makes a `call` when a handler has returned, or at once if it is not running. The calls for one handler
+    /// are made in the order in which they were passed, also after one of them has panicked.
     pub fn after<H: ?Sized>(handler: &H, call: impl FnOnce() + 'static) {
         let handler = address(handler);
         let mut call = Some(call);
@@ -138,7 +138,7 @@ mod tests {
                 *called.borrow_mut() += 1;
             });
         }
-        // What is called may enter the handler, and others may wait for it again.
+        // A call may enter the handler, and further calls may wait for it again.
         let (again, seen) = (handler.clone(), called.clone());
         Running::after(&*handler, move || {
             let entered = Running::enter(&*again).unwrap();

@@ -1,9 +1,9 @@
-//! [`State`]: what delivering an event depends on, in one word.
+//! [`State`]: the values on which the delivery of an event depends, in one word.
 
 use aio_backend::{Interest, Readiness};
 
-/// The number of exclusions, the interest, the readiness that was recorded and not taken (within the interest), whether the value
-/// is special, and, in the upper half, how often it was replaced.
+/// The number of exclusions, the interest, the readiness that was recorded and not taken (within the
+/// interest), whether the value is special, and, in the upper half, the number of times that it was replaced.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct State(u64);
 
@@ -14,11 +14,11 @@ const BYTE: u64 = 0xff;
 const SPECIAL: u64 = 0x80 << PENDING;
 const EXCLUSIONS: u64 = 0xffff;
 const VERSION: u32 = 32;
-/// All of the lower half but the interest.
+/// All bits of the lower half except those of the interest.
 const OTHERS: u64 = (1 << VERSION) - 1 - (BYTE << INTEREST);
-/// The others, and the interests that are reported once.
+/// The other bits, and those of edge-triggered and one-shot interests.
 const UNUSUAL: u64 = OTHERS | (Interest::EDGE.union(Interest::ONESHOT).bits() as u64) << INTEREST;
-/// The bit of RDHUP among the pending ones, where a byte has room for it.
+/// The bit of RDHUP in the recorded readiness, where a byte has room for it.
 const RDHUP: u64 = 0x40;
 const PENDING_BITS: u64 = 0x7f;
 const _: () = assert!((Readiness::all().difference(Readiness::RDHUP).bits() as u64) < RDHUP);
@@ -28,14 +28,14 @@ impl State {
         Self(u64::from(interest.bits()) << INTEREST)
     }
 
-    /// Whether an event can be delivered as it is: to a value that is not special, without exclusions or recorded readiness, of an
-    /// interest that is reported again and again.
+    /// Returns `true` if an event can be delivered directly: the value is not special, there are no
+    /// exclusions and no recorded readiness, and the interest is neither edge-triggered nor one-shot.
     #[inline]
     pub(crate) fn is_plain(self) -> bool {
         self.0 & UNUSUAL == 0
     }
 
-    /// Whether the interest is in more than one event, and there are no exclusions and no recorded readiness.
+    /// Returns `true` if the interest is not one-shot, and there are no exclusions and no recorded readiness.
     #[inline]
     pub(crate) fn is_clear(self) -> bool {
         const ONESHOT: u64 = (Interest::ONESHOT.bits() as u64) << INTEREST;
@@ -85,7 +85,7 @@ impl State {
         self.0 = self.0 & !SPECIAL | u64::from(is_special) << SPECIAL.trailing_zeros();
     }
 
-    /// How often the value was replaced; wraps around.
+    /// Returns the number of times that the value was replaced; wraps around.
     #[inline]
     pub(crate) fn version(self) -> u32 {
         (self.0 >> VERSION) as u32

@@ -1,6 +1,6 @@
-//! Counts units of work, in tests only: cost that can be asserted without a clock.
+//! Counts units of work, in tests only, so that tests can assert costs without a clock.
 
-/// One entry, slot or queued item is visited.
+/// Counts one visit of an entry, a slot or a queued item.
 #[inline(always)]
 pub(crate) fn step() {
     #[cfg(test)]

@@ -1,4 +1,4 @@
-//! A loop of tests, which keeps what its guards pass to it.
+//! A loop for tests, which stores everything that its guards pass to it.
 
 use std::cell::{Cell, RefCell};
 
@@ -11,7 +11,7 @@ pub(crate) struct Loop {
     pub(crate) registry: RefCell<Registry<u32>>,
     /// The registration that was masked last.
     pub(crate) masked: Cell<Option<Token>>,
-    /// Of each list that was taken back: how many events were delivered, and how many were not.
+    /// For each list that was taken back: the number of delivered events, and of the others.
     pub(crate) taken_back: RefCell<Vec<(u64, usize)>>,
 }
 

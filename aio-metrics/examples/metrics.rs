@@ -43,7 +43,7 @@ fn answer(mut client: &TcpStream, request: &mut Vec<u8>, registry: &Registry) ->
     let head = format!(
         "HTTP/1.1 {status}\r\nContent-Type: text/plain; version=0.0.4\r\nContent-Length: {length}\r\nConnection: close\r\n\r\n"
     );
-    // The page is shorter than the buffer of a new connection: a write that would block is an error here.
+    // The page is shorter than the buffer of a new connection, so a write that would block is an error here.
     client.write_all((head + &page).as_bytes())?;
     Ok(Action::Remove)
 }

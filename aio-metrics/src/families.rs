@@ -1,4 +1,4 @@
-//! The metric families: their names, what they help with, and where their values come from.
+//! The metric families: their names, their help texts, and the sources of their values.
 
 use std::fmt;
 use std::time::Duration;

@@ -29,8 +29,8 @@
 //! ```
 //!
 //! # Metrics
-//! Their names begin with `aio_`, and a [prefix](prometheus_client::registry::Registry::with_prefix) of the registry comes before that.
-//! Times are in seconds. Those of contexts have the label `context`:
+//! Their names begin with `aio_`, after a [prefix](prometheus_client::registry::Registry::with_prefix) of the
+//! registry. Times are in seconds. Metrics of contexts have the label `context`:
 //!
 //! | metric | is |
 //! |---|---|
@@ -49,7 +49,8 @@
 //! | `aio_wakeups_elided_total` | [`Stats::wakeups_elided`] |
 //! | `aio_slow_callbacks_total` | [`Stats::slow_callbacks`] |
 //!
-//! Those of handlers have the labels `context` and `handler`. Handlers of one context with the same name are one series, their sum:
+//! Metrics of handlers have the labels `context` and `handler`. Handlers of one context with the same name
+//! are one series, their sum:
 //!
 //! | metric | is |
 //! |---|---|
@@ -60,12 +61,12 @@
 //! | `aio_handler_slow_callbacks_total` | [`HandlerStats::slow_callbacks`] |
 //!
 //! The series of a handler ends when the handler is removed, unless the program keeps its
-//! [`HandlerMetrics`](aio_context::HandlerMetrics). If one of several with the same name is removed, the sum falls, which Prometheus takes
-//! for a restart of the counter.
+//! [`HandlerMetrics`](aio_context::HandlerMetrics). If one of several handlers with the same name is removed,
+//! the sum falls, which Prometheus takes for a restart of the counter.
 //!
 //! # What it does not do
-//! It serves no page: the example `metrics` shows a loop that does. It has no figures but those of [`Remote::stats`] and
-//! [`Remote::measured_handlers`], and no histograms.
+//! It serves no page: the example `metrics` is a loop that does. It exports only the figures of
+//! [`Remote::stats`] and [`Remote::measured_handlers`], and no histograms.
 #![cfg_attr(docsrs, feature(doc_cfg))]
 #![forbid(unsafe_code)]
 
@@ -86,7 +87,8 @@ use prometheus_client::encoding::DescriptorEncoder;
 
 use families::{CONTEXT, HANDLER, Sample};
 
-/// The contexts to be exported. Clones share them, so that contexts can be added after the collector was registered.
+/// The contexts whose figures are exported. Clones share them, so that contexts can be added after the
+/// collector was registered.
 ///
 /// Register one collector for all contexts: each metric may occur once in a page.
 ///
@@ -115,20 +117,21 @@ use families::{CONTEXT, HANDLER, Sample};
 pub struct ContextCollector(Arc<Mutex<BTreeMap<String, Remote>>>);
 
 impl ContextCollector {
-    /// No contexts.
+    /// Makes a collector without contexts.
     #[must_use]
     pub fn new() -> Self {
         Self::default()
     }
 
-    /// Exports a context under `name`, the value of the label `context`. A context that has the name already gives way, and is returned.
+    /// Exports a context under `name`, the value of the label `context`. Replaces and returns the context
+    /// with the same name, if there is one.
     ///
     /// A context that is dropped is exported with its last figures, until it is [removed](Self::remove).
     pub fn add(&self, name: impl Into<String>, context: Remote) -> Option<Remote> {
         self.contexts().insert(name.into(), context)
     }
 
-    /// Exports the context no longer. Returns it, if there is one with this name.
+    /// Ends the export of a context. Returns it, if there is one with this name.
     pub fn remove(&self, name: &str) -> Option<Remote> {
         self.contexts().remove(name)
     }
@@ -162,7 +165,7 @@ impl ContextCollector {
 
 impl Collector for ContextCollector {
     fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> fmt::Result {
-        // No lock is held while it is written, which may take as long as the writer likes.
+        // No lock is held during the write, which may take as long as the writer needs.
         let (contexts, handlers) = self.read();
         for family in &CONTEXT {
             family.encode(&mut encoder, &contexts)?;

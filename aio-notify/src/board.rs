@@ -5,9 +5,9 @@
 //! # State
 //! | field | legend |
 //! |---|---|
-//! | a bit of `words` | this source was rung and has not been taken |
+//! | a bit of `words` | this source was rung and its ring was not taken yet |
 //! | `epoch`, even | disarmed: the loop checks the words before it arms the board; a ring need not wake it |
-//! | `epoch`, odd | armed: a ring wakes the loop. Each arming has a number of its own |
+//! | `epoch`, odd | armed: a ring wakes the loop. Each arming has its own number |
 //!
 //! | epoch | a ring |
 //! |---|---|
@@ -15,12 +15,13 @@
 //! | odd | sets the bit, wakes, then makes the epoch even, so that the next rings need not wake; unless a later epoch has begun |
 //!
 //! # Why there are full fences
-//! A ring writes a bit and then reads the epoch; a loop that arms the board writes the epoch and then reads the bits. As in
-//! [`Notifier`](crate::Notifier), both fences are needed, or both may read the old value.
+//! A ring writes a bit and then reads the epoch; a loop that arms the board writes the epoch and then reads
+//! the bits. Without both fences, both may read the old value, as in [`Notifier`](crate::Notifier).
 //!
 //! # A thread that stops in the middle
-//! A ring that stopped before it woke the loop delays no other ring: the epoch is still odd. One that stopped between waking
-//! and changing the epoch changes it only if it is still the same epoch, so that it ends no later arming.
+//! A ring that stopped before it woke the loop delays no other ring: the epoch is still odd. If a ring
+//! stopped between waking and changing the epoch, it changes the epoch only if it is still the same one, so
+//! it ends no later arming.
 
 use std::fmt;
 
@@ -30,7 +31,7 @@ const BITS: usize = u64::BITS as usize;
 
 /// A bitmap of doorbells for one loop.
 ///
-/// Any thread may [`ring`](Self::ring). Everything else is the loop's: its home thread calls it.
+/// Any thread may [`ring`](Self::ring). All other functions are for the loop's home thread.
 ///
 /// ```
 /// use aio_notify::Board;
@@ -51,7 +52,7 @@ pub struct Board {
 }
 
 impl Board {
-    /// An armed board for sources 0 to `sources` - 1, none of which was rung.
+    /// Makes an armed board for sources 0 to `sources` - 1, none of which was rung.
     #[must_use]
     pub fn new(sources: usize) -> Self {
         Self {
@@ -61,18 +62,18 @@ impl Board {
         }
     }
 
-    /// How many sources there are.
+    /// Returns the number of sources.
     #[must_use]
     pub fn sources(&self) -> usize {
         self.sources
     }
 
-    /// Rings for a source; calls `wake` if the board is armed. `wake` has the loop check the board. Publish what there is before
-    /// the ring. Lock-free, and without a system call of its own.
+    /// Rings for a source. If the board is armed, calls `wake`, which must make the loop check the board.
+    /// Publish the work before the ring. Lock-free, and without a system call of its own.
     ///
     /// `bit: on; epoch: odd -> the even one after it`
     ///
-    /// Ordering: the bit releases what was published to `take`; the fence pairs with the one in `arm`.
+    /// Ordering: the bit releases the published work to `take`; the fence pairs with the one in `arm`.
     ///
     /// # Panics
     /// If there is no such source.
@@ -99,7 +100,8 @@ impl Board {
             .compare_exchange(epoch, next, Ordering::Relaxed, Ordering::Relaxed);
     }
 
-    /// Disarms the board: until the loop arms it again it checks the board by itself, and rings do not wake it.
+    /// Disarms the board: until the loop arms it again, the loop checks the board by itself, and rings do not
+    /// wake it.
     ///
     /// `epoch: odd -> the even one after it`
     pub fn disarm(&self) {
@@ -109,8 +111,9 @@ impl Board {
         }
     }
 
-    /// Arms the board: the next ring wakes the loop. Check the board once more after this and before sleeping, for what was rung
-    /// before. Arming an armed board begins another epoch, because a ring that has woken the loop may be about to end this one.
+    /// Arms the board: the next ring wakes the loop. After this and before sleeping, check the board once
+    /// more for earlier rings. Arming an armed board begins another epoch, because a ring that has woken the
+    /// loop may be about to end this one.
     ///
     /// `epoch: any -> the next odd one`
     ///
@@ -127,7 +130,7 @@ impl Board {
         faulty!(ArmWithoutFence, fence(Ordering::SeqCst));
     }
 
-    /// The first source that was rung, from `from` on and then from the beginning.
+    /// Returns the first source that was rung, from `from` on and then from the beginning.
     #[inline]
     #[must_use]
     pub fn find(&self, from: usize) -> Option<usize> {
@@ -154,7 +157,7 @@ impl Board {
                 .iter()
                 .fold(0, |rung, word| rung | word.load(Ordering::Relaxed));
             if rung != 0 {
-                // Only this thread takes bits: those that were set are set.
+                // Only this thread takes bits, so bits that were set stay set.
                 let place = stride.iter().position(|word| word.load(Ordering::Relaxed) != 0)?;
                 let word = first + number * STRIDE + place;
                 return Some(source(word, self.words[word].load(Ordering::Relaxed)));
@@ -163,11 +166,12 @@ impl Board {
         None
     }
 
-    /// Takes the ring of a source, before the source is served; false if it was not rung. A ring after this is a new one.
+    /// Takes the ring of a source, before the source is served. Returns `false` if it was not rung. A later
+    /// ring is a new one.
     ///
     /// `bit: off`
     ///
-    /// Ordering: acquires what was published before the ring.
+    /// Ordering: acquires the work that was published before the ring.
     ///
     /// # Panics
     /// If there is no such source.
@@ -179,7 +183,7 @@ impl Board {
     }
 }
 
-/// The source of the lowest bit of a word that is not zero.
+/// Returns the source of the lowest bit of a word that is not zero.
 #[inline]
 fn source(word: usize, bits: u64) -> usize {
     word * BITS + bits.trailing_zeros() as usize

@@ -11,7 +11,8 @@ use rustix::time::{
 /// A descriptor that becomes readable when the wall clock is set, and when a suspended machine resumes. It stays readable until the
 /// change is [accepted](Self::accept). Non-blocking, closed on exec.
 ///
-/// A loop whose timeout was computed from the wall clock waits for it, too, and computes the timeout anew.
+/// A loop whose timeout was computed from the wall clock also waits for this descriptor, and then computes
+/// the timeout again.
 ///
 /// # Examples
 /// ```
@@ -34,10 +35,11 @@ use rustix::time::{
 pub struct ClockChanges(OwnedFd);
 
 impl ClockChanges {
-    /// Changes of the system's wall clock: a timerfd that never expires, with `TFD_TIMER_CANCEL_ON_SET`.
+    /// Reports changes of the system's wall clock: a timerfd that never expires, with
+    /// `TFD_TIMER_CANCEL_ON_SET`.
     ///
     /// # Errors
-    /// What the system says: `EMFILE` means that `ulimit -n` is too low.
+    /// The error of the system: `EMFILE` means that `ulimit -n` is too low.
     #[doc(alias = "TFD_TIMER_CANCEL_ON_SET")]
     pub fn of_the_system() -> io::Result<Self> {
         let flags = TimerfdFlags::CLOEXEC | TimerfdFlags::NONBLOCK;
@@ -58,7 +60,7 @@ impl ClockChanges {
     /// Reads the change, so that it is not reported again. No effect if there was none.
     ///
     /// # Errors
-    /// What the system says, if the descriptor cannot be read any longer.
+    /// The error of the system, if the descriptor cannot be read any longer.
     pub fn accept(&self) -> io::Result<()> {
         match read(&self.0, &mut [0; 8]) {
             // A timerfd reports a change of its clock as an error.
@@ -68,7 +70,8 @@ impl ClockChanges {
     }
 }
 
-/// The changes of another clock: a descriptor that is readable after one until eight bytes are read from it, such as an eventfd.
+/// Reports the changes of another clock. After a change the descriptor is readable until eight bytes are read
+/// from it, as with an eventfd.
 impl From<OwnedFd> for ClockChanges {
     fn from(fd: OwnedFd) -> Self {
         Self(fd)
@@ -87,7 +90,8 @@ mod tests {
 
     use super::*;
 
-    /// What `TFD_TIMER_CANCEL_ON_SET` is worth cannot be tried without setting the clock; that the kernel has taken it can.
+    /// The effect of `TFD_TIMER_CANCEL_ON_SET` cannot be tested without setting the clock; its acceptance by
+    /// the kernel can.
     #[test]
     fn t6_b7_the_systems_changes_are_asked_for_and_closed_on_exec() {
         let changes = ClockChanges::of_the_system().unwrap();

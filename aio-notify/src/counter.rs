@@ -5,9 +5,9 @@ use std::time::Duration;
 
 /// A number, or a time in nanoseconds, that one thread changes and any thread reads.
 ///
-/// A change is a load and a store, so it costs no more than that of a plain variable. If two threads change the same counter at the same
-/// time, one of the changes may be lost. A counter orders nothing: what was written before a change need not be seen by a thread that reads
-/// the counter.
+/// A change is a load and a store, so it costs no more than a change of a plain variable. If two threads
+/// change the same counter at the same time, one of the changes may be lost. A counter orders nothing: a
+/// thread that reads it need not see writes made before the change.
 ///
 /// # Examples
 /// ```
@@ -27,12 +27,12 @@ use std::time::Duration;
 ///     scope.spawn(|| assert_eq!((figures.requests.get(), figures.busy.time()), (1, Duration::from_micros(3))));
 /// });
 /// ```
-// Always the standard library's atomic: a model checker has no use for the orders of relaxed counts.
+// Always the standard library's atomic: a model checker need not explore the orders of relaxed counts.
 #[derive(Debug, Default)]
 pub struct Counter(AtomicU64);
 
 impl Counter {
-    /// Zero.
+    /// Makes a counter of zero.
     #[must_use]
     pub const fn new() -> Self {
         Self(AtomicU64::new(0))
@@ -50,26 +50,26 @@ impl Counter {
         self.add(nanos(more));
     }
 
-    /// Takes another value.
+    /// Sets the value.
     #[inline(always)]
     pub fn set(&self, value: u64) {
         self.0.store(value, Ordering::Relaxed);
     }
 
-    /// Takes a time as its value, at most 2^64 - 1 ns (584 years).
+    /// Sets the value to a time, at most 2^64 - 1 ns (584 years).
     #[inline]
     pub fn set_time(&self, time: Duration) {
         self.set(nanos(time));
     }
 
-    /// The value.
+    /// Returns the value.
     #[inline(always)]
     #[must_use]
     pub fn get(&self) -> u64 {
         self.0.load(Ordering::Relaxed)
     }
 
-    /// The value as a time.
+    /// Returns the value as a time.
     #[inline]
     #[must_use]
     pub fn time(&self) -> Duration {

@@ -1,4 +1,5 @@
-//! [`thread_cpu_time`]: how long a thread has run. [`thread_run_delay`]: how long it has waited for a core.
+//! [`thread_cpu_time`]: the time that a thread has run. [`thread_run_delay`]: the time that it has waited for
+//! a core.
 
 use std::time::Duration;
 
@@ -7,7 +8,7 @@ use rustix::time::{ClockId, clock_gettime};
 
 /// Returns the processor time that the calling thread has used. It costs a system call.
 ///
-/// Beside the time that has passed, it tells whether the thread has had its core for itself.
+/// Compared with the time that has passed, it shows whether the thread had its core for itself.
 ///
 /// # Examples
 /// ```
@@ -23,10 +24,10 @@ pub fn thread_cpu_time() -> Duration {
     Duration::new(time.tv_sec.cast_unsigned(), time.tv_nsec as u32)
 }
 
-/// Returns how long the calling thread has waited for a core in all, while it could have run: what other threads on its core cost it. `None`
-/// where the system does not tell. It costs three system calls.
+/// Returns the total time that the calling thread has waited for a core while it could have run: the cost of
+/// other threads on its core. Returns `None` if the system does not report it. It costs three system calls.
 ///
-/// The time that a hypervisor gives to others is not part of it.
+/// The time that a hypervisor gives to others is not included.
 ///
 /// # Examples
 /// ```
@@ -45,7 +46,7 @@ pub fn thread_run_delay() -> Option<Duration> {
     second_number(&text[..length]).map(Duration::from_nanos)
 }
 
-/// The second of the three numbers of the file: processor time, delay, and turns.
+/// Returns the second of the file's three numbers: processor time, delay, and turns.
 fn second_number(text: &[u8]) -> Option<u64> {
     let text = std::str::from_utf8(text).ok()?;
     text.split_ascii_whitespace().nth(1)?.parse().ok()

@@ -1,11 +1,11 @@
 //! [`Deferred`]: callbacks that a loop runs in its next iteration, and the messages that arrive between them.
 //!
-//! The callbacks stay on the home thread, in a slab; a [`Node`] that names a slot of it travels through the inbox. The loop starts a
-//! [`Round`] in each iteration and runs what it yields. Nothing is borrowed while a callback runs: it may insert, post and retire
-//! callbacks, start a round of its own, and panic.
+//! The callbacks stay on the home thread, in a slab. A [`Node`] with the index of a slot travels through the
+//! inbox. The loop starts a [`Round`] in each iteration and runs its entries. Nothing is borrowed while a
+//! callback runs: it may insert, post and retire callbacks, start a round of its own, and panic.
 //!
-//! A callback whose handle is [kept](Deferred::keep) runs once: the slab keeps the handle beside it, and gives both up when the
-//! callback becomes due.
+//! A callback whose handle is [kept](Deferred::keep) runs once: the slab keeps the handle beside it, and
+//! gives both up when the callback becomes due.
 
 use std::cell::{Cell, RefCell};
 use std::fmt;
@@ -18,12 +18,12 @@ use crate::run_queue::RunQueue;
 use crate::state::Urgency;
 use crate::sync::faulty;
 
-/// How many entries one round takes at the most; the rest stays queued for the next round.
+/// The largest number of entries that one round takes; the others stay queued for the next round.
 const BUDGET: usize = 4096;
 
 /// The callbacks of one loop, and the queue of those that are due. It lives on the home thread.
 ///
-/// `C` is what the loop calls, such as an `Rc<dyn Fn()>`; it is cloned for each call. `M` are the messages.
+/// `C` is the callback, such as an `Rc<dyn Fn()>`; it is cloned for each call. `M` is the type of messages.
 ///
 /// ```
 /// use std::rc::Rc;
@@ -45,18 +45,18 @@ const BUDGET: usize = 4096;
 /// ```
 pub struct Deferred<C, M: ?Sized> {
     state: RefCell<State<C, M>>,
-    /// The queue may have entries if this bit of the word is set: a round is under way, or has left some.
+    /// The bit of the word that is set if the queue may have entries: a round is under way, or has left some.
     bit: u32,
     word: Rc<Cell<u32>>,
 }
 
-/// In one cell: a callback that becomes due is taken from both.
+/// In one cell, because a callback that becomes due is taken from both.
 struct State<C, M: ?Sized> {
     callbacks: Slab<C, Node<Slot, M>>,
     queue: RunQueue<Slot, M>,
 }
 
-/// The payload of a deferred callback's node: where the callback is, and its name.
+/// The payload of a deferred callback's node: its position and its name.
 ///
 /// # Examples
 /// ```
@@ -75,14 +75,14 @@ pub struct Slot {
 }
 
 impl Slot {
-    /// The name that the callback was inserted with, if it was.
+    /// Returns the name with which the callback was inserted, if it has one.
     #[must_use]
     pub fn name(&self) -> Option<&'static str> {
         self.is_named.then_some(self.name)
     }
 }
 
-/// What a loop runs next.
+/// The next entry for a loop to run.
 ///
 /// # Examples
 /// ```
@@ -103,7 +103,7 @@ impl Slot {
 /// ```
 #[derive(Debug)]
 pub enum Due<C, M: ?Sized> {
-    /// A callback, and how it was posted: [`Urgency::Idle`] is no progress.
+    /// A callback, and the urgency of its post. [`Urgency::Idle`] counts as no progress.
     Callback(C, Urgency),
     /// A message.
     Message(Box<Message<Slot, M>>),
@@ -117,13 +117,14 @@ impl<C, M: ?Sized> Deferred<C, M> {
 }
 
 impl<C: Clone, M: ?Sized> Deferred<C, M> {
-    /// No callbacks.
+    /// Makes a value without callbacks.
     #[must_use]
     pub fn new() -> Self {
         Self::sharing(Rc::default(), 1)
     }
 
-    /// As [`new`](Self::new). `bit` of `word` shows whether a round is under way, or has left something; the other bits are the caller's.
+    /// As [`new`](Self::new). `bit` of `word` shows whether a round is under way, or has left entries; the
+    /// other bits are the caller's.
     #[must_use]
     pub fn sharing(word: Rc<Cell<u32>>, bit: u32) -> Self {
         Self {
@@ -136,8 +137,9 @@ impl<C: Clone, M: ?Sized> Deferred<C, M> {
         }
     }
 
-    /// Adds a callback and returns its node, which any thread may post to the loop's inbox. When the last handle is
-    /// [retired](Inbox::retire), the next round frees the callback; if it is only dropped, the callback stays until this is dropped.
+    /// Adds a callback and returns its node, which any thread may post to the loop's inbox. When the last
+    /// handle is [retired](Inbox::retire), the next round frees the callback. If it is only dropped, the
+    /// callback stays until this value is dropped.
     pub fn insert(&self, name: &'static str, callback: C) -> Node<Slot, M> {
         self.insert_as(Some(name), callback)
     }
@@ -172,21 +174,22 @@ impl<C: Clone, M: ?Sized> Deferred<C, M> {
         self.keep(node);
     }
 
-    /// Keeps a handle until its callback is due, also if it was cancelled: then this gives the handle up. With the last handle the
-    /// callback is freed when it has run.
+    /// Keeps a handle until its callback is due, also if it was cancelled, and then gives the handle up. If
+    /// it is the last handle, the callback is freed after it has run.
     pub fn keep(&self, node: Node<Slot, M>) {
         let former = self.state.borrow_mut().callbacks.keep(node.payload().index, node);
         drop(former); // not the last handle: the other one is kept now
     }
 
-    /// Whether a round would find anything.
+    /// Returns whether a round would have any entries.
     #[inline]
     #[must_use]
     pub fn has_due(&self, inbox: &Inbox<Slot, M>) -> bool {
         inbox.pending() || self.has_queued()
     }
 
-    /// Whether a round would find something that is not [`Urgency::Idle`], as far as is known: see [`Inbox::has_normal`].
+    /// Returns whether a round would have entries that are not [`Urgency::Idle`]; may be late: see
+    /// [`Inbox::has_normal`].
     #[inline]
     #[must_use]
     pub fn has_urgent(&self, inbox: &Inbox<Slot, M>) -> bool {
@@ -203,8 +206,9 @@ impl<C: Clone, M: ?Sized> Deferred<C, M> {
         !self.state.borrow().queue.is_empty()
     }
 
-    /// Takes what is in the inbox and starts a round over it. What is posted from now on, also by a callback of this round, is for
-    /// the next round. A round inside a callback goes on where the outer one was, then yields what is new (rules H2-H4).
+    /// Takes all entries of the inbox and starts a round over them. Later posts, also by a callback of this
+    /// round, belong to the next round. A round inside a callback continues the outer one, then yields the
+    /// new entries (rules H2-H4).
     #[inline]
     pub fn start(&self, inbox: &Inbox<Slot, M>) -> Round<'_, C, M> {
         self.state.borrow_mut().queue.take(inbox);
@@ -215,8 +219,8 @@ impl<C: Clone, M: ?Sized> Deferred<C, M> {
         }
     }
 
-    /// Closes the inbox, and drops what is in it and what is queued: the end of a loop. Returns the names of the callbacks that
-    /// were posted and did not run.
+    /// Closes the inbox, and drops its entries and the queued ones, at the end of a loop. Returns the names
+    /// of the callbacks that were posted and did not run.
     pub fn close(&self, inbox: &Inbox<Slot, M>) -> Vec<&'static str> {
         let mut queue = std::mem::take(&mut self.state.borrow_mut().queue);
         faulty!(LeftOpen, inbox.close(&mut queue), queue.take(inbox));
@@ -231,7 +235,7 @@ impl<C: Clone, M: ?Sized> Deferred<C, M> {
         names
     }
 
-    /// Gives up the handle that is kept, and returns the callback.
+    /// Gives up the kept handle, and returns the callback.
     #[cold]
     fn get_last(&self, index: u32) -> Option<C> {
         let callbacks = &mut self.state.borrow_mut().callbacks;
@@ -243,7 +247,8 @@ impl<C: Clone, M: ?Sized> Deferred<C, M> {
         }
     }
 
-    /// Frees the callback of a node that is retired, or cancelled with no handle but the one that is kept.
+    /// Frees the callback of a node that is retired, or that was cancelled and has no handle but the kept
+    /// one.
     #[cold]
     fn free(&self, index: u32, item: Item<Slot, M>) {
         let freed = match item {
@@ -292,7 +297,7 @@ impl<C, M: ?Sized> fmt::Debug for Deferred<C, M> {
 #[must_use = "it runs nothing by itself"]
 pub struct Round<'a, C, M: ?Sized> {
     deferred: &'a Deferred<C, M>,
-    /// How many entries it may still take.
+    /// The number of entries that it may still take.
     budget: usize,
 }
 
@@ -306,7 +311,7 @@ impl<C: Clone, M: ?Sized> Iterator for Round<'_, C, M> {
 }
 
 impl<C: Clone, M: ?Sized> Round<'_, C, M> {
-    /// As [`next`](Iterator::next), with the name that a callback was inserted with.
+    /// As [`next`](Iterator::next), with the name with which the callback was inserted.
     #[inline(always)]
     pub fn next_named(&mut self) -> Option<(Due<C, M>, Option<&'static str>)> {
         while self.budget > 0 {
@@ -359,7 +364,7 @@ impl<C, M: ?Sized> fmt::Debug for Round<'_, C, M> {
 struct Slab<C, H> {
     slots: Vec<Option<C>>,
     vacant: Vec<u32>,
-    /// By index, up to the last one that was ever kept: most callbacks have none.
+    /// The kept handles by index, up to the last one ever kept, because most callbacks have none.
     kept: Vec<Option<H>>,
 }
 

@@ -1,4 +1,4 @@
-//! Deferred callbacks: order, rounds, budget, and what callbacks may do.
+//! Deferred callbacks: order, rounds, budget, and the operations that callbacks may use.
 
 use std::cell::{Cell, RefCell};
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
@@ -31,7 +31,7 @@ impl Loop {
         self.deferred.insert("a test", Rc::new(callback))
     }
 
-    /// A callback that logs a number.
+    /// Adds a callback that logs a number.
     fn logger(&self, number: u32) -> Node<Slot, Job> {
         self.add(move |this| this.log.borrow_mut().push(number))
     }
@@ -40,7 +40,7 @@ impl Loop {
         self.mailbox.post(node, Urgency::Normal);
     }
 
-    /// One round; true if there was progress.
+    /// Runs one round. Returns `true` if there was progress.
     fn run(&self) -> bool {
         let mut progress = false;
         for due in self.deferred.start(self.mailbox.inbox()) {
@@ -168,7 +168,7 @@ fn h6_a_callback_may_retire_itself_and_what_it_owns_may_insert_when_it_is_droppe
             let node = self.0.logger(7);
             self.0.post(&node);
             self.1.set(self.1.get() + 1);
-            // The callback outlives the test's interest in it: only its node is given up.
+            // Only the callback's node is given up here; the callback lives on.
             self.0.mailbox.retire(node);
         }
     }

@@ -25,7 +25,7 @@ use crate::sync::Eventfd;
 pub struct EventNotifier(Eventfd);
 
 impl EventNotifier {
-    /// A notifier that is not set.
+    /// Makes a notifier that is not set.
     ///
     /// # Errors
     /// The error of `eventfd2`: `EMFILE` means that `ulimit -n` is too low.
@@ -33,7 +33,7 @@ impl EventNotifier {
         Ok(Self(Eventfd::new()?))
     }
 
-    /// Sets it. An eventfd that is full is set already, which is success.
+    /// Sets the flag. If the eventfd is full, the flag is set already, and the call succeeds.
     ///
     /// # Errors
     /// The error of the system call; an open eventfd has none.
@@ -41,7 +41,7 @@ impl EventNotifier {
         self.add(1)
     }
 
-    /// Sets it so that an edge-triggered waiter is notified, too: a full eventfd is cleared first.
+    /// Sets the flag so that an edge-triggered waiter is notified, too: a full eventfd is cleared first.
     ///
     /// # Errors
     /// As [`set`](Self::set).
@@ -49,14 +49,14 @@ impl EventNotifier {
         loop {
             match self.0.write(1) {
                 Ok(()) => return Ok(()),
-                // Full, by a huge number: another write would be no edge.
+                // Full, after a huge number was written: another write would make no edge.
                 Err(Errno::AGAIN) => self.count()?,
                 Err(error) => return Err(error.into()),
             };
         }
     }
 
-    /// Clears it; true if it was set.
+    /// Clears the flag. Returns `true` if it was set.
     ///
     /// # Errors
     /// The error of the system call; an open eventfd has none.
@@ -86,8 +86,9 @@ impl AsFd for EventNotifier {
     }
 }
 
-/// The wake-up eventfd of a loop: an [`EventNotifier`] whose errors, which cannot happen, are not reported. A forked child shares the
-/// kernel's counter, and never writes it (rule R15): the loop would see a write that no thread of its own has announced.
+/// The wake-up eventfd of a loop: an [`EventNotifier`] whose errors are not reported, because they cannot
+/// happen. A forked child shares the kernel's counter, and never writes it (rule R15): the loop would see a
+/// write that none of its threads has announced.
 #[derive(Debug)]
 pub(crate) struct WakeUp(EventNotifier, HomeProcess);
 
@@ -104,7 +105,7 @@ impl WakeUp {
         debug_assert!(written.is_ok(), "an open eventfd can be written: {written:?}");
     }
 
-    /// Reads the eventfd; returns how many writes there were since the last read.
+    /// Reads the eventfd. Returns the number of writes since the last read.
     pub(crate) fn drain(&self) -> u64 {
         self.0.count().unwrap_or(0)
     }

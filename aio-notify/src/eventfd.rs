@@ -1,4 +1,5 @@
-//! [`Eventfd`]: the kernel's counter that can be waited for. Calls only; what they mean is in `event_notifier`.
+//! [`Eventfd`]: the kernel's counter that can be waited for. Only the calls; `event_notifier` gives them a
+//! meaning.
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 

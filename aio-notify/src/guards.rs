@@ -1,4 +1,5 @@
-//! The states of a home thread that last until a guard is dropped: it waits for a condition, it plans a wait, it sleeps.
+//! The states of a home thread that last until a guard is dropped: it waits for a condition, plans a wait, or
+//! sleeps.
 
 use std::sync::atomic::AtomicBool;
 
@@ -39,7 +40,8 @@ impl Drop for WaitGuard<'_> {
     }
 }
 
-/// How long to wait is decided until this is dropped: see [`Mailbox::plan_guard`](crate::Mailbox::plan_guard).
+/// Marks, until it is dropped, that the timeout of a wait is being computed: see
+/// [`Mailbox::plan_guard`](crate::Mailbox::plan_guard).
 ///
 /// # Examples
 /// ```
@@ -58,7 +60,7 @@ impl Drop for WaitGuard<'_> {
 #[must_use = "dropped at once, posts of the home thread do not notify"]
 pub struct PlanGuard<'a> {
     pub(crate) planning: &'a AtomicBool,
-    /// An outer iteration may be planning, too.
+    /// Set if an outer iteration is planning, too.
     pub(crate) before: bool,
 }
 
@@ -69,7 +71,7 @@ impl Drop for PlanGuard<'_> {
     }
 }
 
-/// A wait is announced until this is dropped: see [`Mailbox::sleep_guard`](crate::Mailbox::sleep_guard).
+/// Keeps a wait announced until it is dropped: see [`Mailbox::sleep_guard`](crate::Mailbox::sleep_guard).
 ///
 /// # Examples
 /// ```

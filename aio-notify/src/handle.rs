@@ -1,4 +1,4 @@
-//! [`Handle`]: a deferred callback for any thread, with the mailbox that it is posted to.
+//! [`Handle`]: a deferred callback for any thread, with the mailbox to which it is posted.
 
 use std::fmt;
 use std::sync::Arc;
@@ -8,7 +8,8 @@ use crate::mailbox::Mailbox;
 use crate::node::Node;
 use crate::state::Urgency;
 
-/// A [`Node`] of a [`Deferred`](crate::Deferred) callback and the mailbox of its loop. Dropping the last clone has the loop free the callback.
+/// A [`Node`] of a [`Deferred`](crate::Deferred) callback and the mailbox of its loop. After the last clone
+/// is dropped, the loop frees the callback.
 ///
 /// It can be used and dropped by any thread.
 ///
@@ -30,20 +31,21 @@ use crate::state::Urgency;
 /// # Ok::<(), std::io::Error>(())
 /// ```
 pub struct Handle<M: ?Sized> {
-    /// There until it is dropped.
+    /// `Some` until it is dropped or taken.
     node: Option<Node<Slot, M>>,
     mailbox: Arc<Mailbox<Slot, M>>,
 }
 
 impl<M: ?Sized> Handle<M> {
-    /// A handle of `node`, whose loop takes from `mailbox`.
+    /// Makes a handle of `node`, whose loop takes from `mailbox`.
     #[must_use]
     pub fn new(node: Node<Slot, M>, mailbox: Arc<Mailbox<Slot, M>>) -> Self {
         let node = Some(node);
         Self { node, mailbox }
     }
 
-    /// Has the callback run once, in the next round: see [`Mailbox::post`]. No effect if it is posted already, or if the loop has ended.
+    /// Schedules the callback to run once, in the next round: see [`Mailbox::post`]. No effect if it is
+    /// posted already, or if the loop has ended.
     #[inline]
     pub fn post(&self, urgency: Urgency) {
         if let Some(node) = &self.node {
@@ -51,32 +53,32 @@ impl<M: ?Sized> Handle<M> {
         }
     }
 
-    /// Takes a post back: see [`Node::cancel`].
+    /// Cancels a post: see [`Node::cancel`].
     pub fn cancel(&self) {
         self.node.as_ref().inspect(|node| node.cancel());
     }
 
-    /// Whether it was posted, and neither has run nor was cancelled since.
+    /// Returns whether it was posted, and has neither run nor been cancelled since.
     #[must_use]
     pub fn is_scheduled(&self) -> bool {
         self.node.as_ref().is_some_and(Node::is_scheduled)
     }
 
-    /// The name that the callback was inserted with; empty if it has none.
+    /// Returns the name with which the callback was inserted; empty if it has none.
     #[must_use]
     pub fn name(&self) -> &'static str {
         let node = self.node.as_ref();
         node.and_then(|node| node.payload().name()).unwrap_or_default()
     }
 
-    /// The mailbox of its loop.
+    /// Returns the mailbox of its loop.
     #[must_use]
     pub fn mailbox(&self) -> &Arc<Mailbox<Slot, M>> {
         &self.mailbox
     }
 
-    /// Gives up the handle without retiring it, for [`Deferred::keep`](crate::Deferred::keep): then the callback runs once more. `None` if that
-    /// was done before.
+    /// Gives up the handle without retiring it, for [`Deferred::keep`](crate::Deferred::keep), so that the
+    /// callback runs once more. Returns `None` if that was done before.
     pub fn take_node(&mut self) -> Option<Node<Slot, M>> {
         self.node.take()
     }
@@ -92,7 +94,8 @@ impl<M: ?Sized> Clone for Handle<M> {
 }
 
 impl<M: ?Sized> Drop for Handle<M> {
-    /// After the last handle the node is queued once more, so that the home thread frees the closure.
+    /// Retires the node. After the last handle it is queued once more, so that the home thread frees the
+    /// closure.
     fn drop(&mut self) {
         if let Some(node) = self.node.take() {
             self.mailbox.retire(node);

@@ -1,14 +1,16 @@
-//! [`HandlerMetrics`]: the figures of one handler of a loop, and [`HandlerCounters`], which the loop counts (rule M2).
+//! [`HandlerMetrics`]: the figures of one handler of a loop. [`HandlerCounters`]: the counters behind them,
+//! which the loop raises (rule M2).
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use crate::Counter;
 
-/// What a handler of a loop has done since it is measured. The figures are read one by one: between two of them the loop may go on.
+/// The figures of a handler of a loop since its measurement began. They are read one by one, and the loop may
+/// go on in between.
 ///
-/// The time in a callback begins when the loop calls it and ends when it returns or panics. It contains neither what polls inside the
-/// callback have slept, nor the callbacks that those polls have called and that are timed, too.
+/// The time in a callback begins when the loop calls it and ends when it returns or panics. It includes
+/// neither the sleeps of polls inside the callback, nor timed callbacks that those polls have called.
 ///
 /// # Examples
 /// ```
@@ -22,12 +24,13 @@ use crate::Counter;
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct HandlerStats {
-    /// Calls for readiness of the descriptor; of a source without a descriptor, calls because it was woken.
+    /// Calls for readiness of the descriptor; for a source without a descriptor, calls after it was woken.
     pub events: u64,
     /// Calls for work that polling has found.
     pub poll_hits: u64,
-    /// Those of [`events`](Self::events) for which its peer has kicked it, which polling would have spared the peer: all of a polled
-    /// handler's; none of another one's, and of a source without a descriptor.
+    /// The number of [`events`](Self::events) that were kicks of the peer, which polling would have spared
+    /// the peer: all events of a polled handler; none of other handlers, and none of a source without a
+    /// descriptor.
     pub kicks: u64,
     /// The time in its callbacks.
     pub busy: Duration,
@@ -53,13 +56,13 @@ pub struct HandlerStats {
 pub struct HandlerMetrics(Arc<HandlerCounters>);
 
 impl HandlerMetrics {
-    /// The name that the handler is measured under.
+    /// Returns the name under which the handler is measured.
     #[must_use]
     pub fn name(&self) -> &str {
         &self.0.name
     }
 
-    /// What the handler has done so far.
+    /// Returns the handler's figures so far.
     #[must_use]
     pub fn stats(&self) -> HandlerStats {
         HandlerStats {
@@ -98,7 +101,7 @@ impl From<HandlerCounters> for HandlerMetrics {
 /// ```
 #[derive(Debug, Default)]
 pub struct HandlerCounters {
-    /// The name that the handler is measured under.
+    /// The name under which the handler is measured.
     pub name: String,
     /// See [`HandlerStats::events`].
     pub events: Counter,
@@ -113,7 +116,7 @@ pub struct HandlerCounters {
 }
 
 impl HandlerCounters {
-    /// All zero.
+    /// Makes counters that are all zero.
     #[must_use]
     pub fn new(name: String) -> Self {
         Self {

@@ -1,4 +1,4 @@
-//! [`HomeThread`]: whether this is the thread that a loop lives on.
+//! [`HomeThread`]: identifies the thread to which a loop belongs.
 
 use std::cell::Cell;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -10,7 +10,7 @@ thread_local! {
     static THREAD: Cell<u64> = const { Cell::new(0) };
 }
 
-/// The thread that something belongs to.
+/// The thread to which a value belongs.
 ///
 /// Threads differ by their numbers, which no two threads of a process ever share, not even one after the other. Checking costs
 /// one load.
@@ -27,7 +27,7 @@ thread_local! {
 pub struct HomeThread(u64);
 
 impl HomeThread {
-    /// This thread.
+    /// Returns the calling thread.
     #[must_use]
     pub fn here() -> Self {
         static LATEST: AtomicU64 = AtomicU64::new(0);
@@ -39,7 +39,7 @@ impl HomeThread {
         }))
     }
 
-    /// Whether this thread is the one.
+    /// Returns whether this is the calling thread.
     #[inline]
     #[must_use]
     pub fn is_here(self) -> bool {

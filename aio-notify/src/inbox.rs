@@ -1,8 +1,9 @@
 //! [`Inbox`]: a lock-free queue with many producers and one consumer.
 //!
-//! It is two stacks of linked nodes: one for all threads, where posting is a compare-and-swap and taking a swap, and one that only
-//! the home thread uses, with loads and stores. Taking reverses them, which makes it first in, first out. The inbox wakes no
-//! loop: after a post the caller notifies. How long nodes live is decided in [`node`](crate::node).
+//! It consists of two stacks of linked nodes: one for all threads, where posting is a compare-and-swap and
+//! taking a swap, and one that only the home thread uses, with loads and stores. Taking reverses them, so the
+//! order is first in, first out. The inbox wakes no loop: after a post the caller notifies.
+//! [`node`](crate::node) decides how long nodes live.
 
 use std::fmt;
 use std::marker::PhantomData;
@@ -41,9 +42,9 @@ pub enum Posted {
 
 /// A queue of nodes from any thread to one loop.
 ///
-/// The loop's side ([`RunQueue::take`], [`close`](Self::close)) is for the home thread, which is the one that made the inbox. On
-/// another thread they do not take what the home thread has posted, and the order of the two is lost. No function of an inbox may
-/// be called in a signal handler.
+/// The loop's functions ([`RunQueue::take`], [`close`](Self::close)) are for the home thread, which is the
+/// one that made the inbox. On another thread they do not take the home thread's posts, and the order of the
+/// two stacks is lost. No function of an inbox may be called in a signal handler.
 ///
 /// Payloads of nodes are shared by threads; a message moves from one thread to another:
 /// ```
@@ -64,13 +65,13 @@ pub enum Posted {
 pub struct Inbox<T, M: ?Sized = T> {
     /// The latest node, null, or the mark of a closed inbox. Each node in the list is the queue's reference.
     head: AtomicPtr<Body<T, M>>,
-    /// The latest of the nodes that the home thread posted while the other list was empty: they are older than what is in
-    /// that one now. Only the home thread uses it.
+    /// The latest of the nodes that the home thread posted while the other list was empty: they are older
+    /// than the present nodes of that list. Only the home thread uses it.
     at_home: AtomicPtr<Body<T, M>>,
     home: HomeThread,
-    /// There may be a node in the first list that is not idle.
+    /// Set if the first list may have a node that is not idle.
     urgent: AtomicBool,
-    /// Holds references to nodes: is `Send` and `Sync` only if they are.
+    /// It holds references to nodes, so it is `Send` and `Sync` only if they are.
     _references: PhantomData<Dequeued<T, M>>,
 }
 
@@ -80,13 +81,13 @@ impl<T, M: ?Sized> Default for Inbox<T, M> {
     }
 }
 
-/// The head of a closed inbox: an address that no node has, because nodes are aligned.
+/// Returns the head of a closed inbox: an address that no node has, because nodes are aligned.
 fn closed<T, M: ?Sized>() -> *mut Body<T, M> {
     ptr::without_provenance_mut(1)
 }
 
 impl<T, M: ?Sized> Inbox<T, M> {
-    /// An empty inbox, at home on this thread.
+    /// Makes an empty inbox, at home on this thread.
     #[must_use]
     pub fn new() -> Self {
         Self {
@@ -98,8 +99,8 @@ impl<T, M: ?Sized> Inbox<T, M> {
         }
     }
 
-    /// Queues `node`; the caller notifies afterwards. Lock-free, allocates nothing. The node may run, and its other handles be
-    /// dropped, before this returns.
+    /// Queues `node`; the caller notifies afterwards. Lock-free, and allocates nothing. The node may run, and
+    /// its other handles may be dropped, before this returns.
     #[inline]
     pub fn post(&self, node: &Node<T, M>, urgency: Urgency) -> Posted {
         let Some(node) = node.want(urgency) else {
@@ -114,14 +115,15 @@ impl<T, M: ?Sized> Inbox<T, M> {
         }
     }
 
-    /// Gives up a handle. With the last one the node is queued once more, as [`Urgency::Idle`], and the loop gets the payload: then
-    /// this is true, and the caller notifies. If the inbox is closed, the payload is dropped here.
+    /// Gives up a handle. After the last one the node is queued once more, as [`Urgency::Idle`], and the loop
+    /// gets the payload. In that case this returns `true`, and the caller notifies. If the inbox is closed,
+    /// the payload is dropped here.
     pub fn retire(&self, node: Node<T, M>) -> bool {
         node.retire()
             .is_some_and(|node| self.push(node, Urgency::Idle).is_ok())
     }
 
-    /// Sends a message, which the loop gets as the same box; the caller notifies afterwards.
+    /// Sends a message; the caller notifies afterwards. The loop gets the same box.
     ///
     /// ```
     /// use aio_notify::{Inbox, Item, Message, RunQueue};
@@ -150,13 +152,13 @@ impl<T, M: ?Sized> Inbox<T, M> {
         }
     }
 
-    /// Puts a node into a list, or gives it back if the inbox is closed.
+    /// Adds a node to a list, or returns it if the inbox is closed.
     #[inline]
     fn push(&self, node: Dequeued<T, M>, urgency: Urgency) -> Result<(), Dequeued<T, M>> {
         let is_here = faulty!(HomeIsEverywhere, self.home.is_here(), true);
         let is_next = || faulty!(HomeOvertakes, self.head.load(Ordering::Relaxed).is_null(), true);
         if is_here && urgency == Urgency::Normal && is_next() {
-            // What other threads have posted so far was taken, and what they post from now on comes after this.
+            // All earlier posts of other threads were taken, and their later posts come after this one.
             let before = self.at_home.load(Ordering::Relaxed);
             node.next().store(before, Ordering::Relaxed);
             self.at_home.store(node.as_ptr(), Ordering::Relaxed);
@@ -192,12 +194,12 @@ impl<T, M: ?Sized> Inbox<T, M> {
         }
     }
 
-    /// Closes the inbox for good: later posts are refused. Moves what is in it to `queue`.
+    /// Closes the inbox for good: later posts are refused. Moves its entries to `queue`.
     pub fn close(&self, queue: &mut RunQueue<T, M>) {
         queue.take_instead(self, Some(closed()));
     }
 
-    /// Takes the list for all threads and leaves `instead`: the latest node of it, or null.
+    /// Takes the list for all threads and leaves `instead`. Returns the latest node, or null.
     ///
     /// Ordering: the swap acquires every node that was pushed.
     fn detach(&self, instead: *mut Body<T, M>) -> *mut Body<T, M> {
@@ -211,7 +213,7 @@ impl<T, M: ?Sized> Inbox<T, M> {
         }
     }
 
-    /// Takes the home thread's list: the latest node of it, or null.
+    /// Takes the home thread's list. Returns its latest node, or null.
     fn detach_at_home(&self) -> *mut Body<T, M> {
         if !self.home.is_here() {
             return ptr::null_mut();
@@ -221,15 +223,16 @@ impl<T, M: ?Sized> Inbox<T, M> {
         latest
     }
 
-    /// Whether there is anything to take.
+    /// Returns whether there is anything to take.
     #[inline]
     #[must_use]
     pub fn pending(&self) -> bool {
         self.has_posts() || self.has_posts_from_home()
     }
 
-    /// Whether there may be something to take that is not idle. It may be false for a moment while there is: the poster of such a
-    /// node notifies afterwards, and a loop that accepts a notification takes everything.
+    /// Returns whether there may be an entry that is not idle. It may be `false` for a moment although there
+    /// is one: the thread that posts such a node notifies afterwards, and a loop that accepts a notification
+    /// takes all entries.
     #[inline]
     #[must_use]
     pub fn has_normal(&self) -> bool {
@@ -252,20 +255,22 @@ impl<T, M: ?Sized> Inbox<T, M> {
     }
 }
 
-/// What a queue does with an inbox.
+/// The operations of a queue on an inbox.
 impl<T, M: ?Sized> RunQueue<T, M> {
-    /// Takes all nodes of an inbox, in the order in which they were posted, behind those that are queued already.
+    /// Takes all nodes of an inbox, in the order of their posts, and appends them to the queue.
     #[inline]
     pub fn take(&mut self, inbox: &Inbox<T, M>) {
         let has_posts = inbox.has_posts();
         if has_posts || inbox.has_posts_from_home() {
-            // A node that was wanted once more may have left its urgency here while it was in the home thread's list.
+            // A node that was wanted once more, while in the home thread's list, may have left its urgency
+            // here.
             let detaches = has_posts || inbox.is_urgent();
             self.take_instead(inbox, detaches.then(ptr::null_mut));
         }
     }
 
-    /// Takes the home thread's list and, if there is something to leave `instead`, the other one, which is newer.
+    /// Takes the home thread's list and, if `instead` is given, the other list, which is newer, and leaves
+    /// `instead` there.
     fn take_instead(&mut self, inbox: &Inbox<T, M>, instead: Option<*mut Body<T, M>>) {
         let before = self.len();
         if let Some(instead) = instead {
@@ -280,7 +285,7 @@ impl<T, M: ?Sized> Drop for Inbox<T, M> {
     fn drop(&mut self) {
         let mut queue = RunQueue::new();
         queue.append(self.detach(closed()));
-        // Whichever thread this is, it is the last one that has the inbox.
+        // This thread, whichever it is, is the last one with the inbox.
         queue.append(self.at_home.load(Ordering::Relaxed));
     }
 }

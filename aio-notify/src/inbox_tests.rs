@@ -11,7 +11,7 @@ use crate::Notifier;
 #[path = "run_queue_tests.rs"]
 mod run_queue;
 
-/// An [`Item`] without its contents, to be compared.
+/// An [`Item`] without its contents, for comparisons.
 #[derive(Debug, PartialEq, Eq)]
 enum Begun<T> {
     Cancelled,
@@ -21,7 +21,7 @@ enum Begun<T> {
     Sent(T),
 }
 
-/// The result when a node or a message begins.
+/// Begins a node or a message, and returns the result.
 fn begun<T: Copy>(dequeued: Dequeued<T>) -> Begun<T> {
     let payload = dequeued.payload().copied();
     match (dequeued.begin(), payload) {
@@ -46,7 +46,7 @@ fn send<T>(inbox: &Inbox<T>, message: T) -> Result<(), T> {
         .map_err(|message| message.contents)
 }
 
-/// Has another thread do something, and waits for it.
+/// Runs `work` on another thread, and waits for it.
 fn elsewhere<R: Send>(work: impl FnOnce() -> R + Send) -> R {
     thread::scope(|scope| scope.spawn(work).join().expect("it does not panic"))
 }
@@ -86,7 +86,7 @@ fn h3_first_in_first_out() {
     assert_eq!(take(&inbox), expected);
 }
 
-/// In whatever order threads post, one after the other, that is the order.
+/// Threads post one after the other, in every pattern; nodes are taken in the order of the posts.
 #[test]
 fn h3_first_in_first_out_from_home_and_elsewhere() {
     for pattern in 0..1 << 8 {
@@ -215,7 +215,7 @@ fn h6_retired_while_it_is_in_line_is_not_called() {
     assert_eq!(begun(dequeued), Begun::Retired(1));
 }
 
-/// Where a payload is dropped, and how often: with the last of handles, inbox and queue.
+/// A payload is dropped once, with the last of the handles, the inbox and the queue.
 #[test]
 fn h6_a_payload_is_dropped_once_with_its_last_owner() {
     type Step = fn(&Inbox<Arc<()>>, &mut RunQueue<Arc<()>>, &mut Vec<Node<Arc<()>>>);
@@ -313,8 +313,8 @@ fn h7_what_is_sent_arrives_or_comes_back() {
     );
 }
 
-/// A message of any size can be sent to an inbox of trait objects. Only the thread that dequeues it can touch it: it need not be
-/// `Sync`.
+/// A message of any size can be sent to an inbox of trait objects. Only the thread that dequeues it can
+/// access it, so it need not be `Sync`.
 #[test]
 fn h7_messages_can_be_trait_objects() {
     type Contents = dyn FnMut() -> usize + Send;
@@ -377,7 +377,7 @@ fn h7_a_dropped_inbox_drops_what_was_never_taken() {
     assert_eq!(Arc::strong_count(&payload), 1);
 }
 
-/// Fault F2: what it has published is late, nothing else is, and the loop is as it was.
+/// Fault F2: only this thread's post is late. The loop is as it was.
 #[test]
 fn case_82_a_poster_that_stops_before_it_notifies() {
     let (notifier, inbox) = (Notifier::new().unwrap(), Inbox::new());
@@ -393,7 +393,7 @@ fn case_82_a_poster_that_stops_before_it_notifies() {
         "in their order"
     );
     assert!(notifier.prepare_to_wait());
-    // It goes on, and notifies.
+    // The thread goes on, and notifies.
     notifier.notify();
     notifier.finish_wait();
     assert!(take(&inbox).is_empty());
@@ -403,7 +403,7 @@ fn case_82_a_poster_that_stops_before_it_notifies() {
     assert_eq!(notifier.writes(), 2);
 }
 
-/// The home thread's own list is not touched by another thread that takes.
+/// If another thread takes, the home thread's own list stays untouched.
 #[test]
 fn d7_another_thread_takes_only_the_shared_list() {
     let (inbox, node, queue) = (Inbox::new(), Node::new(1), Mutex::new(RunQueue::new()));

@@ -1,18 +1,20 @@
-//! The one door from other threads into an event loop.
+//! The one entrance for other threads into an event loop.
 //!
-//! - [`Notifier`]: wakes a loop that sleeps, and costs next to nothing while it does not (rules N1-N6).
+//! - [`Notifier`]: wakes a sleeping loop, and costs next to nothing while the loop is awake (rules N1-N6).
 //! - [`Inbox`]: a lock-free queue of [`Node`]s and [`Message`]s; a node is in it at most once, and posting one allocates nothing. The
 //!   loop takes them into a [`RunQueue`].
 //! - [`Board`]: a bitmap of doorbells that a loop checks while it polls, one bit for each source.
 //! - [`Published`]: a small value that other threads set and the loop reads without a lock.
-//! - [`Counter`]: a figure that the loop counts and other threads read, [`LoopCounters`] and [`HandlerMetrics`]: those of a loop and of a
-//!   handler; [`WeakMap`]: what they find by name while it is in use.
+//! - [`Counter`]: a figure that the loop counts and other threads read. [`LoopCounters`] and
+//!   [`HandlerMetrics`]: the figures of a loop and of a handler. [`WeakMap`]: finds shared values by name
+//!   while they are in use.
 //! - [`reply`](reply()): the result of a message, for a thread that blocks or polls for it.
-//! - [`Nesting`]: what polls of the home thread share that run inside each other.
-//! - [`EventNotifier`]: the eventfd underneath, for other uses too.
-//! - [`ClockChanges`]: ends a sleep when the wall clock is set. [`set_timer_slack`] says how late the kernel may end one.
+//! - [`Nesting`]: the depth and the progress of the home thread's polls, which may run inside each other.
+//! - [`EventNotifier`]: the eventfd underneath, also for other uses.
+//! - [`ClockChanges`]: ends a sleep when the wall clock is set. [`set_timer_slack`]: sets how late the kernel
+//!   may end a sleep.
 //!
-//! A thread that has something for the loop first posts it and then notifies, in this order:
+//! A thread with work for the loop first posts it and then notifies, in this order:
 //!
 //! ```
 //! use aio_notify::{Inbox, Item, Node, Notifier, RunQueue, Urgency};
@@ -35,11 +37,11 @@
 //! ```
 //!
 //! # What it does not do
-//! It does not know what a message is, does not wait (a backend does), and has no timers.
+//! It gives messages no meaning, does not wait (a backend does), and has no timers.
 //!
 //! # How it is checked
-//! All orderings are model-checked: `cargo xtask check --only loom` runs the models of `proofs/modelled`, and runs them again with
-//! each fault of a list planted on purpose, which must then be found.
+//! All orderings are model-checked: `cargo xtask check --only loom` runs the models of `proofs/modelled`. It
+//! then runs them again with each fault of a list, planted on purpose, which a model must find.
 #![cfg_attr(docsrs, feature(doc_cfg))]
 
 /// The example of the README.

@@ -1,11 +1,11 @@
-//! [`LoopCounters`]: what a loop counts of its iterations, waits and searches, for other threads to read.
+//! [`LoopCounters`]: a loop's figures of its iterations, waits and searches, for other threads to read.
 
 use std::time::Duration;
 
 use crate::Counter;
 
-/// The figures of a loop. Only its home thread writes, but for the last two. They are written in every iteration, so they have their own pair of
-/// cache lines.
+/// The figures of a loop. Only its home thread writes them, except for the last two. They are written in
+/// every iteration, so they have their own pair of cache lines.
 ///
 /// # Examples
 /// ```
@@ -30,25 +30,25 @@ pub struct LoopCounters {
     pub events: Counter,
     /// Waits in which the loop slept, or was about to.
     pub blocked: Counter,
-    /// Searches in user space that found something.
+    /// Searches in user space that found work.
     pub poll_hits: Counter,
-    /// Searches in user space that found nothing in their time.
+    /// Searches in user space that found no work in their time.
     pub poll_misses: Counter,
     /// The time spent searching.
     pub spun: Counter,
     /// The time spent in waits.
     pub slept: Counter,
-    /// How long the next wait may be spent searching: a time.
+    /// The time that the next wait may spend searching.
     pub budget: Counter,
-    /// Those of `events` that came through the descriptor of a polled handler.
+    /// The number of `events` that came through the descriptor of a polled handler.
     pub kicks: Counter,
-    /// How often polling was suspended for a while.
+    /// The number of times that polling was suspended for a while.
     pub poll_suspensions: Counter,
-    /// Callbacks that took longer than they may.
+    /// Callbacks that exceeded the limit of their time.
     pub slow_callbacks: Counter,
     /// Batches of sleeps whose cost was measured. Set by the thread that measures.
     pub wake_batches: Counter,
-    /// How far these batches differ, in percent. Set by the thread that measures.
+    /// The spread of these batches, in percent. Set by the thread that measures.
     pub wake_spread_percent: Counter,
 }
 
@@ -59,19 +59,19 @@ impl LoopCounters {
         self.iterations.add(1);
     }
 
-    /// Counts a wait that took so long.
+    /// Counts a wait that took this long.
     pub fn sleep(&self, took: Duration) {
         self.blocked.add(1);
         self.slept.add_time(took);
     }
 
-    /// Counts a search that has found something at once.
+    /// Counts a search that found work at once.
     #[inline]
     pub fn hit(&self) {
         self.poll_hits.add(1);
     }
 
-    /// Counts a search that took so long. One without a hit that took no time is none.
+    /// Counts a search that took this long. One without a hit that took no time is not counted.
     pub fn searched(&self, hit: bool, spun: Duration) {
         if hit {
             self.poll_hits.add(1);

@@ -1,15 +1,15 @@
 //! [`Mailbox`]: an inbox, the notifier that wakes its loop, and the state of the home thread's waits.
 //!
-//! A post and its notification are one call here, in the right order. A post by the home thread notifies only if the thread does not
-//! read the inbox before it waits.
+//! A post and its notification are one call here, in the right order. A post by the home thread notifies only
+//! if the thread will not read the inbox before it waits.
 //!
 //! # State
 //! | field | legend |
 //! |---|---|
 //! | `planning` | the home thread has decided how long to wait, and has not waited yet |
 //! | `foreign` | a foreign loop waits on behalf of the loop |
-//! | `waiters` | how many [`WaitGuard`]s there are |
-//! | `interrupts` | how often a thread has asked that a wait end, whether or not there is work |
+//! | `waiters` | the number of [`WaitGuard`]s |
+//! | `interrupts` | the number of requests to end a wait, with or without work |
 //!
 //! | a post by | planning or foreign | notifies |
 //! |---|---|---|
@@ -18,8 +18,8 @@
 //! | the home thread | one of them | yes |
 //!
 //! # Why kicks have full fences
-//! A kick follows a change and reads `waiters`; a waiter raises `waiters` and reads what changes. As in
-//! [`Notifier`], both fences are needed, or both may read the old value.
+//! A kick follows a change and reads `waiters`; a waiter raises `waiters` and reads the changed value.
+//! Without both fences, both may read the old value, as in [`Notifier`].
 
 use std::cell::Cell;
 use std::fmt;
@@ -39,15 +39,16 @@ use crate::reply::Lost;
 use crate::state::Urgency;
 use crate::sync::{AtomicU32, AtomicU64, Ordering, faulty, fence};
 
-/// A write takes a few microseconds. One that takes longer is by a thread that does not run.
+/// A write takes a few microseconds. If one takes longer, its thread does not run.
 const LONGEST_WRITE: Duration = Duration::from_micros(20);
-/// The next post of a burst comes within tens of nanoseconds.
+/// The time within which the next post of a burst arrives: usually tens of nanoseconds.
 const NEXT_POST: Duration = Duration::from_micros(1);
 
-/// The one door from other threads into a loop.
+/// The one entrance for other threads into a loop.
 ///
-/// Any thread may call [`post`](Self::post), [`retire`](Self::retire), [`send`](Self::send), [`notify`](Self::notify),
-/// [`interrupt`](Self::interrupt) and [`kick`](Self::kick). Everything else is for the home thread, which is the one that made the mailbox.
+/// Any thread may call [`post`](Self::post), [`retire`](Self::retire), [`send`](Self::send),
+/// [`notify`](Self::notify), [`interrupt`](Self::interrupt) and [`kick`](Self::kick). All other functions are
+/// for the home thread, which is the one that made the mailbox.
 ///
 /// ```
 /// use std::sync::Arc;
@@ -76,9 +77,9 @@ pub struct Mailbox<T, M: ?Sized = T> {
     process: HomeProcess,
     waiters: AtomicU32,
     interrupts: AtomicU64,
-    /// 1: the loop was asked to stop.
+    /// 1 if the loop was asked to stop.
     stop: AtomicU32,
-    /// The loop ended while its thread panicked.
+    /// Set if the loop ended while its thread panicked.
     has_panicked: AtomicBool,
     plans: Plans,
 }
@@ -96,23 +97,24 @@ pub struct Mailbox<T, M: ?Sized = T> {
 /// mailbox.interrupt(); // by any thread, maybe after a post
 /// assert_eq!(mailbox.interrupted_since(before, &seen), Interrupted::Unserved);
 /// mailbox.accept();
-/// // ... take what was posted, and run it
+/// // ... take the posts, and run them
 /// assert_eq!(mailbox.interrupted_since(before, &seen), Interrupted::Served);
 /// assert_eq!(mailbox.interrupted_since(seen.get(), &seen), Interrupted::No);
 /// # Ok::<(), std::io::Error>(())
 /// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Interrupted {
-    /// No thread has.
+    /// No thread has interrupted it.
     No,
-    /// A notification has not been accepted, which may be that of something posted before the interrupt: serve it before the wait returns.
+    /// A thread has, and a notification has not been accepted. It may be that of a post before the interrupt:
+    /// serve it before the wait returns.
     Unserved,
-    /// All that was posted before the interrupt was there when the loop took it.
+    /// A thread has, and the loop has taken all posts that came before the interrupt.
     Served,
 }
 
-/// Written by the home thread in every iteration, and read only there. Far from what other threads read when they post: cache lines
-/// of 64 bytes, fetched in pairs.
+/// Written by the home thread in every iteration, and read only there. Apart from the fields that other
+/// threads read when they post: cache lines of 64 bytes, fetched in pairs.
 #[derive(Debug, Default)]
 #[repr(align(128))]
 struct Plans {
@@ -121,7 +123,7 @@ struct Plans {
 }
 
 impl<T, M: ?Sized> Mailbox<T, M> {
-    /// An empty mailbox, at home on this thread.
+    /// Makes an empty mailbox, at home on this thread.
     ///
     /// # Errors
     /// The error of `eventfd2`: `EMFILE` means that `ulimit -n` is too low.
@@ -149,7 +151,7 @@ impl<T, M: ?Sized> Mailbox<T, M> {
         posted
     }
 
-    /// Gives up a handle; with the last one the loop gets the payload. See [`Inbox::retire`].
+    /// Gives up a handle. After the last one the loop gets the payload. See [`Inbox::retire`].
     pub fn retire(&self, node: Node<T, M>) {
         if self.inbox.retire(node) {
             self.notify_unless_read();
@@ -166,7 +168,7 @@ impl<T, M: ?Sized> Mailbox<T, M> {
         Ok(())
     }
 
-    /// Notifies, unless this is the home thread and it reads the inbox before it waits.
+    /// Notifies, unless this is the home thread and it will read the inbox before it waits.
     #[inline]
     fn notify_unless_read(&self) {
         if !self.home.is_here() || self.is_about_to_wait() {
@@ -179,17 +181,17 @@ impl<T, M: ?Sized> Mailbox<T, M> {
         self.notifier.notify();
     }
 
-    /// Wakes the loop and counts that: a loop that goes on waiting after an iteration without work can see that it shall return.
-    /// Async-signal safe.
+    /// Wakes the loop and counts that. A loop that would continue its wait after an iteration without work
+    /// sees by the count that the wait must return. Async-signal safe.
     ///
-    /// Ordering: the count releases what this thread did before to [`interrupts`](Self::interrupts).
+    /// Ordering: the count releases this thread's earlier writes to [`interrupts`](Self::interrupts).
     pub fn interrupt(&self) {
         faulty!(InterruptCountedLate, self.interrupts.fetch_add(1, Ordering::Release); self.notifier.notify());
     }
 
     /// Asks the loop to stop, and [interrupts](Self::interrupt) it. Async-signal safe.
     ///
-    /// Ordering: the flag releases what this thread did before to [`take_stop`](Self::take_stop).
+    /// Ordering: the flag releases this thread's earlier writes to [`take_stop`](Self::take_stop).
     pub fn stop(&self) {
         self.stop.store(1, Ordering::Release);
         self.interrupt();
@@ -197,11 +199,12 @@ impl<T, M: ?Sized> Mailbox<T, M> {
 
     /// Returns whether the loop was asked to [stop](Self::stop) since the last call.
     pub fn take_stop(&self) -> bool {
-        // A plain load first: it is false all the time but once.
+        // A plain load first, because it is `false` every time but once.
         self.stop.load(Ordering::Relaxed) != 0 && self.stop.swap(0, Ordering::Acquire) != 0
     }
 
-    /// Records that the loop ends, before its inbox is [closed](crate::Deferred::close): by a panic, if the thread panics at this moment.
+    /// Records that the loop ends, before its inbox is [closed](crate::Deferred::close), and whether its
+    /// thread is panicking.
     ///
     /// Ordering: as the close, this happens before a [`send`](Self::send) that finds the inbox closed.
     pub fn end(&self) {
@@ -209,7 +212,7 @@ impl<T, M: ?Sized> Mailbox<T, M> {
             .store(std::thread::panicking(), Ordering::Release);
     }
 
-    /// Why the loop has ended: see [`end`](Self::end).
+    /// Returns the reason why the loop has ended: see [`end`](Self::end).
     ///
     /// ```
     /// use aio_notify::{Lost, Mailbox};
@@ -240,15 +243,16 @@ impl<T, M: ?Sized> Mailbox<T, M> {
         }
     }
 
-    /// How many interrupts there were. While [`is_notified`](Self::is_notified) returns true, the loop may not have accepted what was
-    /// posted before the latest one.
+    /// Returns the number of interrupts. While [`is_notified`](Self::is_notified) returns `true`, posts
+    /// before the latest interrupt may not have been accepted.
     #[inline]
     #[must_use]
     pub fn interrupts(&self) -> u64 {
         self.interrupts.load(Ordering::Acquire)
     }
 
-    /// [Interrupts](Self::interrupt) if there is a [`WaitGuard`]; otherwise nearly free. Call it after changing what a waiter reads.
+    /// [Interrupts](Self::interrupt) if there is a [`WaitGuard`]; otherwise nearly free. Call it after
+    /// changing a value that a waiter reads.
     ///
     /// Ordering: the fence pairs with the one in `wait_guard`. Either the waiter reads the change or this reads the waiter.
     pub fn kick(&self) {
@@ -258,8 +262,8 @@ impl<T, M: ?Sized> Mailbox<T, M> {
         }
     }
 
-    /// Counts a waiter until the guard is dropped: a [`kick`](Self::kick) interrupts the loop. Take the guard before reading the
-    /// condition that is waited for (rule W1). Guards nest.
+    /// Counts a waiter until the guard is dropped, so that a [`kick`](Self::kick) interrupts the loop. Take
+    /// the guard before reading the condition to wait for (rule W1). Guards nest.
     ///
     /// Ordering: the fence pairs with the one in `kick`.
     pub fn wait_guard(&self) -> WaitGuard<'_> {
@@ -268,29 +272,30 @@ impl<T, M: ?Sized> Mailbox<T, M> {
         WaitGuard(&self.waiters)
     }
 
-    /// The inbox, for the loop to take from.
+    /// Returns the inbox, for the loop to take from.
     #[inline]
     #[must_use]
     pub fn inbox(&self) -> &Inbox<T, M> {
         &self.inbox
     }
 
-    /// The process that made the mailbox.
+    /// Returns the process that made the mailbox.
     #[inline]
     #[must_use]
     pub fn process(&self) -> HomeProcess {
         self.process
     }
 
-    /// The thread that the mailbox is at home on.
+    /// Returns the home thread of the mailbox.
     #[inline]
     #[must_use]
     pub fn home(&self) -> HomeThread {
         self.home
     }
 
-    /// Marks, until the guard is dropped, that how long to wait is decided: a post and
-    /// [`notify_if_about_to_wait`](Self::notify_if_about_to_wait) on the home thread, from a callback in between, notify. Guards nest.
+    /// Marks, until the guard is dropped, that the timeout of a wait is being computed. A post and
+    /// [`notify_if_about_to_wait`](Self::notify_if_about_to_wait) on the home thread, from a callback in
+    /// between, then notify. Guards nest.
     #[inline]
     pub fn plan_guard(&self) -> PlanGuard<'_> {
         let planning = &self.plans.planning;
@@ -299,44 +304,48 @@ impl<T, M: ?Sized> Mailbox<T, M> {
         PlanGuard { planning, before }
     }
 
-    /// Whether how long to wait has been decided already. For the home thread.
+    /// Returns whether the timeout of a wait is computed already. For the home thread.
     #[inline]
     #[must_use]
     pub fn is_about_to_wait(&self) -> bool {
         self.plans.planning.load(Ordering::Relaxed) || self.plans.foreign.load(Ordering::Relaxed)
     }
 
-    /// Notifies if how long to wait has been decided already. For the home thread, after a change that shortens the wait.
+    /// Notifies if the timeout of a wait is computed already. For the home thread, after a change that
+    /// shortens the wait.
     pub fn notify_if_about_to_wait(&self) {
         if self.is_about_to_wait() {
             self.notifier.notify();
         }
     }
 
-    /// Announces a wait. True: the loop may block, and holds a [`sleep_guard`](Self::sleep_guard) while it does. False: there is a
-    /// notification already. See [`Notifier::prepare_to_wait`].
+    /// Announces a wait. If this returns `true`, the loop may block, and holds a
+    /// [`sleep_guard`](Self::sleep_guard) during that. If it returns `false`, there is a notification
+    /// already. See [`Notifier::prepare_to_wait`].
     #[inline]
     #[must_use]
     pub fn prepare_to_wait(&self) -> bool {
         self.notifier.prepare_to_wait()
     }
 
-    /// Ends the wait that was announced when the guard is dropped, also if the backend panics. See [`Notifier::finish_wait`].
+    /// Ends the announced wait when the guard is dropped, also if the backend panics. See
+    /// [`Notifier::finish_wait`].
     #[inline]
     pub fn sleep_guard(&self) -> SleepGuard<'_> {
         SleepGuard(&self.notifier)
     }
 
-    /// Whether a thread on another core is writing the eventfd at this moment: a hint. See [`Notifier::is_being_written`].
+    /// Returns whether a thread on another core is writing the eventfd at this moment: a hint. See
+    /// [`Notifier::is_being_written`].
     #[inline]
     #[must_use]
     pub fn is_being_written(&self) -> bool {
         self.notifier.is_being_written()
     }
 
-    /// Spins until the write that woke the loop returns, for 20 us at the most, and 1 us longer; returns true as soon as there is a
-    /// notification. For a loop that would sleep otherwise: the rest of a burst finds it awake, and costs no write. `elapsed` returns
-    /// the time since a fixed moment.
+    /// Spins until the write that woke the loop returns, for at most 20 us, and 1 us longer. Returns `true`
+    /// as soon as there is a notification. For a loop that would sleep otherwise: it is still awake for the
+    /// rest of a burst, which then costs no write. `elapsed` returns the time since a fixed moment.
     pub fn outlast_write(&self, elapsed: impl Fn() -> Duration) -> bool {
         while self.is_being_written() && elapsed() < LONGEST_WRITE {
             spin_loop();
@@ -348,14 +357,15 @@ impl<T, M: ?Sized> Mailbox<T, M> {
         self.is_notified()
     }
 
-    /// Announces that a foreign loop waits on behalf of this one, or does no longer. After setting it, read
-    /// [`is_notified`](Self::is_notified) before letting the foreign loop block. See [`Notifier::set_foreign`].
+    /// Announces that a foreign loop waits on behalf of this one, or no longer does. After setting it, read
+    /// [`is_notified`](Self::is_notified) before letting the foreign loop block. See
+    /// [`Notifier::set_foreign`].
     pub fn set_foreign(&self, waits: bool) {
         self.plans.foreign.store(waits, Ordering::Relaxed);
         self.notifier.set_foreign(waits);
     }
 
-    /// Whether there is a notification that has not been accepted: a plain load.
+    /// Returns whether there is a notification that has not been accepted: a plain load.
     #[inline]
     #[must_use]
     pub fn is_notified(&self) -> bool {
@@ -364,8 +374,8 @@ impl<T, M: ?Sized> Mailbox<T, M> {
 
     /// Returns whether a thread has [interrupted](Self::interrupt) the home thread since there were `before` interrupts.
     ///
-    /// `seen` is how many a wait has returned for, which a wait inside another one may do, too: call this when a wait has come to nothing, and
-    /// keep `seen` as the next wait's `before`.
+    /// `seen` is the number of interrupts for which a wait has returned, which may be a wait inside another
+    /// one. Call this when a wait has found nothing, and use `seen` as the `before` of the next wait.
     #[inline]
     pub fn interrupted_since(&self, before: u64, seen: &Cell<u64>) -> Interrupted {
         let now = self.interrupts();
@@ -382,27 +392,28 @@ impl<T, M: ?Sized> Mailbox<T, M> {
         }
     }
 
-    /// Accepts what was notified; true if there was a notification. Accept first, then take from the inbox. See
-    /// [`Notifier::accept`].
+    /// Accepts all notifications. Returns `true` if there was one. Accept first, then take from the inbox.
+    /// See [`Notifier::accept`].
     #[inline]
     pub fn accept(&self) -> bool {
         self.notifier.accept()
     }
 
-    /// How many notifications wrote the eventfd, and how many wrote nothing. See [`Notifier::writes`] and [`Notifier::elided`].
+    /// Returns the number of notifications that wrote the eventfd, and of those that wrote nothing. See
+    /// [`Notifier::writes`] and [`Notifier::elided`].
     #[must_use]
     pub fn wakeups(&self) -> (u64, u64) {
         (self.notifier.writes(), self.notifier.elided())
     }
 
-    /// How many of the notifications that wrote the eventfd were accepted. See [`Notifier::accepted`].
+    /// Returns the number of accepted notifications that wrote the eventfd. See [`Notifier::accepted`].
     #[must_use]
     pub fn wakeups_accepted(&self) -> u64 {
         self.notifier.accepted()
     }
 }
 
-/// The descriptor to wait for while a wait is announced: readable once a notification has written it.
+/// Lends the descriptor to wait for while a wait is announced: readable once a notification has written it.
 impl<T, M: ?Sized> AsFd for Mailbox<T, M> {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.notifier.as_fd()

@@ -11,12 +11,12 @@ fn mailbox() -> Mailbox<u32> {
     Mailbox::new().expect("there is a descriptor left")
 }
 
-/// Has another thread do something, and waits for it.
+/// Runs `work` on another thread, and waits for it.
 fn elsewhere<R: Send>(work: impl FnOnce() -> R + Send) -> R {
     thread::scope(|scope| scope.spawn(work).join().expect("it does not panic"))
 }
 
-/// All ways to put something in.
+/// Posts, sends and retires. Returns whether each has notified.
 fn post_all(mailbox: &Mailbox<u32>) -> [bool; 3] {
     let (posted, retired) = (Node::new(1), Node::new(2));
     mailbox.accept();
@@ -99,7 +99,7 @@ fn w1_a_kick_notifies_as_long_as_there_is_a_guard() {
     assert!(mailbox.accept() && mailbox.interrupts() == 3);
 }
 
-/// Rule D4: what was posted before an interrupt is served before the wait returns for it.
+/// Rule D4: posts before an interrupt are served before the wait returns for it.
 #[test]
 fn d4_an_interrupt_is_served_once_what_came_before_it_was_accepted() {
     let (mailbox, seen) = (mailbox(), Cell::new(0));
@@ -114,7 +114,7 @@ fn d4_an_interrupt_is_served_once_what_came_before_it_was_accepted() {
     assert_eq!((is(0), seen.get()), (Interrupted::Unserved, 0));
     assert!(mailbox.accept());
     assert_eq!((is(0), seen.get()), (Interrupted::Served, 1));
-    // One inside another wait has returned for it. The outer one learns of it all the same.
+    // A wait inside another one has returned for it. The outer wait finds it all the same.
     assert_eq!((is(1), is(0)), (Interrupted::No, Interrupted::Served));
     elsewhere(|| (0..3).for_each(|_| mailbox.interrupt()));
     assert_eq!((is(1), seen.get()), (Interrupted::Unserved, 1));
@@ -167,7 +167,7 @@ fn h3_posts_and_messages_arrive_in_order() {
     assert!(mailbox.home().is_here() && !elsewhere(|| mailbox.home().is_here()));
 }
 
-/// Time that passes with each read of it, by a microsecond.
+/// Returns a clock that advances by a microsecond with each reading.
 fn ticking() -> impl Fn() -> Duration {
     let ticks = Cell::new(0);
     move || {

@@ -1,13 +1,13 @@
-//! [`Nesting`]: what the polls of a loop share that run inside each other's callbacks.
+//! [`Nesting`]: the shared state of a loop's polls that run inside each other's callbacks.
 
 use std::cell::Cell;
 
 use crate::mailbox::{Interrupted, Mailbox};
 
-/// How deep the iterations of a loop are nested, and whether they have made progress.
+/// The depth of a loop's nested iterations, and their progress.
 ///
-/// A callback may poll its loop, and that poll may do the work that the outer one waits for. The outer one then returns, too: it learns here
-/// that an inner one has made progress. It belongs to the home thread.
+/// A callback may poll its loop, and that poll may do the work for which the outer one waits. The outer poll
+/// then returns, too: it finds the progress of the inner one here. It belongs to the home thread.
 ///
 /// # Examples
 /// ```
@@ -28,9 +28,9 @@ use crate::mailbox::{Interrupted, Mailbox};
 #[derive(Debug, Default)]
 pub struct Nesting {
     depth: Cell<u32>,
-    /// How many polls inside other polls, and other events inside them, made progress.
+    /// The number of times that polls inside other polls, and other events inside them, made progress.
     progress: Cell<u64>,
-    /// How many interrupts there had been when a poll returned without progress last.
+    /// The number of interrupts when a poll last returned without progress.
     interrupts_seen: Cell<u64>,
 }
 
@@ -49,21 +49,21 @@ pub struct BeforePoll {
 }
 
 impl Nesting {
-    /// Counts an iteration that is under way, until the guard is dropped, also by a panic.
+    /// Counts an iteration as under way until the guard is dropped, also by a panic.
     #[inline]
     pub fn enter(&self) -> IterationGuard<'_> {
         self.depth.set(self.depth.get() + 1);
         IterationGuard(&self.depth)
     }
 
-    /// How many iterations are under way: 0 outside callbacks, 1 in an outermost iteration.
+    /// Returns the number of iterations under way: 0 outside callbacks, 1 in an outermost iteration.
     #[inline]
     #[must_use]
     pub fn depth(&self) -> u32 {
         self.depth.get()
     }
 
-    /// The state before a poll.
+    /// Returns the state before a poll.
     #[inline]
     #[must_use]
     pub fn before(&self) -> BeforePoll {
@@ -78,15 +78,16 @@ impl Nesting {
         self.progress.set(self.progress.get() + 1);
     }
 
-    /// Returns whether a nested poll has made progress since `before`, or some was [recorded](Self::record_progress).
+    /// Returns whether a nested poll has made progress since `before`, or progress was
+    /// [recorded](Self::record_progress).
     #[inline]
     #[must_use]
     pub fn has_progressed(&self, before: BeforePoll) -> bool {
         self.progress.get() != before.progress
     }
 
-    /// Returns whether a poll that began at `before` has made progress: its iteration has, or one nested in it. If this poll is itself nested,
-    /// the outer one learns of it.
+    /// Returns whether a poll that began at `before` has made progress, in its own iteration or in one nested
+    /// in it. If this poll is itself nested, the progress also counts for the outer one.
     #[inline]
     #[must_use]
     pub fn is_progress(&self, progress: bool, before: BeforePoll) -> bool {
@@ -108,7 +109,7 @@ impl Nesting {
     }
 }
 
-/// An iteration is under way until this is dropped: see [`Nesting::enter`].
+/// Counts an iteration as under way until it is dropped: see [`Nesting::enter`].
 ///
 /// ```
 /// let nesting = aio_notify::Nesting::default();

@@ -1,8 +1,9 @@
-//! [`Node`] and [`Message`]: what an inbox holds, and how long it stays in memory; [`Dequeued`]: what came out.
+//! [`Node`] and [`Message`]: the entries of an inbox, and how long they stay in memory. [`Dequeued`]: an
+//! entry that was taken out.
 //!
-//! A node lives as long as there is a [`Reference`] to it: each handle is one, and the queue has one while the node is queued.
-//! [`State`] counts them. So a post copies no reference and the loop drops none: the step that sets whether the node is queued turns
-//! the queue's reference on and off.
+//! A node lives as long as there is a [`Reference`] to it: each handle is one, and the queue has one while
+//! the node is queued. [`State`] counts them. A post copies no reference and the loop drops none: the step
+//! that sets whether the node is queued turns the queue's reference on and off.
 
 use std::cell::Cell;
 use std::fmt;
@@ -12,7 +13,7 @@ use std::ptr::{self, NonNull};
 use crate::state::{Begun, State, Urgency};
 use crate::sync::AtomicPtr;
 
-/// What to do with a dequeued entry: the result of [`Dequeued::begin`].
+/// The action for a dequeued entry: the result of [`Dequeued::begin`].
 ///
 /// # Examples
 /// ```
@@ -37,9 +38,9 @@ use crate::sync::AtomicPtr;
 pub enum Item<T, M: ?Sized = T> {
     /// Nothing: the node was cancelled.
     Cancelled,
-    /// To run the node.
+    /// Run the node.
     Normal,
-    /// To run the node, which was posted as [`Urgency::Idle`]: it is no progress.
+    /// Run the node, which was posted as [`Urgency::Idle`]; it counts as no progress.
     Idle,
     /// The last handle was [retired](crate::Inbox::retire): this is the node's payload.
     Retired(T),
@@ -47,7 +48,7 @@ pub enum Item<T, M: ?Sized = T> {
     Sent(Box<Message<T, M>>),
 }
 
-/// What a reference points to. Outside of this module it is only an address.
+/// The target of a reference. Other modules use only its address.
 pub(crate) struct Body<T, M: ?Sized> {
     state: State,
     /// The node that was pushed before this one; for the owner of the queue's reference.
@@ -57,7 +58,7 @@ pub(crate) struct Body<T, M: ?Sized> {
 
 enum Contents<T, M: ?Sized> {
     Node(T),
-    /// The message that this is the beginning of, as soon as it is sent.
+    /// The message that begins with this body, once it is sent.
     Message(Cell<Option<NonNull<Message<T, M>>>>),
 }
 
@@ -74,7 +75,8 @@ impl<T, M: ?Sized> Body<T, M> {
 
 /// A message with its link in the queue: one allocation for both.
 ///
-/// A box of a message with sized contents coerces to a box of one with the contents that the inbox takes, such as a trait object.
+/// A box of a message with sized contents coerces to a box of a message with the contents of the inbox, such
+/// as a trait object.
 ///
 /// ```
 /// use aio_notify::Message;
@@ -85,14 +87,14 @@ impl<T, M: ?Sized> Body<T, M> {
 /// ```
 #[repr(C)]
 pub struct Message<T, M: ?Sized, C: ?Sized = M> {
-    /// First: the body has the address of the message.
+    /// First, so that the body has the address of the message.
     body: Body<T, M>,
-    /// What is sent.
+    /// The contents that are sent.
     pub contents: C,
 }
 
 impl<T, M: ?Sized, C> Message<T, M, C> {
-    /// A message to be boxed and [sent](crate::Inbox::send).
+    /// Makes a message, to be boxed and [sent](crate::Inbox::send).
     pub fn new(contents: C) -> Self {
         let body = Body::new(State::sent(), Contents::Message(Cell::new(None)));
         Self { body, contents }
@@ -109,7 +111,7 @@ impl<T, M: ?Sized, C: fmt::Debug + ?Sized> fmt::Debug for Message<T, M, C> {
 /// that `State` has counted, and for the queue by the step that turned QUEUED on; each is given up once, as `State` decides.
 struct Reference<T, M: ?Sized>(NonNull<Body<T, M>>);
 
-// SAFETY: a reference is to a node what an `Arc` is to its contents. A message is never shared: its sender gives it away, and
+// SAFETY: a reference shares a node as an `Arc` shares its contents. A message is never shared: its sender gives it away, and
 // the next access to it is by the thread that frees the node.
 unsafe impl<T: Send + Sync, M: Send + ?Sized> Send for Reference<T, M> {}
 // SAFETY: as above.
@@ -131,7 +133,7 @@ impl<T, M: ?Sized> Reference<T, M> {
         }
     }
 
-    /// Frees the node; the caller has the last reference, by the result of a step of `State`.
+    /// Frees the node. The caller has the last reference, by the result of a step of `State`.
     #[inline]
     fn free(self) -> Item<T, M> {
         if let Contents::Message(message) = &self.body().contents {
@@ -141,8 +143,9 @@ impl<T, M: ?Sized> Reference<T, M> {
             // SAFETY: `Dequeued::sent` got the pointer from a box; for the rest see below.
             return Item::Sent(unsafe { Box::from_raw(whole.as_ptr()) });
         }
-        // SAFETY: `Node::new` got the pointer from a box. It is given back once: of several threads that give up references, `State`
-        // returns to only one that none is left, after the others are done, and that one comes here with it.
+        // SAFETY: `Node::new` got the pointer from a box. It is given back once: of several threads that give
+        // up references, `State` reports to only one that none is left, after the others are done, and only
+        // that thread comes here with it.
         let body = unsafe { Box::from_raw(self.0.as_ptr()) };
         match body.contents {
             Contents::Node(payload) => Item::Retired(payload),
@@ -151,7 +154,8 @@ impl<T, M: ?Sized> Reference<T, M> {
     }
 }
 
-/// Stands for a callback: can be posted again and again, and is in the inbox at most once. Clones are handles to the same node.
+/// Stands for a callback. It can be posted again and again, and is in the inbox at most once. Clones are
+/// handles to the same node.
 ///
 /// # Examples
 /// ```
@@ -169,13 +173,13 @@ impl<T, M: ?Sized> Reference<T, M> {
 pub struct Node<T, M: ?Sized = T>(Reference<T, M>);
 
 impl<T, M: ?Sized> Node<T, M> {
-    /// A node that is not queued.
+    /// Makes a node that is not queued.
     pub fn new(payload: T) -> Self {
         let body = Box::new(Body::new(State::at_rest(), Contents::Node(payload)));
         Self(Reference(NonNull::from(Box::leak(body))))
     }
 
-    /// The payload.
+    /// Returns the payload.
     #[must_use]
     pub fn payload(&self) -> &T {
         let Some(payload) = self.0.payload() else {
@@ -184,25 +188,25 @@ impl<T, M: ?Sized> Node<T, M> {
         payload
     }
 
-    /// Takes back what was posted and has not begun. If the loop is just beginning the node, it runs once more.
+    /// Cancels a post that has not begun. If the loop is just beginning the node, it runs once more.
     pub fn cancel(&self) {
         self.0.body().state.cancel();
     }
 
-    /// Whether it is wanted and has not begun.
+    /// Returns whether it is wanted and has not begun.
     #[must_use]
     pub fn is_scheduled(&self) -> bool {
         self.0.body().state.is_scheduled()
     }
 
-    /// Marks it as wanted. The caller pushes what is returned.
+    /// Marks it as wanted. The caller pushes the result.
     #[inline]
     pub(crate) fn want(&self, urgency: Urgency) -> Option<Dequeued<T, M>> {
         let is_ours = self.0.body().state.want(urgency);
         is_ours.then(|| Dequeued(Reference(self.0.0)))
     }
 
-    /// Gives up this handle. The caller pushes what is returned.
+    /// Gives up this handle. The caller pushes the result.
     pub(crate) fn retire(self) -> Option<Dequeued<T, M>> {
         let this = ManuallyDrop::new(self);
         let is_last = this.0.body().state.retire();
@@ -218,7 +222,8 @@ impl<T, M: ?Sized> Clone for Node<T, M> {
 }
 
 impl<T, M: ?Sized> Drop for Node<T, M> {
-    /// The payload is dropped with the last handle or, if the node is queued then, by the loop that dequeues it.
+    /// Gives up the handle. The payload is dropped with the last one or, if the node is queued then, by the
+    /// loop that dequeues it.
     fn drop(&mut self) {
         if self.0.body().state.release() {
             Reference(self.0.0).free();
@@ -235,9 +240,9 @@ impl<T: fmt::Debug, M: ?Sized> fmt::Debug for Node<T, M> {
     }
 }
 
-/// A node or a message that was taken out of the inbox. Dropping it is as if it had been cancelled.
+/// A node or a message that was taken out of the inbox. Dropping it has the effect of a cancellation.
 ///
-/// It is the queue's reference, of which there is one: in a list it is a bare pointer.
+/// It is the only reference of the queue: in a list it is a bare pointer.
 ///
 /// # Examples
 /// ```
@@ -255,7 +260,7 @@ impl<T: fmt::Debug, M: ?Sized> fmt::Debug for Node<T, M> {
 pub struct Dequeued<T, M: ?Sized = T>(Reference<T, M>);
 
 impl<T, M: ?Sized> Dequeued<T, M> {
-    /// A message that the caller pushes.
+    /// Makes the queue's reference to a message, which the caller pushes.
     #[inline]
     pub(crate) fn sent(message: Box<Message<T, M>>) -> Self {
         let whole = NonNull::from(Box::leak(message));
@@ -266,13 +271,13 @@ impl<T, M: ?Sized> Dequeued<T, M> {
         Self(reference)
     }
 
-    /// The pointer that stands for it in a list.
+    /// Returns the pointer that stands for it in a list.
     #[inline]
     pub(crate) fn as_ptr(&self) -> *mut Body<T, M> {
         self.0.0.as_ptr()
     }
 
-    /// Back from a list.
+    /// Takes it back from a list.
     ///
     /// # Safety
     /// The pointer is [`as_ptr`](Self::as_ptr) of one that was forgotten, and has not come back yet.
@@ -281,26 +286,28 @@ impl<T, M: ?Sized> Dequeued<T, M> {
         Self(Reference(pointer))
     }
 
-    /// The one that was pushed before it.
+    /// Returns the link to the entry that was pushed before it.
     #[inline]
     pub(crate) fn next(&self) -> &AtomicPtr<Body<T, M>> {
         &self.0.body().next
     }
 
-    /// The payload of a node; `None` for a message.
+    /// Returns the payload of a node; `None` for a message.
     #[inline]
     #[must_use]
     pub fn payload(&self) -> Option<&T> {
         self.0.payload()
     }
 
-    /// Whether a node is wanted and has a handle that could cancel it, as far as is known before it begins.
+    /// Returns whether a node is wanted and has a handle that could cancel it; until it begins, this may
+    /// change.
     #[must_use]
     pub fn is_scheduled(&self) -> bool {
         self.0.body().state.is_scheduled()
     }
 
-    /// Returns what to do. Call it right before running the node: a post from now on, also while the node runs, queues it again.
+    /// Returns the action for this entry. Call it right before running the node: a later post, also while the
+    /// node runs, queues it again.
     #[inline]
     pub fn begin(self) -> Item<T, M> {
         ManuallyDrop::new(self).give_up()

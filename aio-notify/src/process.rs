@@ -1,11 +1,11 @@
-//! [`HomeProcess`]: whether this is the process that a loop lives in, or a child that has inherited it by `fork`.
+//! [`HomeProcess`]: tells the process of a loop from a child that has inherited the loop by `fork`.
 
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 
-/// How many forks there were between the first process and this one.
+/// The number of forks between the first process and this one.
 static FORKS: AtomicU32 = AtomicU32::new(0);
 
-/// The process that something belongs to.
+/// The process to which a value belongs.
 ///
 /// A child that was made by `fork` of the C library is another process. Checking costs one load, and no system call. A child that was
 /// made by a raw `clone` system call is not recognised.
@@ -20,14 +20,14 @@ static FORKS: AtomicU32 = AtomicU32::new(0);
 pub struct HomeProcess(u32);
 
 impl HomeProcess {
-    /// This process.
+    /// Returns the calling process.
     #[must_use]
     pub fn here() -> Self {
         count_forks();
         Self(FORKS.load(Ordering::Relaxed))
     }
 
-    /// Whether this process is the one.
+    /// Returns whether this is the calling process.
     #[inline]
     #[must_use]
     pub fn is_here(self) -> bool {
@@ -48,8 +48,8 @@ extern "C" fn forked() {
     FORKS.fetch_add(1, Ordering::Relaxed);
 }
 
-/// Has the forks counted from now on. Not by a `Once`, which a child could inherit while another thread holds it: two threads that
-/// come at the same time count each fork twice, which is as good.
+/// Begins to count forks. Without a `Once`, which a child could inherit while another thread holds it: if two
+/// threads call this at the same time, each fork counts twice, which has the same effect.
 fn count_forks() {
     static COUNTED: AtomicBool = AtomicBool::new(false);
     if COUNTED.load(Ordering::Acquire) {
@@ -71,7 +71,7 @@ mod tests {
     fn r15_each_fork_is_another_process() {
         let parent = HomeProcess::here();
         assert!(parent.is_here() && parent == HomeProcess::here());
-        // As in a child, and in a child of it.
+        // The numbers of a child, and of its child.
         let child = HomeProcess(parent.0 + 1);
         let grandchild = HomeProcess(parent.0 + 2);
         assert!(!child.is_here() && !grandchild.is_here() && child != grandchild);

@@ -1,15 +1,15 @@
-//! [`Notifier`]: wakes a sleeping loop, and elides the wake-up of one that is awake or was woken already.
+//! [`Notifier`]: wakes a sleeping loop, and elides the wake-up if the loop is awake or was woken already.
 //!
 //! # State
 //! | field | legend |
 //! |---|---|
 //! | `notified` | a notification that the loop has not accepted |
 //! | `notify_me`, bit 0 | a foreign loop waits on behalf of this one |
-//! | `notify_me`, the rest | how many waits, nested ones counted, are about to block or blocked |
+//! | `notify_me`, the rest | the number of waits, nested ones included, that are about to block or blocked |
 //! | eventfd | readable from a write until it is drained |
-//! | `writes` | how many writes have been announced, each before it begins |
+//! | `writes` | the number of announced writes; each is announced before it begins |
 //! | `drained`, bit 0 | FINISHED: a write has finished since the latest drain |
-//! | `drained`, the rest | how many writes the loop has drained |
+//! | `drained`, the rest | the number of writes that the loop has drained |
 //!
 //! | notified | notify_me | the loop is | a notification |
 //! |---|---|---|---|
@@ -24,25 +24,28 @@
 //! | off | one more announced | written soon: a thread has announced a write and not finished it | writes as well: that thread may have stopped |
 //! | on | more than drained | readable until the loop drains it | writes nothing |
 //!
-//! So a burst costs one write, plus one for each thread that posts while the first one is writing (rule N6).
+//! A burst therefore costs one write, plus one for each thread that posts while the first one is writing
+//! (rule N6).
 //!
 //! # Why there are full fences
-//! Two parties each write one flag and then read the other's: `notify` writes `notified` and reads `notify_me`;
-//! `prepare_to_wait` writes `notify_me` and reads `notified`. With anything less than a full fence between write and read
-//! on *both* sides, both may read the old value: the loop sleeps and no write wakes it.
+//! Two parties each write one flag and then read the other's: `notify` writes `notified` and reads
+//! `notify_me`; `prepare_to_wait` writes `notify_me` and reads `notified`. Without a full fence between write
+//! and read on *both* sides, both may read the old value: the loop sleeps and no write wakes it.
 //!
 //! # Why a finished write is enough
-//! A notification that writes nothing has read FINISHED after its fence. If the loop's fence comes first, what was read is not
-//! older than the loop's latest drain: the finished write has not been drained, the eventfd is readable, and the wait ends. If the
-//! loop's fence comes second, there may have been a drain since, but the loop reads `notified` after its fence and does not block.
-//! The loop's fence is the one of `prepare_to_wait`, of `set_foreign`, or, if a wait stays announced while the loop accepts, the one
-//! of `accept`.
+//! A notification that writes nothing has read FINISHED after its fence. If the loop's fence comes first, the
+//! value read is not older than the loop's latest drain: the finished write has not been drained, the eventfd
+//! is readable, and the wait ends. If the loop's fence comes second, there may have been a drain since, but
+//! the loop reads `notified` after its fence and does not block. The loop's fence is the one of
+//! `prepare_to_wait`, of `set_foreign`, or, if a wait stays announced while the loop accepts, the one of
+//! `accept`.
 //!
 //! An announced write is not enough: the eventfd stays empty for as long as the writing thread is stopped.
 //!
-//! The loop stores `drained` *after* the drain. If it did so before, a write between store and drain would be drained and still
-//! count as finished. A thread sets FINISHED only if `drained` is what it read *before* its write: if it is stopped between write and
-//! exchange while the loop drains, the exchange fails.
+//! The loop stores `drained` *after* the drain. If it did so before, a write between store and drain would be
+//! drained and still count as finished. A thread sets FINISHED only if `drained` still has the value that it
+//! read *before* its write: if the thread is stopped between write and exchange while the loop drains, the
+//! exchange fails.
 
 use std::os::fd::{AsFd, BorrowedFd};
 
@@ -57,9 +60,9 @@ const ONE_WAIT: u32 = 2;
 const FINISHED: u64 = 1;
 const ONE_WRITE: u64 = 2;
 
-/// Wakes one loop; shared by the loop and by all threads that have something for it.
+/// Wakes one loop. The loop shares it with all threads that have work for it.
 ///
-/// Any thread may call [`notify`](Self::notify). Everything else is the loop's: its home thread calls it.
+/// Any thread may call [`notify`](Self::notify). All other functions are for the loop's home thread.
 ///
 /// ```
 /// use std::io;
@@ -81,7 +84,7 @@ const ONE_WRITE: u64 = 2;
 ///         poll(&mut [PollFd::new(&*notifier, PollFlags::IN)], None)?;
 ///         notifier.finish_wait();
 ///     }
-///     // Accept before looking for work, so that what is published in between notifies again.
+///     // Accept before looking for work, so that work published in between notifies again.
 ///     notifier.accept();
 ///     if has_work.load(Ordering::Relaxed) {
 ///         break;
@@ -94,21 +97,21 @@ pub struct Notifier {
     notified: AtomicBool,
     notify_me: AtomicU32,
     writes: Count,
-    /// A figure that nothing follows from: no checker need try its orders.
+    /// Only a figure: no decision depends on it, so no checker need try its orders.
     elided: std::sync::atomic::AtomicU64,
     /// Only the home thread changes more than bit 0.
     drained: AtomicU64,
-    /// As `drained` without bit 0, for the home thread alone.
+    /// The value of `drained` without bit 0, for the home thread alone.
     drained_at_home: std::sync::atomic::AtomicU64,
-    /// How many threads are writing. A hint that nothing follows from but how long the loop stays awake.
+    /// The number of threads that are writing. A hint: only how long the loop stays awake depends on it.
     writing: std::sync::atomic::AtomicU32,
-    /// The core of the latest of them: as much a hint.
+    /// The core of the latest of these threads, also a hint.
     writing_core: std::sync::atomic::AtomicUsize,
     wake_up: WakeUp,
 }
 
 impl Notifier {
-    /// A notifier without a notification.
+    /// Makes a notifier without a notification.
     ///
     /// # Errors
     /// The error of `eventfd2`: `EMFILE` means that `ulimit -n` is too low.
@@ -126,12 +129,14 @@ impl Notifier {
         })
     }
 
-    /// Notifies the loop that there is something for it. Call it after publishing what there is, from any thread; async-signal
-    /// safe. It makes a system call only if the loop sleeps, or is about to, and no finished write wakes it already.
+    /// Notifies the loop that there is work for it. Call it after publishing the work, from any thread;
+    /// async-signal safe. It makes a system call only if the loop sleeps, or is about to, and no finished
+    /// write wakes it already.
     ///
     /// `notified: any -> yes; notify_me: read`
     ///
-    /// Ordering: the store releases what was published to `accept`; the fence pairs with the one in `prepare_to_wait`.
+    /// Ordering: the store releases the published work to `accept`; the fence pairs with the one in
+    /// `prepare_to_wait`.
     pub fn notify(&self) {
         faulty!(SkipWhenNotified: if self.is_notified() { return });
         faulty!(NotifySwapped: if !self.is_awaited() { return raise(&self.notified, Ordering::SeqCst) });
@@ -193,31 +198,34 @@ impl Notifier {
             .compare_exchange(drained, finished, order, Ordering::Relaxed);
     }
 
-    /// No read-modify-write: of two threads that count at the same moment, one may be missed.
+    /// Counts a notification that wrote nothing. No read-modify-write: of two threads that count at the same
+    /// moment, one may be missed.
     fn count_elided(&self) {
         let elided = self.elided.load(Ordering::Relaxed);
         self.elided.store(elided.wrapping_add(1), Ordering::Relaxed);
     }
 
-    /// Whether a wait is announced, or a foreign loop waits.
+    /// Returns whether a wait is announced, or a foreign loop waits.
     #[inline]
     fn is_awaited(&self) -> bool {
         self.notify_me.load(Ordering::Relaxed) != 0
     }
 
-    /// Whether there is a notification that has not been accepted: a plain load, for a loop that is polling (rule N3).
+    /// Returns whether there is a notification that has not been accepted: a plain load, for a loop that is
+    /// polling (rule N3).
     #[inline]
     #[must_use]
     pub fn is_notified(&self) -> bool {
         self.notified.load(Ordering::Relaxed)
     }
 
-    /// Whether a thread on another core is writing the eventfd at this moment: a hint, by a plain load. Only during a write it costs more: a
-    /// second load, and the number of the caller's core.
+    /// Returns whether a thread on another core is writing the eventfd at this moment: a hint, by a plain
+    /// load. During a write it costs more: a second load, and the number of the caller's core.
     ///
-    /// A loop that was woken may be done before the write that woke it returns. If it sleeps then, the next notification of that thread
-    /// has to write again; if it stays awake until the write returns, the rest of a burst costs no write. A thread on the core of the
-    /// caller does not run meanwhile: its write returns after the loop has gone to sleep.
+    /// A loop may finish its work before the write that woke it returns. If it then sleeps, the next
+    /// notification of that thread must write again; if it stays awake until the write returns, the rest of a
+    /// burst costs no write. A thread on the core of the caller does not run meanwhile: its write returns
+    /// after the loop has gone to sleep.
     #[inline]
     #[must_use]
     pub fn is_being_written(&self) -> bool {
@@ -229,13 +237,14 @@ impl Notifier {
         self.writing_core.load(Ordering::Relaxed) != core_here()
     }
 
-    /// Announces a wait. True: the loop may block, and calls [`finish_wait`](Self::finish_wait) afterwards. False: there
-    /// is a notification already; the loop must not block, and the announcement is taken back.
+    /// Announces a wait. If this returns `true`, the loop may block, and calls
+    /// [`finish_wait`](Self::finish_wait) afterwards. If it returns `false`, there is a notification already;
+    /// the loop must not block, and the announcement is taken back.
     ///
     /// `notify_me: n -> n + 1 wait, or back; notified: read`
     ///
-    /// Ordering: the fence pairs with the one in `notify`. Reading `notified` again after the fence is what makes it safe
-    /// to have decided to wait before.
+    /// Ordering: the fence pairs with the one in `notify`. `notified` is read again after the fence, so an
+    /// earlier decision to wait is safe.
     #[must_use]
     pub fn prepare_to_wait(&self) -> bool {
         self.notify_me.fetch_add(ONE_WAIT, Ordering::Relaxed);
@@ -247,7 +256,7 @@ impl Notifier {
         true
     }
 
-    /// The wait that was announced is over: takes the announcement back and accepts.
+    /// Ends the wait that was announced: takes the announcement back and accepts.
     ///
     /// `notify_me: n -> n - 1 wait; the rest: as accept`
     ///
@@ -257,14 +266,14 @@ impl Notifier {
         self.accept_while(|| waits != ONE_WAIT);
     }
 
-    /// Accepts what was notified; true if there was a notification. A later notification is a new one, so: accept first, then
-    /// take the work.
+    /// Accepts all notifications. Returns `true` if there was one. A later notification is a new one, so
+    /// accept first, then take the work.
     ///
     /// `notified: any -> no; eventfd: drained; drained: n -> n + the writes that were drained, FINISHED off, unless these are none`
     ///
-    /// Ordering: one read-modify-write. Either it comes after a `notify` and acquires what that released, or it comes
-    /// before, and then `notified` stays set. Reading and clearing in two steps would need a full fence, and could clear a
-    /// notification that it has not read. The drain comes first: see `drain`.
+    /// Ordering: one read-modify-write. Either it comes after a `notify` and acquires its writes, or
+    /// it comes before, and then `notified` stays set. Reading and clearing in two steps would need a full
+    /// fence, and could clear a notification that was not read. The drain comes first: see `drain`.
     pub fn accept(&self) -> bool {
         self.accept_while(|| self.is_awaited())
     }
@@ -278,12 +287,12 @@ impl Notifier {
         self.notified.swap(false, order)
     }
 
-    /// Drains the eventfd if it has been written. A write that is announced and has not arrived is left for the next time; then
-    /// `drained` is not stored, because the write may have finished since.
+    /// Drains the eventfd if it has been written. A write that is announced and has not arrived is left for
+    /// the next drain. In that case `drained` is not stored, because the write may have finished since.
     ///
-    /// Ordering: release, so that a write under the new `drained` comes after the drain. If a wait stays announced, no
-    /// `prepare_to_wait` need come before the loop blocks: the fence stands in for its fence, and what `accept` and the loop
-    /// read after it stands in for reading `notified` again.
+    /// Ordering: release, so that a write under the new `drained` comes after the drain. If a wait stays
+    /// announced, no `prepare_to_wait` need come before the loop blocks: this fence replaces that one, and
+    /// the reads of `accept` and of the loop after it replace the second read of `notified`.
     #[inline]
     fn drain(&self, is_announced: impl FnOnce() -> bool) {
         let drained = self.drained_at_home.load(Ordering::Relaxed);
@@ -305,8 +314,8 @@ impl Notifier {
         }
     }
 
-    /// Announces that a foreign loop waits on behalf of this one, or does no longer (rule N5). After setting it, read
-    /// [`is_notified`](Self::is_notified) before letting the foreign loop block.
+    /// Announces that a foreign loop waits on behalf of this one, or no longer does (rule N5). After setting
+    /// it, read [`is_notified`](Self::is_notified) before letting the foreign loop block.
     ///
     /// `notify_me: bit 0`
     ///
@@ -320,27 +329,27 @@ impl Notifier {
         }
     }
 
-    /// How many notifications wrote the eventfd: one system call each.
+    /// Returns the number of notifications that wrote the eventfd: one system call each.
     #[must_use]
     pub fn writes(&self) -> u64 {
         self.writes.load(Ordering::Relaxed)
     }
 
-    /// How many of the [writes](Self::writes) the loop has accepted: the rest are on their way.
+    /// Returns the number of [writes](Self::writes) that the loop has accepted; the others are under way.
     #[must_use]
     pub fn accepted(&self) -> u64 {
         self.drained_at_home.load(Ordering::Relaxed)
     }
 
-    /// How many notifications wrote nothing, because the loop was awake or a finished write was waking it. Approximately, where
-    /// several threads notify.
+    /// Returns the number of notifications that wrote nothing, because the loop was awake or a finished write
+    /// was waking it. Approximate if several threads notify.
     #[must_use]
     pub fn elided(&self) -> u64 {
         self.elided.load(Ordering::Relaxed)
     }
 }
 
-/// The descriptor to wait for while a wait is announced: readable once it has been written.
+/// Lends the descriptor to wait for while a wait is announced: readable once it has been written.
 impl AsFd for Notifier {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.wake_up.as_fd()
@@ -413,7 +422,7 @@ mod tests {
         }
     }
 
-    /// Whether a wait is announced, accepting lets the next notification write again.
+    /// With and without an announced wait, the next notification after an acceptance writes again.
     #[test]
     fn n4_n6_what_comes_after_accepting_writes_again() {
         let notifier = Notifier::new().unwrap();
@@ -455,7 +464,8 @@ mod tests {
         assert_eq!((notifier.writes(), notifier.elided()), (2, 1));
     }
 
-    /// A thread that wakes a loop on its own core is preempted within its write. It goes on when the loop sleeps, not before.
+    /// A thread that wakes a loop on its own core is preempted within its write. It runs again only after the
+    /// loop sleeps.
     #[test]
     fn n6_no_loop_waits_for_a_write_of_its_own_core() {
         let home = thread::spawn(|| {

@@ -6,10 +6,11 @@ use crate::sync::{AtomicU64, Mutex, Ordering, faulty};
 
 /// A value of `N` words with a version. Any thread updates it; the home thread reads it again when the version has changed.
 ///
-/// Reading takes no lock and an update no allocation. While a thread updates the value, [`load`](Self::load) may return some old words and some
-/// new ones, but never a new word after an old one: words are stored from the first to the last, and loaded from the last to the first. So
-/// no word is older than the last one. The version rises after an update, so a loop that loads the value again whenever
-/// it sees another version, and that is [interrupted](crate::Mailbox::interrupt) after each update, ends up with the new value.
+/// Reading takes no lock and an update no allocation. During an update, [`load`](Self::load) may return some
+/// old words and some new ones, but never a new word after an old one: words are stored from the first to the
+/// last, and loaded from the last to the first. No word is therefore older than the last one. The version
+/// rises after an update. A loop that is [interrupted](crate::Mailbox::interrupt) after each update, and
+/// loads the value again whenever the version differs, ends up with the new value.
 ///
 /// # Examples
 /// ```
@@ -30,7 +31,7 @@ pub struct Published<const N: usize> {
 }
 
 impl<const N: usize> Published<N> {
-    /// Version 1.
+    /// Makes a value of version 1.
     #[must_use]
     pub fn new(words: [u64; N]) -> Self {
         Self {
@@ -40,14 +41,14 @@ impl<const N: usize> Published<N> {
         }
     }
 
-    /// The version. A [`load`](Self::load) that follows returns words that are as new, or newer.
+    /// Returns the version. A later [`load`](Self::load) returns words of this version or a newer one.
     #[inline]
     #[must_use]
     pub fn version(&self) -> u64 {
         self.version.load(Ordering::Acquire)
     }
 
-    /// The words.
+    /// Returns the words.
     #[must_use]
     pub fn load(&self) -> [u64; N] {
         let mut loaded = [0; N];
@@ -60,8 +61,9 @@ impl<const N: usize> Published<N> {
         loaded
     }
 
-    /// Stores what `change` makes of the present words, unless that is `None`, and raises the version. Returns whether it has. Updates by
-    /// several threads come one after the other; `change` must not update this value.
+    /// Passes the present words to `change`, stores its result unless that is `None`, and raises the version.
+    /// Returns whether it has. Updates by several threads come one after the other; `change` must not update
+    /// this value.
     pub fn update(&self, change: impl FnOnce([u64; N]) -> Option<[u64; N]>) -> bool {
         let _one_at_a_time = self.updating.lock().unwrap_or_else(PoisonError::into_inner);
         let Some(words) = change(self.load()) else {

@@ -1,14 +1,14 @@
 //! [`reply`]: the result of a message, sent back once.
 //!
-//! The receiver blocks, or goes on with its own loop and checks from time to time. A sender that is dropped with its message, or by a
-//! panic, sends that there is no result.
+//! The receiver blocks, or goes on with its own loop and checks from time to time. If a sender is dropped,
+//! with its message or by a panic, the receiver gets [`Lost`] instead.
 
 use std::fmt;
 use std::sync::{Arc, PoisonError};
 
 use crate::sync::{Condvar, Mutex, MutexGuard, faulty};
 
-/// Makes the two ends of a reply. `wake` is called after the result was sent or lost, by the thread that did so.
+/// Makes the two ends of a reply. After the result was sent or lost, the same thread calls `wake`.
 ///
 /// ```
 /// use aio_notify::{Lost, reply};
@@ -34,7 +34,7 @@ pub fn reply<R, W: Fn()>(wake: W) -> (ReplySender<R, W>, ReplyReceiver<R>) {
     (sender, ReplyReceiver { slot })
 }
 
-/// Why there is no result.
+/// The reason why there is no result.
 ///
 /// # Examples
 /// ```
@@ -59,14 +59,14 @@ pub enum Lost {
     Panicked,
 }
 
-/// What both ends share. `None` until there is an answer, and after it was taken.
+/// The shared state of both ends. `None` until there is an answer, and after it was taken.
 struct Slot<R> {
     answer: Mutex<Option<Result<R, Lost>>>,
     is_given: Condvar,
 }
 
 impl<R> Slot<R> {
-    /// No foreign code runs while it is locked.
+    /// Locks the answer. No foreign code runs while it is locked.
     fn answer(&self) -> MutexGuard<'_, Option<Result<R, Lost>>> {
         self.answer.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -132,13 +132,13 @@ pub struct ReplyReceiver<R> {
 }
 
 impl<R> ReplyReceiver<R> {
-    /// Whether the sender is still there and has sent nothing.
+    /// Returns whether the sender still exists and has sent nothing.
     #[must_use]
     pub fn is_pending(&self) -> bool {
         self.slot.answer().is_none()
     }
 
-    /// Takes the result, if it is there.
+    /// Returns the result, if it is there.
     #[must_use]
     pub fn take(self) -> Option<Result<R, Lost>> {
         self.slot.answer().take()

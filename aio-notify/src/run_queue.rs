@@ -1,4 +1,4 @@
-//! [`RunQueue`]: what a loop has taken out of its inbox and not begun.
+//! [`RunQueue`]: the entries that a loop has taken out of its inbox and not begun.
 
 use std::fmt;
 use std::ptr::NonNull;
@@ -6,7 +6,7 @@ use std::ptr::NonNull;
 use crate::node::{Body, Dequeued};
 use crate::sync::Ordering;
 
-/// What was taken out of an [`Inbox`](crate::Inbox) and has not begun, first in, first out.
+/// Entries that were taken out of an [`Inbox`](crate::Inbox) and have not begun, first in, first out.
 ///
 /// # Examples
 /// ```
@@ -27,18 +27,18 @@ use crate::sync::Ordering;
 /// assert_eq!(ran, [1, 3]);
 /// ```
 pub struct RunQueue<T, M: ?Sized = T> {
-    /// The next one is the last one.
+    /// In reverse order: the last element is the next entry.
     dequeued: Vec<Dequeued<T, M>>,
 }
 
 impl<T, M: ?Sized> RunQueue<T, M> {
-    /// An empty queue.
+    /// Makes an empty queue.
     #[must_use]
     pub const fn new() -> Self {
         Self { dequeued: Vec::new() }
     }
 
-    /// Whether it is empty.
+    /// Returns whether it is empty.
     #[inline]
     #[must_use]
     pub fn is_empty(&self) -> bool {
@@ -49,7 +49,7 @@ impl<T, M: ?Sized> RunQueue<T, M> {
         self.dequeued.len()
     }
 
-    /// Moves what was appended to a queue of this length behind what was there.
+    /// Moves the entries that were appended to a queue of this length behind the earlier ones.
     pub(crate) fn move_behind(&mut self, before: usize) {
         self.dequeued.rotate_left(before);
     }
@@ -58,15 +58,16 @@ impl<T, M: ?Sized> RunQueue<T, M> {
     pub(crate) fn append(&mut self, latest: *mut Body<T, M>) {
         let mut rest = latest;
         while let Some(node) = NonNull::new(rest) {
-            // SAFETY: every pointer in a list is a node that `Inbox::push` has forgotten. The list was taken out as a whole, so nothing
-            // else follows it, and each of its links is followed once: a post of a node that is still queued does not push it.
+            // SAFETY: every pointer in a list is a node that `Inbox::push` has forgotten. The list was taken
+            // out as a whole, so only this loop follows it, and follows each link once: a post of a node that
+            // is still queued does not push it.
             let node = unsafe { Dequeued::from_ptr(node) };
             rest = node.next().load(Ordering::Relaxed);
             self.dequeued.push(node);
         }
     }
 
-    /// Removes the next one.
+    /// Removes the next entry.
     #[inline]
     pub fn pop(&mut self) -> Option<Dequeued<T, M>> {
         self.dequeued.pop()

@@ -1,4 +1,4 @@
-//! The run queue: its order, and what it drops when a loop panics.
+//! The run queue: its order, and the entries that it drops when a loop panics.
 
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 
@@ -56,7 +56,7 @@ fn h5_a_queued_node_is_scheduled_until_it_is_cancelled() {
     }
 }
 
-/// A callback panics, and the loop is unwound: everything it owns is dropped, once.
+/// A callback panics, and the loop is unwound: all its entries are dropped, once.
 #[test]
 fn h6_h7_a_panic_drops_nodes_and_messages() {
     let payload = Arc::new(());

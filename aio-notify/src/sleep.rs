@@ -11,13 +11,14 @@ use rustix::event::{PollFd, PollFlags, poll};
 
 use crate::{EventNotifier, thread_cpu_time};
 
-/// The sleeps of a batch.
+/// The number of sleeps in a batch.
 const SLEEPS: u32 = 16;
-/// How long the waker lets the sleeper sleep: long enough to be asleep, short enough to be a short sleep.
+/// The time that the waker lets the sleeper sleep: long enough to fall asleep, short enough for a short
+/// sleep.
 const NAP: Duration = Duration::from_micros(60);
-/// A batch that takes longer is given up: the core is busy with something else.
+/// The time after which a batch is given up: the core is busy with other work.
 const LONGEST: Duration = Duration::from_millis(5);
-/// Writes of an eventfd that no thread waits for.
+/// The number of writes of an eventfd for which no thread waits.
 const IDLE_WRITES: u32 = 32;
 
 /// The cost of a short sleep that another thread ends: see [`SleepMeter`].
@@ -38,11 +39,12 @@ const IDLE_WRITES: u32 = 32;
 pub struct SleepCost {
     /// The time from the write of the eventfd until the sleeper runs: the mean of the quicker half.
     pub latency: Duration,
-    /// The time that nine of ten sleepers run after. Much more than [`latency`](Self::latency), it tells of other load on the machine.
+    /// The 90th percentile of that time. If it is much more than [`latency`](Self::latency), there is other load
+    /// on the machine.
     pub slow_latency: Duration,
     /// The processor time that one sleep takes.
     pub cpu: Duration,
-    /// The time that the waker is busy with the write, more than with one that wakes no thread.
+    /// The time that a write keeps the waker busy, beyond that of a write that wakes no thread.
     pub kick: Duration,
     /// The time for a write that wakes no thread.
     pub idle_write: Duration,
@@ -50,11 +52,13 @@ pub struct SleepCost {
 
 /// Measures the cost of short sleeps that another thread ends by an eventfd: 16 at a time, about a millisecond.
 ///
-/// A batch sleeps on one core, the next one on the next core of those that the thread may use that has made the meter. The waker runs on
-/// another core, if there is one. Both are threads of the meter, so the calling thread keeps its core. They are bound to their cores,
-/// because a sleeper that moves to the core of its waker would wake up in a third of the time.
+/// The batches take turns on the cores that the thread that made the meter may use. The waker runs on another
+/// core, if there is one. Both are threads of the meter, so the calling thread keeps its core. They are bound
+/// to their cores, because a sleeper that moves to the core of its waker would wake up in a third of the
+/// time.
 ///
-/// Other load on a core makes a whole batch dearer. Judge by several batches, some time apart, and by the cheaper ones.
+/// Other load on a core raises the cost of a whole batch. Judge by several batches, some time apart, and by
+/// the cheaper ones.
 ///
 /// # Examples
 /// ```
@@ -83,13 +87,13 @@ impl Default for SleepMeter {
 }
 
 impl SleepMeter {
-    /// A meter for the cores that the calling thread may use now.
+    /// Makes a meter for the cores that the calling thread may use now.
     #[must_use]
     pub fn new() -> Self {
         let here = sched_getcpu();
         let allowed = sched_getaffinity(None).unwrap_or_else(|_| CpuSet::new());
         let is_allowed = |core: &usize| allowed.is_set(*core);
-        // Beginning with the present one, which need not be the first.
+        // Beginning with the present core, which need not be the first.
         let mut cores: Vec<usize> = (here..CpuSet::MAX_CPU)
             .chain(0..here)
             .filter(is_allowed)
@@ -105,16 +109,17 @@ impl SleepMeter {
     /// Returns `None` if the core is too busy to be measured in that time.
     ///
     /// # Errors
-    /// What the system says to an eventfd and to two threads.
+    /// The error of the system for an eventfd or for one of two threads.
     pub fn measure(&mut self) -> io::Result<Option<SleepCost>> {
         self.measure_with(Waker::Runs)
     }
 
-    /// As [`measure`](Self::measure), while the waker sleeps, too, and is woken by the sleeper before it falls asleep. Where the processor falls
-    /// idle then, a wake-up takes several times as long. [`SleepCost::cpu`] includes the sleeper's write.
+    /// As [`measure`](Self::measure), but the waker sleeps, too: the sleeper wakes it before it falls asleep.
+    /// On a processor that then falls idle, a wake-up takes several times as long. [`SleepCost::cpu`]
+    /// includes the sleeper's write.
     ///
     /// # Errors
-    /// As for [`measure`](Self::measure).
+    /// As [`measure`](Self::measure).
     ///
     /// # Examples
     /// ```
@@ -152,14 +157,14 @@ impl SleepMeter {
             move || shared.sleep(core)
         });
         let slept = match sleeper {
-            // It cannot panic.
+            // The thread cannot panic.
             Ok(sleeper) => sleeper.join().unwrap_or_else(|_| Ok(Slept::default())),
             Err(error) => Err(error),
         };
         shared.is_over.store(true, Ordering::Release);
-        // A waker that sleeps looks then. An eventfd that is open can be written.
+        // Wakes a sleeping waker, which then checks `is_over`. Writing an open eventfd cannot fail.
         let _ = shared.answer.set();
-        // Nor can the waker; without its figures a kick costs nothing.
+        // The waker cannot panic, either; without its figures a kick costs nothing.
         let kicks = waker.join().unwrap_or_default();
         let Slept { latencies, cpu } = slept?;
         if latencies.len() < SLEEPS as usize / 2 {
@@ -177,7 +182,7 @@ impl SleepMeter {
     }
 }
 
-/// The sleeps of a batch.
+/// The measurements of a batch.
 #[derive(Default)]
 struct Slept {
     /// In nanoseconds.
@@ -186,14 +191,14 @@ struct Slept {
     cpu: Duration,
 }
 
-/// What the waker does while the sleeper sleeps.
+/// The state of the waker while the sleeper sleeps.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Waker {
     Runs,
     Sleeps,
 }
 
-/// What the sleeper and the waker share.
+/// The shared state of the sleeper and the waker.
 struct Shared {
     kind: Waker,
     bell: EventNotifier,
@@ -201,7 +206,7 @@ struct Shared {
     answer: EventNotifier,
     /// The number of the sleep that begins.
     turn: AtomicU32,
-    /// When the eventfd was written last, in nanoseconds.
+    /// The time of the last write of the eventfd, in nanoseconds.
     rung_at: AtomicU64,
     is_over: AtomicBool,
     began: Instant,
@@ -211,7 +216,7 @@ impl Shared {
     fn sleep(&self, core: usize) -> io::Result<Slept> {
         let mut here = CpuSet::new();
         here.set(core);
-        // Where that is not allowed any more, it stays.
+        // If the system no longer allows that core, the thread stays where it is.
         let _ = sched_setaffinity(None, &here);
         let mut latencies = Vec::with_capacity(SLEEPS as usize);
         let before = thread_cpu_time();
@@ -232,7 +237,8 @@ impl Shared {
         Ok(Slept { latencies, cpu })
     }
 
-    /// Wakes the sleeper some time after each of its turns has begun. Returns how long each write took, in nanoseconds.
+    /// Wakes the sleeper some time after each of its turns has begun. Returns the duration of each write, in
+    /// nanoseconds.
     fn wake(&self, sleeper: usize) -> Vec<u64> {
         leave_core(sleeper);
         let mut kicks = Vec::with_capacity(SLEEPS as usize);
@@ -250,20 +256,21 @@ impl Shared {
             }
             let rung_at = self.now_ns();
             self.rung_at.store(rung_at, Ordering::Release);
-            // An eventfd that is open can be written.
+            // Writing an open eventfd cannot fail.
             let _ = self.bell.set();
             kicks.push(self.now_ns().saturating_sub(rung_at));
         }
         kicks
     }
 
-    /// The waker has nothing to do. It looks at the turn and the end after each wake-up, so none is lost.
+    /// Waits until the waker may have something to do. The waker reads the turn and the end after each
+    /// wake-up, so none is lost.
     fn await_turn(&self) {
         if self.kind == Waker::Runs {
             std::thread::yield_now();
             return;
         }
-        // If that fails, it looks again at once.
+        // If the poll fails, the waker checks again at once.
         let _ = poll(&mut [PollFd::new(&self.answer, PollFlags::IN)], None);
         let _ = self.answer.test_and_clear();
     }
@@ -273,7 +280,7 @@ impl Shared {
     }
 }
 
-/// How long writes take that wake no thread, in nanoseconds.
+/// Returns the durations of writes that wake no thread, in nanoseconds.
 fn idle_writes() -> io::Result<Vec<u64>> {
     let bell = EventNotifier::new()?;
     let mut times = Vec::with_capacity(IDLE_WRITES as usize);
@@ -290,20 +297,21 @@ fn sorted(mut nanos: Vec<u64>) -> Vec<u64> {
     nanos
 }
 
-/// The mean of the quicker half of sorted times: load on the machine prolongs the others. Zero without any.
+/// Returns the mean of the quicker half of sorted times: load on the machine prolongs the others. Zero
+/// without any times.
 fn mean_of_quicker_half(nanos: &[u64]) -> Duration {
     let half = &nanos[..nanos.len().div_ceil(2)];
     Duration::from_nanos(half.iter().sum::<u64>() / half.len().max(1) as u64)
 }
 
-/// Moves this thread to another core than that one, if it may. A loop that is bound to a core is woken from other cores, which takes
-/// longer than from the same one, where a new thread might begin.
+/// Moves this thread to a core other than `core`, if it may. Threads on other cores wake a loop that is bound
+/// to a core. That takes longer than from the same core, on which a new thread might begin.
 fn leave_core(core: usize) {
     let mut others = CpuSet::new();
     (0..CpuSet::MAX_CPU)
         .filter(|other| *other != core)
         .for_each(|other| others.set(other));
-    // Where there is no other core, it stays.
+    // If there is no other core, it stays.
     let _ = sched_setaffinity(None, &others);
 }
 

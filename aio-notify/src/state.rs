@@ -1,4 +1,4 @@
-//! [`State`]: whether a node is wanted, is queued, and has handles left; and which step frees it.
+//! [`State`]: whether a node is wanted, is queued, and has handles left, with the steps that free it.
 //!
 //! # State
 //! | bits | legend |
@@ -6,7 +6,7 @@
 //! | QUEUED | the node is in an inbox or a run queue, once, which has a reference to it |
 //! | SCHEDULED | wanted |
 //! | IDLE | wanted, without urgency |
-//! | the rest | how many handles there are; each is a reference |
+//! | the rest | the number of handles; each is a reference |
 //!
 //! | handles | QUEUED | the node is | freed by |
 //! |---|---|---|---|
@@ -25,10 +25,10 @@ const QUEUED: u64 = 1;
 const SCHEDULED: u64 = 2;
 const IDLE: u64 = 4;
 const WANTED: u64 = SCHEDULED | IDLE;
-/// One handle. There is room for more than can be made while a machine lasts.
+/// One handle. The remaining bits have room for more handles than can ever be made.
 const HANDLE: u64 = 8;
 
-/// How soon a node shall run.
+/// The urgency of a node.
 ///
 /// # Examples
 /// ```
@@ -43,22 +43,22 @@ const HANDLE: u64 = 8;
 /// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Urgency {
-    /// In the next iteration.
+    /// It runs in the next iteration.
     Normal,
-    /// Some time soon; does not keep the loop awake.
+    /// It runs some time soon, and does not keep the loop awake.
     Idle,
 }
 
-/// What the loop does with a node that begins.
+/// The action of the loop for a node that begins.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Begun {
-    /// Nothing: it was cancelled.
+    /// Nothing: the node was cancelled.
     Cancelled,
-    /// Runs it.
+    /// Run the node.
     Normal,
-    /// Runs it; it was not urgent.
+    /// Run the node, which was not urgent.
     Idle,
-    /// Frees it: there is no other reference.
+    /// Free the node: there is no other reference.
     Last,
 }
 
@@ -66,22 +66,22 @@ pub(crate) enum Begun {
 pub(crate) struct State(AtomicU64);
 
 impl State {
-    /// At rest, with one handle.
+    /// Makes the state of a node at rest, with one handle.
     pub(crate) fn at_rest() -> Self {
         Self(AtomicU64::new(HANDLE))
     }
 
-    /// Without a handle, as if it had been posted, to be pushed at once.
+    /// Makes a state without a handle, as if the node had been posted. The caller pushes it at once.
     pub(crate) fn sent() -> Self {
         Self(AtomicU64::new(QUEUED | SCHEDULED))
     }
 
-    /// Marks the node as wanted. True: the caller, which has a handle, pushes it.
+    /// Marks the node as wanted. If this returns `true`, the caller, which has a handle, pushes the node.
     ///
     /// `QUEUED: any -> on; SCHEDULED or IDLE: on`
     ///
-    /// Ordering: releases what the poster wrote before to `begin`, also when another thread has pushed the node; acquires that
-    /// the loop has read the link.
+    /// Ordering: releases the poster's earlier writes to `begin`, even if another thread has pushed the node;
+    /// acquires the loop's read of the link.
     #[inline]
     pub(crate) fn want(&self, urgency: Urgency) -> bool {
         let wanted = match urgency {
@@ -93,13 +93,15 @@ impl State {
         faulty!(PushTwice, before & QUEUED == 0, true)
     }
 
-    /// Gives up the queue's reference, which the caller owns, and returns what was wanted. A post from now on, also while the node
-    /// runs, queues it again. `Last` leaves the reference, and with it the node, to the caller.
+    /// Gives up the queue's reference, which the caller owns, and returns the action. A later post, also
+    /// while the node runs, queues it again. `Last` leaves the reference, and with it the node, to the
+    /// caller.
     ///
     /// `QUEUED, SCHEDULED, IDLE: any -> off; handles: none -> as it was`
     ///
-    /// Ordering: one step, so that a post either is part of this run or finds the node not queued and pushes it; acquires
-    /// what the posters released, and what was done by handles before they were given up; releases that the link was read.
+    /// Ordering: one step, so that a post either is part of this run or finds the node not queued and pushes
+    /// it. Acquires the writes that the posters released, and all uses of handles before they were given up;
+    /// releases the read of the link.
     #[inline]
     pub(crate) fn begin(&self) -> Begun {
         let gone = faulty!(BeginKeepsQueued, QUEUED | WANTED, WANTED);
@@ -126,38 +128,40 @@ impl State {
         }
     }
 
-    /// Takes back what was posted and has not begun. If the loop is just beginning the node, it runs once more.
+    /// Cancels a post that has not begun. If the loop is just beginning the node, it runs once more.
     ///
     /// `SCHEDULED, IDLE: any -> off`
     pub(crate) fn cancel(&self) {
         self.0.fetch_and(!WANTED, Ordering::AcqRel);
     }
 
-    /// Counts one more handle; the caller has one.
+    /// Counts one more handle. The caller has one.
     ///
     /// `handles: n -> n + 1`
     ///
-    /// Ordering: none; the handle that is copied keeps the node.
+    /// Ordering: none. The copied handle keeps the node alive.
     pub(crate) fn share(&self) {
         self.0.fetch_add(HANDLE, Ordering::Relaxed);
     }
 
-    /// Gives up a handle. True: it was the last reference, and the caller frees the node.
+    /// Gives up a handle. If this returns `true`, it was the last reference, and the caller frees the node.
     ///
     /// `handles: n -> n - 1`
     ///
-    /// Ordering: releases what was done by this handle, and acquires what was done by the others, so that the node is freed
-    /// after all of it.
+    /// Ordering: releases the uses of this handle, and acquires those of the others, so that the node is
+    /// freed after all of them.
     pub(crate) fn release(&self) -> bool {
         let order = faulty!(ReleaseRelaxed, Ordering::AcqRel, Ordering::Relaxed);
         self.0.fetch_sub(HANDLE, order) == HANDLE
     }
 
-    /// Gives up a handle. True: it was the last one, and the caller pushes the node once more.
+    /// Gives up a handle. If this returns `true`, it was the last one, and the caller pushes the node once
+    /// more.
     ///
     /// `handles: n -> n - 1; QUEUED: on if none are left`
     ///
-    /// Ordering: as `release`. One step, so that there is never a node without handles that no thread is going to push.
+    /// Ordering: as `release`. One step, so that a node without handles always has a thread that is going to
+    /// push it.
     pub(crate) fn retire(&self) -> bool {
         let mut before = self.0.load(Ordering::Relaxed);
         faulty!(RetireInTwoSteps: if before >= 2 * HANDLE { self.release(); return false });
@@ -175,7 +179,7 @@ impl State {
         }
     }
 
-    /// Whether it is wanted, has not begun, and has a handle that could cancel it.
+    /// Returns whether it is wanted, has not begun, and has a handle that could cancel it.
     pub(crate) fn is_scheduled(&self) -> bool {
         let state = self.0.load(Ordering::Acquire);
         state >= HANDLE && state & WANTED != 0

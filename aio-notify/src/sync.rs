@@ -1,17 +1,17 @@
-//! Atomics, a thread-local variable and the eventfd. A model checker puts its own in the place of this module: see
+//! Atomics, a thread-local variable and the eventfd. A model checker replaces this module by its own: see
 //! `proofs/modelled`.
 
 pub(crate) use std::sync::atomic::{AtomicBool, AtomicPtr, AtomicU32, AtomicU64, Ordering, fence};
 pub(crate) use std::sync::{Condvar, Mutex, MutexGuard};
 pub(crate) use std::thread_local;
 
-/// The number of the core that the caller runs on, which may be another one in the next moment. A system call where the vDSO does not know
-/// it, as on aarch64.
+/// Returns the number of the caller's core, which may change at any moment. It costs a system call if the
+/// vDSO does not have the number, as on aarch64.
 pub(crate) use rustix::thread::sched_getcpu as core_here;
 
 pub(crate) use crate::eventfd::Eventfd;
 
-/// A number that no thread loads before it changes it, which a model checker uses to have fewer orders to try.
+/// A number that no thread loads before it changes it. A model checker then has fewer orders to try.
 pub(crate) type Count = AtomicU64;
 
 /// Expands to the right code. A build for model checkers can choose the mistake beside it, to show that a model finds it.
@@ -38,7 +38,7 @@ pub(crate) fn raise(flag: &AtomicBool, order: Ordering) {
     flag.store(true, order);
 }
 
-/// Stores a number that other threads change only by an exchange with what they have read.
+/// Stores a number that other threads change only by an exchange with the value that they have read.
 #[inline]
 pub(crate) fn overwrite(number: &AtomicU64, value: u64, order: Ordering) {
     number.store(value, order);

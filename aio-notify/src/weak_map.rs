@@ -1,15 +1,17 @@
-//! [`WeakMap`]: what a loop shares with other threads by name, for as long as it is in use.
+//! [`WeakMap`]: values that a loop shares with other threads by name, while they are in use.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, PoisonError, Weak};
 
 use crate::sync::Mutex;
 
-/// A map that any thread reads and changes, and that does not keep its values alive: a value is in it until its last [`Arc`] is dropped.
+/// A map that any thread reads and changes, and that does not keep its values alive: a value is in it until
+/// its last [`Arc`] is dropped.
 ///
-/// Values that are gone take memory until there are twice as many entries as there were living values when they were last cleared away; so
-/// there are at most 16 entries, or two for each value that was alive at the same time. All functions take a lock. They are for rare
-/// steps, such as listing what is measured, and not for an iteration.
+/// Dropped values take memory until there are twice as many entries as living values at the last clean-up.
+/// There are therefore at most 16 entries, or two for each value that was alive at the same time. All
+/// functions take a lock. They are for rare steps, such as listing the measured handlers, and not for an
+/// iteration.
 ///
 /// # Examples
 /// ```
@@ -29,15 +31,15 @@ pub struct WeakMap<K, T>(Mutex<Entries<K, T>>);
 #[derive(Debug)]
 struct Entries<K, T> {
     values: BTreeMap<K, Weak<T>>,
-    /// At this size, those that are gone are removed.
+    /// The size at which entries of dropped values are removed.
     prune_at: usize,
 }
 
-/// A map of up to so many entries is not worth pruning.
+/// The number of entries up to which a map is not worth pruning.
 const FEW: usize = 16;
 
 impl<K: Ord, T> WeakMap<K, T> {
-    /// An empty map.
+    /// Makes an empty map.
     #[must_use]
     pub fn new() -> Self {
         Self(Mutex::new(Entries {
@@ -46,7 +48,7 @@ impl<K: Ord, T> WeakMap<K, T> {
         }))
     }
 
-    /// Adds a value. One that had the same key is not in the map any more.
+    /// Adds a value. It replaces the value with the same key, if there is one.
     pub fn insert(&self, key: K, value: &Arc<T>) {
         self.with(|entries| {
             if entries.values.len() >= entries.prune_at {
@@ -57,13 +59,13 @@ impl<K: Ord, T> WeakMap<K, T> {
         });
     }
 
-    /// The value of a key, if it is still there.
+    /// Returns the value of a key, if it is still alive.
     #[must_use]
     pub fn get(&self, key: &K) -> Option<Arc<T>> {
         self.with(|entries| entries.values.get(key).and_then(Weak::upgrade))
     }
 
-    /// The values that are still there, in the order of their keys.
+    /// Returns the values that are still alive, in the order of their keys.
     #[must_use]
     pub fn values(&self) -> Vec<Arc<T>> {
         self.with(|entries| entries.values.values().filter_map(Weak::upgrade).collect())

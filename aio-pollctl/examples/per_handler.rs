@@ -1,5 +1,5 @@
-//! A policy of one's own, with state for each handler: it polls for twice the last wait of each handler, and forgets a handler
-//! that has been silent for some iterations.
+//! A custom policy with state for each handler: it polls for twice the last wait of each handler, and resets
+//! a handler that has been silent for some iterations.
 //!
 //! `cargo run -p aio-pollctl --example per_handler` shows its times in a loop with a fast and a slow handler.
 
@@ -11,7 +11,7 @@ use aio_pollctl::{HandlerMemory, Iteration, PollParams, PollPolicy};
 #[derive(Debug)]
 pub(crate) struct Patient {
     max_ns: u64,
-    /// Distinguishes values stored since the last reset from older ones.
+    /// Tells values stored since the last reset from older ones.
     generation: u32,
     budget_ns: u64,
     /// The longest time among the handlers of this iteration.
@@ -19,7 +19,7 @@ pub(crate) struct Patient {
 }
 
 impl Patient {
-    /// A handler is forgotten after this many iterations without an event of it.
+    /// The number of iterations without an event after which a handler is reset.
     pub(crate) const SILENCES: u64 = 8;
 
     pub(crate) fn new(params: PollParams) -> Self {

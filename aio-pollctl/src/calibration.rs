@@ -1,4 +1,4 @@
-//! [`Calibration`]: what a sleep costs, from batches of measured sleeps.
+//! [`Calibration`]: the cost of a sleep, from batches of measured sleeps.
 
 use core::time::Duration;
 
@@ -7,7 +7,8 @@ use crate::params::saturating_ns;
 
 /// The number of batches that are kept.
 const KEPT: usize = 16;
-/// The estimate is the batch at this part of all, from below: the second of eight, the third of sixteen.
+/// The rank of the batch that is the estimate, counted from the least, as a part of all: the second of eight,
+/// the third of sixteen.
 const RANK_PART: usize = 8;
 /// An estimate that differs from the published one by less than one part in two to this power is not published.
 const NEWS: u32 = 3;
@@ -32,7 +33,7 @@ pub struct SleepBatch {
 }
 
 impl SleepBatch {
-    /// A batch with these costs of a sleep; each counts as at most four seconds.
+    /// Makes a batch with these costs of a sleep; each counts as at most four seconds.
     #[must_use]
     pub const fn new(cost: WakeCost) -> Self {
         Self {
@@ -42,7 +43,7 @@ impl SleepBatch {
         }
     }
 
-    /// The cost of a sleep.
+    /// Returns the cost of a sleep.
     #[must_use]
     pub const fn cost(&self) -> WakeCost {
         WakeCost {
@@ -52,7 +53,7 @@ impl SleepBatch {
         }
     }
 
-    /// The sum of the costs: the break-even time at the usual price.
+    /// Returns the sum of the costs: the break-even time at the usual price.
     #[must_use]
     pub const fn total(&self) -> Duration {
         Duration::from_nanos(self.total_ns())
@@ -70,12 +71,14 @@ const fn to_u32(time: Duration) -> u32 {
 
 /// Estimates the cost of a sleep from the last 16 batches of measured sleeps (rule A12).
 ///
-/// Other load on the machine makes sleeps dearer, and for a whole batch at once: on a core that another thread uses, a wake-up takes two to
-/// three times as long, or a time slice. Only a core that was idle shows what a sleep costs the loop when it is the one to decide.
-/// So neither the mean nor the median of batches is stable. The estimate is a batch near the lower end: the second least of
-/// eight, the third least of sixteen. A single batch that was measured too low has no influence.
+/// Other load on the machine makes sleeps more expensive, and for a whole batch at once: on a core that
+/// another thread uses, a wake-up takes two to three times as long, or a time slice. Only an idle core shows
+/// the cost that a sleep of the loop would have. Therefore neither the mean nor the median of batches is
+/// stable. The estimate is a batch near the lower end: the second least of eight, the third least of sixteen.
+/// A single batch that was measured too low has no influence.
 ///
-/// A batch counts as a whole, so that latency, processor time and kick belong together: a sleep with a small latency has a dear kick.
+/// A batch counts as a whole, so that latency, processor time and kick belong together: a sleep with a small
+/// latency has an expensive kick.
 ///
 /// # Examples
 /// ```
@@ -93,7 +96,7 @@ const fn to_u32(time: Duration) -> u32 {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Calibration {
     batches: [SleepBatch; KEPT],
-    /// All batches so far.
+    /// The number of batches so far.
     count: u64,
     published_ns: u64,
 }
@@ -102,7 +105,7 @@ impl Calibration {
     /// The number of batches to measure before the first estimate is used.
     pub const FIRST: usize = 8;
 
-    /// No batches.
+    /// Makes an estimate without batches.
     #[must_use]
     pub const fn new() -> Self {
         Self {
@@ -116,27 +119,28 @@ impl Calibration {
         }
     }
 
-    /// Records a batch. The oldest of more than 16 is forgotten.
+    /// Records a batch. Only the last 16 are kept.
     pub fn record(&mut self, batch: SleepBatch) {
         self.batches[(self.count % KEPT as u64) as usize] = batch;
         self.count += 1;
     }
 
-    /// The number of batches so far.
+    /// Returns the number of batches so far.
     #[must_use]
     pub const fn batches(&self) -> u64 {
         self.count
     }
 
-    /// The cost of a sleep. `None` without a batch.
+    /// Returns the estimated cost of a sleep. `None` without a batch.
     #[must_use]
     pub fn estimate(&self) -> Option<WakeCost> {
         let (sorted, kept) = self.sorted();
         (kept > 0).then(|| sorted[kept / RANK_PART].cost())
     }
 
-    /// How far the batches differ: the distance between the estimate and the middle batch, in percent of the estimate. A few percent on a
-    /// quiet machine; more than a hundred beside a neighbour that uses most of the time of a core.
+    /// Returns the spread of the batches: the distance between the estimate and the middle batch, in percent
+    /// of the estimate. A few percent on a quiet machine; more than a hundred beside a neighbour that uses
+    /// most of the time of a core.
     #[must_use]
     pub fn spread_percent(&self) -> u32 {
         let (sorted, kept) = self.sorted();
@@ -147,8 +151,8 @@ impl Calibration {
         u32::try_from((middle - low) * 100 / low.max(1)).unwrap_or(u32::MAX)
     }
 
-    /// Returns the estimate if it differs from the one that this returned last by more than an eighth. Small changes are not worth another
-    /// decision.
+    /// Returns the estimate if it differs by more than an eighth from the one that this function returned
+    /// last. Smaller changes do not justify another decision.
     pub fn news(&mut self) -> Option<WakeCost> {
         let cost = self.estimate()?;
         let total_ns = SleepBatch::new(cost).total_ns();
@@ -159,7 +163,7 @@ impl Calibration {
         Some(cost)
     }
 
-    /// The batches from the least to the largest, and their number.
+    /// Returns the batches from the least to the largest, and their number.
     fn sorted(&self) -> ([SleepBatch; KEPT], usize) {
         let kept = self.count.min(KEPT as u64) as usize;
         let mut sorted = self.batches;
@@ -183,8 +187,8 @@ mod tests {
         SleepBatch::new(calibration.estimate().unwrap()).total_ns()
     }
 
-    /// Batches of a machine whose idle core needs 16 us, a sixth more or less. A neighbour has its core for `busy` of 100 batches: then a
-    /// sleep takes two to three times as long, or a time slice.
+    /// Returns a batch of a machine whose idle core needs 16 us, a sixth more or less. A neighbour uses the
+    /// core during `busy` of 100 batches. A sleep then takes two to three times as long, or a time slice.
     fn measured(rng: &mut fastrand::Rng, busy: u32) -> SleepBatch {
         let idle = rng.u64(14_000..18_000);
         batch(match rng.u32(0..100) {
@@ -199,8 +203,9 @@ mod tests {
         let seed = seed();
         let mut rng = fastrand::Rng::with_seed(seed);
         for busy in [0, 25, 40] {
-            // Each of a hundred users starts ten times. Of a hundred starts beside the busiest neighbour one has fewer than two
-            // undisturbed batches, so eight users are expected to see one. A tenth of them is no limit: 30 are eight deviations away.
+            // Each of a hundred users starts ten times. Beside the busiest neighbour, one of a hundred starts
+            // has fewer than two undisturbed batches, so eight users are expected to see one. A tenth of the
+            // users is too tight a limit: 30 are eight deviations away.
             let mut apart = 0;
             for _ in 0..100 {
                 let starts: Vec<u64> = (0..10)
@@ -222,7 +227,7 @@ mod tests {
         let seed = seed();
         let mut rng = fastrand::Rng::with_seed(seed);
         let mut calibration = Calibration::new();
-        // The start was in the worst moment.
+        // The calibration started at the worst moment.
         (0..Calibration::FIRST).for_each(|_| calibration.record(batch(3_000_000)));
         (0..KEPT).for_each(|_| calibration.record(measured(&mut rng, 50)));
         let mut wrong = 0;
@@ -230,7 +235,7 @@ mod tests {
             calibration.record(measured(&mut rng, 50));
             wrong += u32::from(!(14_000..=18_000).contains(&estimate_ns(&calibration)));
         }
-        // Two are expected, up to 27 in a row were seen in 1,500 runs: they come in rows, because a batch is kept for 16.
+        // Two are expected; 1,500 runs had up to 27. They come in a row, because a batch is kept for 16.
         assert!(wrong <= 60, "{wrong} of 1000 (AIO_SEED={seed})");
     }
 

@@ -1,6 +1,7 @@
 //! [`Ceiling`]: limits the share of time spent polling (`poll-cpu-max`).
 //!
-//! It is a token bucket: time adds its share, polling removes what it takes, and no budget exceeds the content.
+//! It is a token bucket: elapsed time adds its share, polling removes the time that it takes, and no budget
+//! exceeds the content.
 
 use core::time::Duration;
 
@@ -12,7 +13,7 @@ const DEPTH_NS: u64 = 1_000_000;
 /// The number of fractional bits of shares and tokens.
 const POINT: u32 = 16;
 
-/// In any time T, polling takes at most its share of T plus one millisecond plus one round of polling.
+/// Limits polling in any time T to its share of T plus one millisecond plus one round of polling.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Ceiling {
     percent: u32,
@@ -21,7 +22,7 @@ pub(crate) struct Ceiling {
 }
 
 impl Ceiling {
-    /// `None` if polling may take all the time.
+    /// Makes the limit; `None` if polling may take all the time.
     pub(crate) fn new(params: &PollParams) -> Option<Self> {
         let percent = params.cpu_max;
         (percent > 0 && percent < 100).then(|| Self {
@@ -35,7 +36,7 @@ impl Ceiling {
         self.percent
     }
 
-    /// The polling time that is allowed now.
+    /// Returns the polling time that is allowed now.
     pub(crate) const fn allowance(&self) -> Duration {
         Duration::from_nanos(self.tokens >> POINT)
     }

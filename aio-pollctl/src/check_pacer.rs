@@ -1,14 +1,14 @@
-//! [`CheckPacer`]: when a loop checks its descriptors while it polls, or while it always has work.
+//! [`CheckPacer`]: decides when a loop checks its descriptors while it polls, or while it always has work.
 
 use core::time::Duration;
 
 /// The longest time between two checks while polling.
 const LONGEST_INTERVAL_NS: u64 = 50_000;
-/// A check takes at most one part in this many of the time between two checks.
+/// Checks take at most one part in this many of the time between two checks.
 const SHARE: u64 = 10;
-/// After this many iterations without a check the loop finds out whether a check is due.
+/// The number of iterations without a check after which the loop finds out whether a check is due.
 const STRIDE: u16 = 4;
-/// The most iterations without a check, whatever the clock shows.
+/// The largest number of iterations without a check, independent of the clock.
 const LONGEST_STREAK: u16 = 64;
 
 /// Decides when a loop that does not sleep checks its descriptors.
@@ -17,9 +17,9 @@ const LONGEST_STREAK: u16 = 64;
 /// also checks the descriptors, without waiting: [at most 50 us](Self::LONGEST_INTERVAL) after the previous check, and sooner while
 /// checks find events. Checks take at most a tenth of the time.
 ///
-/// Iterations that end at once, because polling found work or because deferred work prevents waiting, do not check either. The pacer
-/// counts them: after 4, 8, 16, and 32 of them the loop reads the clock, and in the 64th it checks whatever the clock shows. So a check
-/// is at most twice as far from the previous one as it should be.
+/// Iterations that end at once, because polling found work or because deferred work prevents waiting, do not
+/// check either. The pacer counts them: after 4, 8, 16, and 32 of them the loop reads the clock, and the 64th
+/// always checks. A check is therefore at most twice as far from the previous one as it should be.
 ///
 /// A backend that can peek is checked in every fourth of them, usually without a system call. Peeks that make one
 /// and find nothing take at most a tenth of the time as well.
@@ -40,13 +40,13 @@ pub struct CheckPacer {
     interval_ns: u64,
     /// Iterations since the last check.
     streak: u16,
-    /// The next peek that may make system calls.
+    /// The time from which a peek may make system calls again.
     next_peek_ns: u64,
-    /// Deferred work prevented the last iteration from waiting.
+    /// Set if deferred work prevented the last iteration from waiting.
     prevented: bool,
-    /// The list was full after the last check.
+    /// Set if the list was full after the last check.
     pending: bool,
-    /// A check or a peek has found something since the last peek in vain.
+    /// Set if a check or a peek has found events since the last peek in vain.
     has_found: bool,
 }
 
@@ -60,7 +60,7 @@ impl CheckPacer {
     /// The longest time between two checks while polling.
     pub const LONGEST_INTERVAL: Duration = Duration::from_nanos(LONGEST_INTERVAL_NS);
 
-    /// A pacer whose last check was at time 0.
+    /// Makes a pacer whose last check was at time 0.
     #[must_use]
     pub const fn new() -> Self {
         Self {
@@ -74,7 +74,8 @@ impl CheckPacer {
         }
     }
 
-    /// Returns whether a polling loop should check its descriptors now. Never true for a time before the last check.
+    /// Returns whether a polling loop should check its descriptors now. Always `false` for a time before the
+    /// last check.
     #[inline]
     #[must_use]
     pub const fn is_due(&self, now_ns: u64) -> bool {
@@ -118,16 +119,16 @@ impl CheckPacer {
         self.pending
     }
 
-    /// Counts an iteration without a check. Returns whether it is a fourth one: the loop then calls
-    /// [`reads_clock`](Self::reads_clock), and has time for what is rarely to be done.
+    /// Counts an iteration without a check. Returns `true` for every fourth one: the loop then calls
+    /// [`reads_clock`](Self::reads_clock), and has time for rare tasks.
     #[inline]
     pub const fn count_unchecked(&mut self) -> bool {
         self.streak = self.streak.wrapping_add(1);
         self.streak.is_multiple_of(STRIDE)
     }
 
-    /// Returns whether to read the clock and call [`is_due_after_streak`](Self::is_due_after_streak), after a fourth iteration
-    /// without a check. `peeks` tells whether the backend can peek.
+    /// Returns whether to read the clock and call [`is_due_after_streak`](Self::is_due_after_streak), after a
+    /// fourth iteration without a check. `peeks` states whether the backend can peek.
     #[inline]
     #[must_use]
     pub const fn reads_clock(&self, peeks: bool) -> bool {
@@ -147,15 +148,16 @@ impl CheckPacer {
         now_ns >= self.next_peek_ns
     }
 
-    /// Records that a peek has found something.
+    /// Records that a peek has found events.
     #[inline]
     pub const fn peek_found(&mut self) {
         self.has_found = true;
     }
 
-    /// Records the start and the end of a peek that made system calls and found nothing. The next ones pause then, but for the first such peek
-    /// after a check or a [peek that has found something](Self::peek_found): a backend may have to watch anew for what it has reported, and
-    /// what comes meanwhile must not wait.
+    /// Records the start and the end of a peek that made system calls and found nothing. Later peeks then
+    /// pause, except after the first such peek since a check or a [peek that has found
+    /// events](Self::peek_found): a backend may have to watch again for the descriptors that it has reported,
+    /// and events that arrive meanwhile must not wait.
     pub fn peeked_in_vain(&mut self, began_ns: u64, ended_ns: u64) {
         if core::mem::take(&mut self.has_found) {
             return;
@@ -270,7 +272,7 @@ mod tests {
             }
             pacer.peeked_in_vain(now_ns, now_ns + 400);
             assert!(pacer.is_peek_due(now_ns + 400));
-            // Only one for each that has found something.
+            // Only one for each check or peek that has found events.
             pacer.peeked_in_vain(now_ns + 400, now_ns + 800);
             assert!(!pacer.is_peek_due(now_ns + 800 + 3599) && pacer.is_peek_due(now_ns + 800 + 3600));
         }

@@ -50,7 +50,7 @@ macro_rules! kinds {
                 Some(Self { kind, ceiling: Ceiling::new(&params) })
             }
 
-            /// The chosen policy.
+            /// Returns the chosen policy.
             #[inline]
             fn get(&self) -> &dyn PollPolicy {
                 match &self.kind {
@@ -336,7 +336,7 @@ mod tests {
         assert_eq!(policy.budget(), 100 * US);
     }
 
-    /// The reports of a loop that never polls for each wait below.
+    /// Returns the report of a loop that never polls, for a wait below.
     fn slept(wait: Duration) -> Iteration {
         Iteration::new(wait, Duration::ZERO, true, false)
     }
@@ -397,7 +397,7 @@ mod tests {
         let params = PollParams::unlimited();
         let shown = Policy::by_name("ski-rental", params).unwrap().effective();
         assert_eq!(shown.wake_latency_ns, Some(8000));
-        // An estimate that proves too high is corrected, and shown so.
+        // An estimate that proves too high is corrected, and the corrected value is shown.
         let wake = WakeCost::of_total(40 * US);
         let mut policy = Policy::by_name("learned", params.with_measured_wake(wake)).unwrap();
         assert_eq!(policy.effective().wake_latency_ns, Some(32_000));

@@ -1,8 +1,8 @@
-//! [`ClockStride`]: how many polling rounds pass between two readings of the clock.
+//! [`ClockStride`]: the number of polling rounds between two readings of the clock.
 
 use core::time::Duration;
 
-/// The most rounds between two readings.
+/// The largest number of rounds between two readings.
 const MOST: u32 = 64;
 /// If a stride takes less time than this, reading the clock costs too much of it.
 const SHORT: Duration = Duration::from_nanos(500);
@@ -25,7 +25,7 @@ const LONG: Duration = Duration::from_nanos(1500);
 pub struct ClockStride {
     /// A power of two.
     rounds: u32,
-    /// How long the last stride took, and how many rounds it had.
+    /// The duration of the last stride, and its number of rounds.
     last: Option<(Duration, u32)>,
 }
 
@@ -36,7 +36,7 @@ impl Default for ClockStride {
 }
 
 impl ClockStride {
-    /// A stride of one round.
+    /// Makes a stride of one round.
     #[must_use]
     pub const fn new() -> Self {
         Self {
@@ -45,7 +45,7 @@ impl ClockStride {
         }
     }
 
-    /// Rounds until the next reading, from 1 to 64.
+    /// Returns the number of rounds until the next reading, from 1 to 64.
     #[inline]
     #[must_use]
     pub const fn rounds(self) -> u32 {
@@ -63,8 +63,9 @@ impl ClockStride {
         }
     }
 
-    /// Returns how long so many rounds take, at the pace of the last stride: at most 1.5 us for a part of the present one. `None` in the
-    /// first stride, and after one that took so long that something else must have happened in it.
+    /// Returns the time that this number of rounds takes, at the pace of the last stride: at most 1.5 us for
+    /// a part of the present one. `None` in the first stride, and after one that was so long that something
+    /// else must have happened in it.
     #[inline]
     pub(crate) fn estimated_ns(self, rounds: u32) -> Option<u64> {
         let (took, of) = self.last?;

@@ -1,66 +1,74 @@
-//! [`Contention`]: whether polling is suspended because the thread has to share its core.
+//! [`Contention`]: suspends polling while the thread must share its core.
 
 use core::time::Duration;
 
 use crate::params::saturating_ns;
 
-/// A polling loop that reads its clock twice within a round did not run in between if that took longer.
+/// The time between two readings of the clock within a round beyond which the thread did not run in between.
 const GAP_NS: u64 = ms(1);
-/// A longer gap is no turn of another thread, but a quota that is used up. It comes again soon.
+/// The gap beyond which the cause is not a turn of another thread, but a quota that is used up. Such a gap
+/// soon repeats.
 const QUOTA_NS: u64 = ms(8);
 const QUOTA_PAUSES: u64 = 16;
 /// The longest pause after gaps, as a multiple of the gap.
 const MOST_GAPS: u64 = 128;
-/// Another thread has run if a search took so much less processor time than time. Interrupts are shorter.
+/// The difference between the time and the processor time of a search beyond which another thread has run.
+/// Interrupts are shorter.
 const TURN_NS: u64 = 4_000;
-/// The first pause after a turn of another thread. Each further turn doubles it, up to this power of two.
+/// The first pause after a turn of another thread. Each further turn doubles it, at most this many times.
 const TURN_PAUSE_NS: u64 = ms(2);
 const MOST_DOUBLINGS: u16 = 9;
-/// A turn counts as much as so many searches without one.
+/// The number of searches without a turn that make up for one with a turn.
 const TURN_WEIGHT: u16 = 200;
-/// The next gap within this many pauses is a repetition.
+/// The number of pauses within which the next gap counts as a repetition.
 const SOON: u64 = 8;
-/// The number of searches that may find nothing. From then on the loop only probes.
+/// The number of searches that may find nothing. After them the loop only probes.
 const MOST_MISSES: u8 = 64;
-/// A search that finds something makes up for so many that do not.
+/// The number of searches in vain for which one with a find makes up.
 const HIT_WEIGHT: u8 = 8;
-/// The waits, and the time, from one probe to the next. So one of 256 requests at most waits for a probe, and less than one percent of the
-/// time passes in them.
+/// The waits, and the time, from one probe to the next. At most one of 256 requests waits for a probe, and
+/// less than one percent of the time passes in probes.
 const PROBE_WAITS: u16 = 256;
 const PROBE_SHARE: u64 = 128;
-/// So many searches after a suspicion are watched.
+/// The number of searches that are watched after a suspicion.
 const WATCHED: u8 = 8;
-/// A core that was found not to be shared is taken for the thread's own for so long.
+/// The time for which a core that was found not to be shared counts as the thread's own.
 const UNSHARED_FOR_NS: u64 = ms(10);
 
 const fn ms(count: u64) -> u64 {
     count * 1_000_000
 }
 
-/// Suspends polling while the thread does not get its core for itself (rule A13).
+/// Suspends polling while the thread does not have its core for itself (rule A13).
 ///
-/// Polling uses up what the thread may run: its share of a core that it has in common with its peer, or its quota (cgroup `cpu.max`).
-/// When that is used up, the thread stands still, with all its requests; on a core in common its peer cannot run while it polls. A loop
-/// that sleeps instead keeps its share for the requests.
+/// Polling uses up the time that the thread may run: its part of a core that it shares with its peer, or its
+/// quota (cgroup `cpu.max`). When that is used up, the thread stands still, with all its requests. On a
+/// shared core the peer cannot run while the thread polls. A loop that sleeps instead keeps its time for the
+/// requests.
 ///
-/// Three observations tell:
+/// Three observations show this:
 ///
-/// - *Searches in vain.* If 64 searches have found nothing, and hardly any other has, the peer may need this very core to do anything. Or it
-///   is late because the loop sleeps: it then sleeps as well, and takes longer to wake up than the loop searches. A [probe](Self::PROBE)
-///   tells them apart: a search that lasts until such a peer is awake. A peer on this core cannot run meanwhile. From then on the loop
-///   searches in probes only, before one wait of 256 and for less than a hundredth of the time, until a probe has found something.
-/// - *Gaps.* A polling loop reads its clock every few microseconds. A gap of a millisecond between two readings tells that the thread did
-///   not run.
-/// - *Turns.* A long search is compared with the processor time that it took. If they differ by more than 4 us, another thread may have run
-///   on this core meanwhile.
+/// - *Searches in vain.* If 64 searches have found nothing, and hardly any other has, the peer may need this
+///   very core. Or the peer is late because the loop sleeps: it then sleeps as well, and takes longer to wake
+///   up than the loop searches. A [probe](Self::PROBE) distinguishes the two: a search that lasts until such
+///   a peer is awake, during which a peer on this core cannot run. From then on the loop searches only in
+///   probes, before one wait of 256 and for less than a hundredth of the time, until a probe has found work.
+/// - *Gaps.* A polling loop reads its clock every few microseconds. After a gap of a millisecond between two
+///   readings, the thread did not run.
+/// - *Turns.* A long search is compared with its processor time. If they differ by more than 4 us, another
+///   thread may have run on this core meanwhile.
 ///
-/// A turn is a suspicion at first: interrupts and a hypervisor take processor time as well. So the next eight searches are
-/// [watched](Self::is_watched): the loop asks the system before and after them how long the thread has waited for its core. It does not
-/// sleep in between, so only another thread on this core can have made it wait. Where the system cannot tell, the next suspicion counts as a turn.
+/// A turn is only a suspicion at first: interrupts and a hypervisor take processor time as well. Therefore
+/// the next eight searches are [watched](Self::is_watched): before and after them the loop asks the system
+/// for how long the thread has waited for its core. The thread does not sleep in between, so only another
+/// thread on this core can have delayed it. If the system does not report this time, the next suspicion
+/// counts as a turn.
 ///
-/// After a gap or a turn polling is suspended for a moment: as long as the gap, 16 times a gap that is so long that it must come from a quota, or two
-/// milliseconds. Each repetition soon after the end of a pause doubles the pause, up to 128 times the gap, or a second. So a single gap,
-/// which any machine has now and then, costs almost nothing, and repeated ones take less than a hundredth of the time.
+/// After a gap or a turn polling is suspended for a moment: for the length of the gap, for 16 times a gap
+/// that is so long that it must come from a quota, or for two milliseconds. Each repetition soon after the
+/// end of a pause doubles the pause, up to 128 times the gap, or a second. A single gap, which any machine
+/// has now and then, therefore costs almost nothing, and repeated ones take less than a hundredth of the
+/// time.
 ///
 /// # Examples
 /// ```
@@ -76,33 +84,35 @@ const fn ms(count: u64) -> u64 {
 /// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
 pub struct Contention {
-    /// Polling is suspended until then, in nanoseconds of the loop's clock.
+    /// The time until which polling is suspended, in nanoseconds of the loop's clock.
     until_ns: u64,
     pause_ns: u64,
     /// [`TURN_WEIGHT`] for each search with a turn, less one for each without.
     turns: u16,
-    /// Searches in vain, less [`HIT_WEIGHT`] for each other.
+    /// The number of searches in vain, less [`HIT_WEIGHT`] for each other.
     misses: u8,
-    /// Waits since the last probe, or since too many searches were in vain.
+    /// The number of waits since the last probe, or since too many searches were in vain.
     passed: u16,
-    /// The search that is made now is a probe.
+    /// Set while the present search is a probe.
     is_probing: bool,
-    /// The next probe is not before this moment.
+    /// The earliest time of the next probe.
     probe_at_ns: u64,
-    /// Searches that will be watched.
+    /// The number of searches that will be watched.
     watched: u8,
-    /// Until then the core is taken for the thread's own.
+    /// The time until which the core counts as the thread's own.
     unshared_until_ns: u64,
 }
 
 impl Contention {
-    /// The length of a probe, within the maximum of the parameters: longer than two threads take to wake each other up.
+    /// The length of a probe, within the maximum of the parameters: longer than two threads take to wake each
+    /// other up.
     pub const PROBE: Duration = Duration::from_micros(200);
 
-    /// The part of a search that is not compared with its processor time. To read that costs some 5 % of this time.
+    /// The part of a search that is not compared with its processor time. Reading the processor time costs
+    /// some 5 % of this time.
     pub const COMPARED_AFTER: Duration = Duration::from_micros(5);
 
-    /// No contention was seen yet.
+    /// Makes the state before any contention.
     #[must_use]
     pub const fn new() -> Self {
         Self {
@@ -118,8 +128,9 @@ impl Contention {
         }
     }
 
-    /// Returns whether to search before the next wait, at `now_ns` of the loop's clock. Call it at most once for each wait, after a first
-    /// round that has found nothing, and [`waited`](Self::waited) after each.
+    /// Returns whether to search before the next wait, at `now_ns` of the loop's clock. Call it at most once
+    /// for each wait, after a first round that has found nothing, and call [`waited`](Self::waited) after
+    /// each wait.
     #[inline]
     pub const fn is_worth_it(&mut self, now_ns: u64) -> bool {
         if self.is_suspended(now_ns) {
@@ -137,16 +148,17 @@ impl Contention {
         self.is_probing
     }
 
-    /// Returns whether the search that [`is_worth_it`](Self::is_worth_it) has just allowed is a probe: it takes up to
-    /// [`PROBE`](Self::PROBE), whatever the policy says.
+    /// Returns whether the search that [`is_worth_it`](Self::is_worth_it) has just allowed is a probe: it
+    /// takes up to [`PROBE`](Self::PROBE), even if the policy's budget is shorter.
     #[inline]
     #[must_use]
     pub const fn is_probe(&self) -> bool {
         self.is_probing
     }
 
-    /// Returns whether a search was in vain lately. Then check for events before the search, because one that was there already is no
-    /// success of polling: it would have ended a sleep at once. And compare all of the search with its processor time.
+    /// Returns whether a search was in vain lately. In that case, check for events before the search: an
+    /// event that is pending already is no success of polling, because it would have ended a sleep at once.
+    /// Also compare all of the search with its processor time.
     #[inline]
     #[must_use]
     pub const fn is_in_doubt(&self) -> bool {
@@ -161,15 +173,15 @@ impl Contention {
         }
     }
 
-    /// Returns whether polling was ever suspended, or the loop only probes now. If not, [`is_worth_it`](Self::is_worth_it) returns
-    /// true at any moment.
+    /// Returns whether polling was ever suspended, or the loop only probes now. If not,
+    /// [`is_worth_it`](Self::is_worth_it) always returns `true`.
     #[inline]
     #[must_use]
     pub const fn was_seen(&self) -> bool {
         self.until_ns != 0 || self.misses >= MOST_MISSES
     }
 
-    /// Records whether a search has found something. Returns whether the loop only probes from now on.
+    /// Records whether a search has found work. Returns whether the loop only probes from now on.
     #[inline]
     pub const fn found(&mut self, something: bool) -> bool {
         if core::mem::replace(&mut self.is_probing, false) {
@@ -187,30 +199,33 @@ impl Contention {
         false
     }
 
-    /// Returns whether the core is still taken for the thread's own at `now_ns`, because it was less than 10 ms ago.
+    /// Returns whether the core still counts as the thread's own at `now_ns`, because it did less than 10 ms
+    /// ago.
     #[inline]
     #[must_use]
     pub const fn is_unshared(&self, now_ns: u64) -> bool {
         now_ns < self.unshared_until_ns
     }
 
-    /// Returns whether the search that begins now is watched: pass [`judge`](Self::judge) how long the thread waits for its core in it.
+    /// Returns whether the search that begins now is watched. If so, pass [`judge`](Self::judge) the time for
+    /// which the thread waits for its core in it.
     #[inline]
     #[must_use]
     pub const fn is_watched(&self) -> bool {
         self.watched > 0 || self.is_probing
     }
 
-    /// After a [suspicion](Self::compared): the next searches are watched, unless the core was found not to be shared a moment ago.
+    /// Handles a [suspicion](Self::compared): the next searches are watched, unless the core was found not to
+    /// be shared a moment ago.
     pub const fn suspect(&mut self, now_ns: u64) {
         if !self.is_unshared(now_ns) {
             self.watched = WATCHED;
         }
     }
 
-    /// After a suspicion in a search that was watched: returns whether another thread has had a turn. `waited` is how long the thread has
-    /// waited for its core, while it could have run: the growth of field 2 of `/proc/thread-self/schedstat` on Linux. `None` if the system
-    /// does not tell.
+    /// Decides on a suspicion in a search that was watched: returns whether another thread has had a turn.
+    /// `waited` is the time for which the thread has waited for its core while it could have run: the growth
+    /// of field 2 of `/proc/thread-self/schedstat` on Linux. `None` if the system does not report it.
     pub const fn judge(&mut self, waited: Option<Duration>, now_ns: u64) -> bool {
         match waited {
             Some(waited) if waited.as_nanos() < TURN_NS as u128 => {
@@ -249,8 +264,9 @@ impl Contention {
         true
     }
 
-    /// Records a search that was watched, or the rest of one that took longer than [`COMPARED_AFTER`](Self::COMPARED_AFTER): its duration, and the
-    /// processor time of the thread. Returns whether another thread may have had a turn meanwhile: [`turn`](Self::turn) records one.
+    /// Compares the duration of a search with the processor time of the thread. The search was watched, or
+    /// this is its part beyond [`COMPARED_AFTER`](Self::COMPARED_AFTER). Returns whether another thread may
+    /// have had a turn meanwhile: [`turn`](Self::turn) records one.
     pub const fn compared(&mut self, took: Duration, cpu: Duration) -> bool {
         if took.saturating_sub(cpu).as_nanos() >= TURN_NS as u128 {
             return true;
@@ -297,8 +313,8 @@ mod tests {
 
     const MS: u64 = ms(1);
 
-    /// Polls until `end_ns`, and stands still for `gap_ns` whenever it has polled for `every_ns`. Returns how long it stood still, and
-    /// how long it polled.
+    /// Polls until `end_ns`, and stands still for `gap_ns` whenever it has polled for `every_ns`. Returns the
+    /// time that it stood still, and the time that it polled.
     fn run(end_ns: u64, every_ns: u64, gap_ns: u64) -> (u64, u64) {
         let mut contention = Contention::new();
         let (mut now, mut stood, mut polled) = (0, 0, 0);
@@ -369,7 +385,8 @@ mod tests {
         assert!(run(1000) > 580_000, "now and then costs little: {}", run(1000));
     }
 
-    /// One wait after the other, each of `every_ns`. Returns how many searches were made, and how many of them were probes.
+    /// Makes consecutive waits, each of `every_ns`. Returns the number of searches, and the number of probes
+    /// among them.
     fn wait(one: &mut Contention, now_ns: &mut u64, every_ns: u64, count: u32, finds: bool) -> (u32, u32) {
         let (mut searches, mut probes) = (0, 0);
         for _ in 0..count {

@@ -1,4 +1,5 @@
-//! [`Controller`]: a policy in a loop, with the parameters in force, and [`PolledHandler`]: what the loop keeps for it beside each handler.
+//! [`Controller`]: a policy in a loop, with the parameters in force. [`PolledHandler`]: the controller's
+//! state for each handler.
 
 use core::cell::{Cell, RefCell};
 use core::ops::DerefMut;
@@ -6,11 +7,11 @@ use core::time::Duration;
 
 use crate::{EndedWait, HandlerMemory, Iteration, Pacing, PollPolicy, PollSetting, Waited};
 
-/// Applies a [`PollPolicy`] in a loop: adopts parameters, keeps the budget within their maximum, counts the kicks that the policy observes, and
-/// switches polling off for as long as it is suspended.
+/// Applies a [`PollPolicy`] in a loop: adopts parameters, keeps the budget within their maximum, counts the
+/// kicks that the policy observes, and switches polling off while it is suspended.
 ///
-/// `P` points to the policy: a `Box<dyn PollPolicy>`, or a `&mut Policy`. All functions take a shared reference. The policy is borrowed while
-/// one of its functions runs, which must not use the controller.
+/// `P` points to the policy: a `Box<dyn PollPolicy>`, or a `&mut Policy`. All functions take a shared
+/// reference. The policy is borrowed while one of its functions runs, which must not use the controller.
 ///
 /// ```
 /// use core::time::Duration;
@@ -25,7 +26,7 @@ use crate::{EndedWait, HandlerMemory, Iteration, Pacing, PollPolicy, PollSetting
 /// assert!(!controller.adopt(setting, &pacing)); // the same one: only the cost of a sleep may differ
 /// assert!(controller.is_enabled() && controller.budget(Some(us(5))) <= us(5));
 ///
-/// // After each wait: when it ended and the kicks so far, and after dispatch what was seen of it.
+/// // After each wait: its end and the kicks so far. After dispatch: the observation of the wait.
 /// let (before, after) = (7, 8);
 /// let waited = Waited { searched: Searched::not_at(0), timeout: None, blocked: true };
 /// let ended = controller.waited(&pacing, waited, before, || 900_000).expect("polling is on");
@@ -40,15 +41,15 @@ pub struct Controller<P> {
     is_enabled: Cell<bool>,
     suspended: Cell<u32>,
     max: Cell<Duration>,
-    /// How long to poll before a wait without a limit, as the policy decided last.
+    /// The polling time before a wait without a limit, from the last decision of the policy.
     budget: Cell<Duration>,
-    /// The kicks before the last sleep.
+    /// The number of kicks before the last sleep.
     kicks: Cell<u64>,
     is_per_handler: Cell<bool>,
 }
 
 impl<P> Controller<P> {
-    /// Polling is off until parameters are [adopted](Self::adopt).
+    /// Makes a controller with polling off until parameters are [adopted](Self::adopt).
     #[must_use]
     pub const fn new(policy: P) -> Self {
         Self {
@@ -63,7 +64,8 @@ impl<P> Controller<P> {
         }
     }
 
-    /// Whether to poll at all: the maximum is not zero, and polling is not [suspended](Self::suspend).
+    /// Returns whether to poll at all: the maximum is not zero, and polling is not
+    /// [suspended](Self::suspend).
     #[inline]
     #[must_use]
     pub fn is_enabled(&self) -> bool {
@@ -75,10 +77,10 @@ impl<P> Controller<P> {
             .set(!self.max.get().is_zero() && self.suspended.get() == 0);
     }
 
-    /// Switches polling off until each call of this was followed by one of [`resume`](Self::resume).
+    /// Switches polling off until each call of this was followed by a call of [`resume`](Self::resume).
     ///
     /// # Panics
-    /// If it overflows, after 2^32 calls.
+    /// If the number of calls overflows, after 2^32.
     pub fn suspend(&self) {
         self.suspended.set(self.suspended.get() + 1);
         self.enable();
@@ -96,24 +98,25 @@ impl<P> Controller<P> {
         left == Some(0)
     }
 
-    /// Whether the policy observes each handler: see [`with_policy`](Self::with_policy).
+    /// Returns whether the policy observes each handler: see [`with_policy`](Self::with_policy).
     #[inline]
     #[must_use]
     pub fn is_per_handler(&self) -> bool {
         self.is_per_handler.get()
     }
 
-    /// Whether no function of the policy is running.
+    /// Returns whether no function of the policy is running.
     #[must_use]
     pub fn is_free(&self) -> bool {
         self.policy.try_borrow_mut().is_ok()
     }
 
-    /// Records the end of an iteration's search and wait, before its handlers run. Returns what is to be measured and
-    /// [observed](Self::observe) after them; `None` if it is no measure of waits, because polling is off or the iteration may not wait.
+    /// Records the end of an iteration's search and wait, before its handlers run. Returns the wait, to be
+    /// measured and [observed](Self::observe) after them. Returns `None` if it is no measure of waits,
+    /// because polling is off or the iteration may not wait.
     ///
-    /// `kicks` is how many polled handlers were kicked so far: those kicks that follow in this iteration count for this wait, if it was a
-    /// sleep. `now_ns`: see [`Pacing::ended`].
+    /// `kicks` is the number of polled handlers that were kicked so far. If the wait was a sleep, later kicks
+    /// in this iteration count for it. `now_ns`: see [`Pacing::ended`].
     #[inline]
     pub fn waited(
         &self,
@@ -133,8 +136,9 @@ impl<P> Controller<P> {
 }
 
 impl<P: DerefMut<Target: PollPolicy>> Controller<P> {
-    /// Adopts a setting: starts anew, with `pacing`, if it has another number than the one in force; otherwise only the cost of a sleep has
-    /// changed, and what was learned is kept. Returns whether it started anew.
+    /// Adopts a setting. If it has another number than the one in force, starts anew, with `pacing`.
+    /// Otherwise only the cost of a sleep has changed, and the policy keeps what it has learned. Returns
+    /// whether it started anew.
     pub fn adopt(&self, setting: PollSetting, pacing: &Pacing) -> bool {
         let PollSetting { params, number } = setting;
         let is_new = self.number.replace(number) != number;
@@ -158,8 +162,8 @@ impl<P: DerefMut<Target: PollPolicy>> Controller<P> {
         self.budget.set(budget.min(self.max.get()));
     }
 
-    /// How long to poll before a wait that ends after `timeout`, or (`None`) that has no end: at most that long, and at most the maximum
-    /// (rule A2).
+    /// Returns the polling time before a wait that ends after `timeout`, or (`None`) that has no end: at most
+    /// `timeout`, and at most the maximum (rule A2).
     #[inline]
     #[must_use]
     pub fn budget(&self, timeout: Option<Duration>) -> Duration {
@@ -175,13 +179,15 @@ impl<P: DerefMut<Target: PollPolicy>> Controller<P> {
         budget.min(self.max.get()).min(timeout)
     }
 
-    /// Lends the policy, for a loop that has it observe each promoted handler after dispatch, by [`PolledHandler::observe`].
+    /// Lends the policy, for a loop in which it observes each promoted handler after dispatch, by
+    /// [`PolledHandler::observe`].
     pub fn with_policy<R>(&self, use_it: impl FnOnce(&mut P::Target) -> R) -> R {
         use_it(&mut self.policy.borrow_mut())
     }
 
-    /// Shows an iteration to the policy, after dispatch. `kicks` is how many polled handlers were kicked so far: those since it
-    /// [slept](Self::waited) were kicked because of that (rule A11).
+    /// Passes an iteration to the policy, after dispatch. `kicks` is the number of polled handlers that were
+    /// kicked so far: those kicked since the loop [slept](Self::waited) were kicked because it slept (rule
+    /// A11).
     #[inline]
     pub fn observe(&self, seen: Iteration, kicks: u64) {
         let seen = if seen.blocked {
@@ -195,7 +201,7 @@ impl<P: DerefMut<Target: PollPolicy>> Controller<P> {
     }
 }
 
-/// What a loop keeps beside a polled handler, for a policy that observes each handler.
+/// A loop's state for a polled handler, for a policy that observes each handler.
 ///
 /// ```
 /// use core::time::Duration;
@@ -213,20 +219,21 @@ impl<P: DerefMut<Target: PollPolicy>> Controller<P> {
 #[derive(Clone, Copy, Debug, Default)]
 pub struct PolledHandler {
     memory: HandlerMemory,
-    /// In the iteration that the policy is about to be shown.
+    /// Set if the handler had an event in the iteration that the policy observes next.
     had_event: bool,
     was_kicked: bool,
 }
 
 impl PolledHandler {
-    /// It had an event in the present iteration. If `was_kicked`, its peer has kicked it because the loop slept.
+    /// Records an event in the present iteration. If `was_kicked`, the handler's peer has kicked it because
+    /// the loop slept.
     #[inline]
     pub fn had_event(&mut self, was_kicked: bool) {
         self.had_event = true;
         self.was_kicked |= was_kicked;
     }
 
-    /// Shows the handler to the policy, and forgets its events.
+    /// Passes the handler to the policy, and clears its events.
     pub fn observe<P: PollPolicy + ?Sized>(&mut self, policy: &mut P, seen: Iteration) {
         let seen = if seen.blocked {
             seen.with_kicks(self.was_kicked.into())
@@ -237,7 +244,7 @@ impl PolledHandler {
         (self.had_event, self.was_kicked) = (false, false);
     }
 
-    /// The handler's polling time: see [`HandlerMemory::time`].
+    /// Returns the handler's polling time: see [`HandlerMemory::time`].
     #[must_use]
     pub fn time(&self) -> Duration {
         self.memory.time()
@@ -253,7 +260,7 @@ mod tests {
     use super::*;
     use crate::{PollParams, Searched, WakeCost};
 
-    /// Writes down what it is shown, and wants to poll for longer than it may.
+    /// Logs its observations, and returns a longer budget than allowed.
     #[derive(Debug, Default)]
     struct Recorder {
         log: Rc<RefCell<Vec<Seen>>>,

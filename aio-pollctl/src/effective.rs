@@ -42,7 +42,7 @@ pub struct Effective {
 }
 
 impl Effective {
-    /// The values of a policy that uses none of them.
+    /// Makes the values of a policy that uses none of them.
     #[must_use]
     pub const fn new(policy: &'static str) -> Self {
         Self {
@@ -67,7 +67,8 @@ impl Effective {
         }
     }
 
-    /// The values of a policy that weighs polling against the cost of a sleep, and polls for at most `longest`.
+    /// Makes the values of a policy that weighs polling against the cost of a sleep, and polls for at most
+    /// `longest`.
     pub(crate) fn with_cost(policy: &'static str, params: &PollParams, longest: Duration) -> Self {
         Self {
             wake_latency_ns: Some(saturating_ns(params.wake_or_assumed().latency)),

@@ -1,10 +1,11 @@
-//! [`EndedWait`]: what a policy observes of a search and a wait, and how long handlers ran between two of them.
+//! [`EndedWait`]: a policy's observation of a search and a wait, and of the running time of handlers in
+//! between.
 
 use core::time::Duration;
 
 use crate::{Contention, Iteration, Pacing, Searched};
 
-/// What an iteration did before it called any handler.
+/// The search and the wait of an iteration, before it called any handler.
 ///
 /// ```
 /// use aio_pollctl::{Searched, Waited};
@@ -14,7 +15,7 @@ use crate::{Contention, Iteration, Pacing, Searched};
 /// ```
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Waited {
-    /// What the search has found, and when it ended.
+    /// The result of the search, and its end.
     pub searched: Searched,
     /// The longest search and wait that were allowed.
     pub timeout: Option<Duration>,
@@ -22,11 +23,11 @@ pub struct Waited {
     pub blocked: bool,
 }
 
-/// A search and a wait that have ended, while the loop serves what they have found.
+/// A search and a wait that have ended, while the loop serves the events found.
 ///
-/// It is made before any handler runs, because what they cost is no waiting (rule A10), and measured after them, because the peer of a hit
-/// waits for its handler. If it is not measured, for instance because a handler panics, no policy observes this wait, and it does not count as the
-/// time of handlers.
+/// It is made before any handler runs, because the handlers' time is not waiting (rule A10). It is measured
+/// after them, because the peer of a hit waits for its handler. If it is not measured, for instance because a
+/// handler panics, no policy observes this wait, and it does not count as the time of handlers.
 ///
 /// ```
 /// use core::time::Duration;
@@ -51,14 +52,15 @@ pub struct Waited {
 #[must_use = "dropped, it shows nothing to the policy"]
 pub struct EndedWait {
     waited: Waited,
-    /// When the wait ended. Not known of a hit in the very first round.
+    /// The time at which the wait ended. Unknown for a hit in the very first round.
     at_ns: u64,
-    /// When the wait before it ended, if that is known.
+    /// The time at which the wait before it ended, if known.
     before_ns: Option<u64>,
 }
 
 impl Pacing {
-    /// Records that an iteration has searched and waited. `now_ns` reads the loop's clock; it is called unless the search has found something.
+    /// Records that an iteration has searched and waited. `now_ns` reads the loop's clock; it is called
+    /// unless the search has found work.
     #[inline]
     pub fn ended(&self, waited: Waited, now_ns: impl FnOnce() -> u64) -> EndedWait {
         let Searched { hit, ended_ns, .. } = waited.searched;
@@ -77,7 +79,7 @@ impl Pacing {
 }
 
 impl EndedWait {
-    /// The first round of a search without a time limit has found something.
+    /// A search without a time limit whose first round has found work.
     pub const AT_ONCE: Self = Self {
         waited: Waited {
             searched: Searched {
@@ -92,7 +94,7 @@ impl EndedWait {
         before_ns: None,
     };
 
-    /// Returns what a policy observes of it.
+    /// Returns the observation for the policy.
     #[inline(always)]
     #[must_use]
     pub fn measure(self) -> Iteration {
@@ -140,7 +142,7 @@ mod tests {
         Duration::from_micros(us)
     }
 
-    /// A sleep after a search in vain for `spun`, which ended at `ended_us`.
+    /// Returns a sleep after a search in vain for `spun`, which ended at `ended_us`.
     fn slept(spun: u64, ended_us: u64, timeout: Option<Duration>) -> Waited {
         let searched = Searched {
             spun: us(spun),
@@ -200,7 +202,7 @@ mod tests {
         }
     }
 
-    /// A hit ends the wait when the search ended.
+    /// A hit ends the wait at the end of the search.
     #[test]
     fn a10_after_a_hit_handlers_run_from_the_end_of_the_search() {
         let pacing = Pacing::new(true);

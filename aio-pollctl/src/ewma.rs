@@ -1,4 +1,4 @@
-//! [`Ewma`]: a moving mean of the waits decides between polling and sleeping at once.
+//! [`Ewma`]: decides between polling and sleeping at once by a moving mean of the waits.
 
 use core::time::Duration;
 

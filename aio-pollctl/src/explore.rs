@@ -1,34 +1,41 @@
-//! [`Explorer`]: occasionally polls a few waits for longer than has paid recently, to find out whether the peer becomes faster.
+//! [`Explorer`]: occasionally polls a few waits for longer than has paid recently, to find out whether the
+//! peer becomes faster.
 //!
 //! A learned policy takes waits as given. A peer may be slow *because* the loop sleeps:
 //!
-//! - A client falls asleep before it receives a late answer, and its next request comes only after it has woken up, too late for the
-//!   loop's polling. Each side adapts to the other, and both are several times slower than if neither slept.
-//! - A client kicks only after it has dealt with all its answers. Polling would find its first request much sooner.
-//! - While both sides sleep the processor falls idle, and a wake-up takes several times as long as one that was measured beside a peer
-//!   that runs.
+//! - A client falls asleep before it receives a late answer. Its next request comes only after it has woken
+//!   up, too late for the loop's polling. Each side adapts to the other, and both are several times slower
+//!   than if neither slept.
+//! - A client kicks only after it has dealt with all its answers. Polling would find its first request much
+//!   sooner.
+//! - While both sides sleep, the processor falls idle. A wake-up then takes several times as long as one that
+//!   was measured beside a running peer.
 //!
 //! # Trials
-//! Each sleep earns a small credit, one part in [`EARNED`] of its cost, if its wait was no longer than a peer needs to wake up and work
-//! ([`FAR`]), or if a kick has ended it. When the credit covers the worst case, the explorer polls up to [`RUN`] waits for as long as
-//! the last of them took. It pays the additional cost from the credit. If the peer becomes faster, the policy learns that as it learns
-//! everything; otherwise less than one percent is lost. The limit of the deficit in the policy has precedence over the explorer.
+//! Each sleep earns a small credit, one part in [`EARNED`] of its cost, if its wait was no longer than a peer
+//! needs to wake up and work ([`FAR`]), or if a kick has ended it. When the credit covers the worst case, the
+//! explorer polls up to [`RUN`] waits, each for the length of the last sleep. It pays the additional cost
+//! from the credit. If the peer becomes faster, the policy learns that like everything else; otherwise less
+//! than one percent is lost. The limit of the deficit in the policy has precedence over the explorer.
 //!
 //! # Success
-//! A trial whose waits were all caught is compared with the sleeps before it, by what was measured on both sides: if the longest wait of
-//! the second half was `p` while polling, and the shortest one `e` before, wake-up included, a sleep costs `e - p` of latency, whatever its nominal latency. If
-//! that, with the processor time and the kick of a sleep, is more than `p`, the explorer goes on polling for at most [`LEAST_HOLD`] waits,
-//! and four times as many after each further success. A sleep, or a wait of more than `2 p`, ends that. If it has lasted, the credit is full
-//! again: the next trial needs only [`CALM`] sleeps, from which `e` is measured anew. Of waits that do not depend on the loop, all of a
-//! trial are almost never shorter than all before it; if they are by chance, the next long one costs no more than a trial.
+//! A trial whose waits were all caught is compared with the sleeps before it, by measurements of both. Let
+//! `p` be the longest wait of the second half of the trial, and `e` the shortest sleep before it, wake-up
+//! included. A sleep then costs `e - p` of latency, independent of its nominal latency. If that, with the
+//! processor time and the kick of a sleep, is more than `p`, the explorer goes on polling for at most
+//! [`LEAST_HOLD`] waits, and for four times as many after each further success. A sleep, or a wait of more
+//! than `2 p`, ends that. If it has lasted, the credit is full again: the next trial needs only [`CALM`]
+//! sleeps, from which `e` is measured again. If waits do not depend on the loop, all waits of a trial are
+//! almost never shorter than all before it; if they are by chance, the next long wait costs no more than a
+//! trial.
 
 use crate::ladder::{LEVELS, Ladder, UNIT};
 
-/// A sleep earns a break-even time divided by this.
+/// The divisor of the break-even time that a sleep earns.
 const EARNED: i32 = 256;
 /// Waits of this many units or more are not answers of a peer that wakes up. (Below the limit at which waits are clipped.)
 const FAR: i16 = 7 * UNIT as i16;
-/// The time that is tried after such a wait that a kick has ended, as its index.
+/// The time that is tried after such a wait if a kick has ended it, as its index.
 const LEVEL_OF_FAR: u8 = LEVELS as u8 - 1;
 /// The number of credit steps in a unit.
 const SCALE: i32 = EARNED / 4;
@@ -36,55 +43,55 @@ const SCALE: i32 = EARNED / 4;
 const RUN: u8 = 8;
 /// The largest credit, enough for one run.
 const MOST: i32 = 12 * UNIT as i32 * SCALE;
-/// The sleeps between two trials, at least.
+/// The least number of sleeps between two trials.
 const CALM: u8 = 8;
-/// The first of them do not count: the peer may still be quick.
+/// The number of these sleeps that do not count at first: the peer may still be quick.
 const SETTLING: u8 = 2;
-/// After a success so many waits are polled for.
+/// The number of waits that are polled for after a success.
 const LEAST_HOLD: u32 = 1 << 12;
 const MOST_HOLD: u32 = 1 << 18;
-/// A success that has lasted for so many waits was none by chance.
+/// The number of waits after which a success was not by chance.
 const LASTING: u32 = 1 << 6;
-/// A trial has to be better by one part in two to this power.
+/// The margin by which a trial must be better: one part in two to this power.
 const MARGIN: u32 = 3;
 
-/// A wait as the explorer sees it, in units.
+/// The explorer's observation of a wait, in units.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Seen {
-    /// Without the wake-up.
+    /// The wait without the wake-up.
     pub(crate) wait: i16,
-    /// With it.
+    /// The wait with the wake-up.
     pub(crate) elapsed: i16,
-    /// The loop slept, and no timer has ended that.
+    /// Set if the loop slept, and no timer has ended that.
     pub(crate) slept: bool,
-    /// A peer has kicked because the loop slept.
+    /// Set if a peer has kicked because the loop slept.
     pub(crate) kicked: bool,
 }
 
-/// Decides whether to try another time than the one that has paid.
+/// Decides whether to try a time other than the one that has paid.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Explorer {
     /// In units times [`SCALE`].
     credit: i32,
-    /// Waits left of the run, or of what follows a success.
+    /// The remaining waits of the run, or of the time after a success.
     left: u32,
     /// The longest wait of the second half of the run, in units.
     longest: i16,
-    /// How many waits are polled for after the next success.
+    /// The number of waits that are polled for after the next success.
     hold: u32,
     is_holding: bool,
-    /// Sleeps until the next run may begin.
+    /// The number of sleeps until the next run may begin.
     calm: u8,
     /// The shortest sleep since the last run, with its wake-up, in units.
     least: i16,
     /// The time that is tried, as its index.
     level: u8,
-    /// The time that would have been used, as its index.
+    /// The time that would be used without the run, as its index.
     instead_of: u8,
 }
 
 impl Default for Explorer {
-    /// Full credit: a loop that begins beside a slow peer finds out soon.
+    /// Starts with full credit, so that a loop beside a slow peer soon finds out.
     fn default() -> Self {
         Self {
             credit: MOST,
@@ -100,7 +107,7 @@ impl Default for Explorer {
     }
 }
 
-/// The cost of a wait with a polling time of `units`.
+/// Returns the cost of a wait with a polling time of `units`.
 fn cost(wait: i16, units: i16) -> i32 {
     if wait > units {
         i32::from(units) + UNIT as i32
@@ -110,7 +117,7 @@ fn cost(wait: i16, units: i16) -> i32 {
 }
 
 impl Explorer {
-    /// The index of the time for the next wait. `best` has paid recently.
+    /// Returns the index of the time for the next wait. `best` has paid recently.
     #[inline]
     pub(crate) fn next(&mut self, best: u8, seen: Seen, ladder: &Ladder) -> u8 {
         let units = |level: u8| ladder.units[usize::from(level) & (LEVELS - 1)];
@@ -130,7 +137,7 @@ impl Explorer {
         }
         self.instead_of = best;
         if self.left == 0 || units(self.level) <= units(best) {
-            // The policy itself polls as long: nothing is tried. What follows a success goes on.
+            // The policy itself polls as long, so nothing is tried. The time after a success goes on.
             if !self.is_holding {
                 self.left = 0;
             }
@@ -207,7 +214,8 @@ impl Explorer {
         }
     }
 
-    /// The worst case is a wait that outlasts the time: the time is lost.
+    /// Returns whether the credit covers the worst case, a wait that outlasts the time, so that the time is
+    /// lost.
     fn affords(&self, units: i16) -> bool {
         self.credit >= i32::from(units) * SCALE
     }
@@ -243,8 +251,8 @@ mod tests {
         }
     }
 
-    /// Runs waits that the policy considers not worth polling for. Returns the excess cost, and how many were
-    /// polled for all the same.
+    /// Runs waits that the policy considers not worth polling for. Returns the excess cost, and the number of
+    /// waits that were polled for all the same.
     fn pass(waits: impl Iterator<Item = Seen>) -> (i32, usize) {
         let (ladder, mut explorer) = (ladder(), Explorer::default());
         let (mut level, mut excess, mut runs) = (0u8, 0, 0);
@@ -312,7 +320,8 @@ mod tests {
         assert!(excess > 0 && excess * 200 <= waits * i64::from(UNIT), "{excess}");
     }
 
-    /// Waits of a peer that needs `slow` if the loop slept before, and `quick` otherwise. Returns how many were slept for.
+    /// Runs waits of a peer that needs `slow` if the loop slept before, and `quick` otherwise. Returns the
+    /// number of sleeps.
     fn sleeps_beside(slow: i16, quick: i16, best: u8, waits: usize) -> usize {
         let (ladder, mut explorer) = (ladder(), Explorer::default());
         let (mut level, mut sleeps, mut slept) = (best, 0, true);
@@ -327,15 +336,16 @@ mod tests {
 
     #[test]
     fn a11_a_sleep_that_is_dearer_than_its_price_is_found_by_measurement() {
-        // While both sleep each needs two break-even times more to wake up. Beside a peer that polls the wait of 1.1 break-even times is
-        // dearer than the nominal sleep, and much cheaper than what was measured.
+        // While both sleep, each needs two break-even times more to wake up. Beside a peer that polls, the
+        // wait of 1.1 break-even times costs more than the nominal sleep, and much less than the measured
+        // one.
         let sleeps = sleeps_beside(3100, 1126, 0, 100_000);
         assert!(sleeps < 2_000, "{sleeps}");
     }
 
     #[test]
     fn a11_a_sleep_that_costs_what_it_should_is_left_alone() {
-        // The same wait whatever the loop does: 1.3 break-even times are worth a sleep.
+        // The wait does not depend on the loop: 1.3 break-even times are worth a sleep.
         let sleeps = sleeps_beside(1331, 1331, 0, 100_000);
         assert!(sleeps > 98_000, "{sleeps}");
     }
@@ -354,7 +364,7 @@ mod tests {
         assert!(excess * 100 <= waits as i64 * i64::from(UNIT), "{excess}");
     }
 
-    /// One that has begun to explore for waits of such a length, and its level.
+    /// Returns an explorer that has begun a run for waits of this length, and its level.
     fn in_a_run(wait: i16) -> (Explorer, u8) {
         let (ladder, mut explorer) = (ladder(), Explorer::default());
         loop {

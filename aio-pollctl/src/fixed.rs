@@ -49,7 +49,7 @@ impl PollPolicy for Fixed {
         *self = Self::new(params);
     }
 
-    /// What a sleep costs has no influence on it.
+    /// Does nothing: the cost of a sleep has no influence on this policy.
     fn reprice(&mut self, _: PollParams) {}
 
     fn effective(&self) -> Effective {

@@ -6,7 +6,7 @@ use crate::{Effective, PollParams};
 /// The first polling time of the original after zero, in nanoseconds.
 pub(crate) const FIRST_NS: u64 = 4000;
 
-/// A divisor that is fixed at set-up, so that later divisions are multiplications.
+/// A divisor that is fixed at set-up, so that divisions by it are multiplications.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Divisor {
     by: u64,
@@ -15,7 +15,7 @@ pub(crate) struct Divisor {
 }
 
 impl Divisor {
-    /// A divisor; 0 divides everything to zero.
+    /// Makes a divisor; 0 divides everything to zero.
     pub(crate) const fn new(by: u64) -> Self {
         let inverse = match u64::MAX.checked_div(by) {
             Some(inverse) => inverse,
@@ -24,7 +24,7 @@ impl Divisor {
         Self { by, inverse }
     }
 
-    /// `value / by`, rounded down, exactly.
+    /// Returns `value / by`, rounded down, exactly.
     pub(crate) const fn divide(&self, value: u64) -> u64 {
         if self.by == 0 {
             return 0;
@@ -36,7 +36,7 @@ impl Divisor {
         quotient
     }
 
-    /// The value for [`Effective`]: `u64::MAX` for a divisor of 0.
+    /// Returns the value for [`Effective`]: `u64::MAX` for a divisor of 0.
     pub(crate) const fn shown(&self) -> u64 {
         if self.by == 0 { u64::MAX } else { self.by }
     }
@@ -67,7 +67,7 @@ impl Growth {
         }
     }
 
-    /// The polling time after a wait of `block_ns`, which includes polling.
+    /// Returns the polling time after a wait of `block_ns`, which includes polling.
     pub(crate) fn next(&self, ns: u64, block_ns: u64) -> u64 {
         if block_ns <= ns {
             return ns; // polling covered the wait, or would have

@@ -1,12 +1,14 @@
-//! [`IdleCosts`]: which idle sources a polling loop demotes.
+//! [`IdleCosts`]: selects the idle sources that a polling loop demotes.
 
 /// The cost of polled sources, and the share that idle ones may take.
 ///
 /// The loop tests two conditions every [`check_every`](Self::check_every) rounds. A source is demoted if both hold:
-/// - *Polling it without success has cost as much as its return*, which takes [`idle_after`](Self::idle_after) rounds. A source that
-///   is demoted at this moment never costs more than twice the best choice (ski rental). Only rounds before an event of another source
-///   count: while no source has events, the polling policy limits the time.
-/// - *Idle sources take more than [`idle_share`](Self::idle_share) of a round.* [`surplus`](Self::surplus) returns the number to demote.
+/// - *Polling it without success has cost as much as its return*, which takes
+///   [`idle_after`](Self::idle_after) rounds. A source that is demoted at this moment never costs more than
+///   twice the best choice (ski rental). Only rounds before an event of another source count: while no source
+///   has events, the polling policy limits the time.
+/// - *Idle sources take more than [`idle_share`](Self::idle_share) of a round.* [`surplus`](Self::surplus)
+///   returns the number of sources to demote.
 ///
 /// Among 3,200 sources an idle one is demoted after some milliseconds of polling. Two or three idle sources beside a busy one stay.
 ///
@@ -33,7 +35,7 @@ pub struct IdleCosts {
 }
 
 impl Default for IdleCosts {
-    /// [`TYPICAL`](Self::TYPICAL) costs.
+    /// Returns the [`TYPICAL`](Self::TYPICAL) costs.
     fn default() -> Self {
         Self::TYPICAL
     }
@@ -50,7 +52,7 @@ impl IdleCosts {
         check_every: 256,
     };
 
-    /// The number of rounds without success after which a source is idle; at least 1.
+    /// Returns the number of rounds without success after which a source is idle; at least 1.
     #[must_use]
     pub const fn idle_after(&self) -> u32 {
         at_least_one(self.return_ns / at_least_one(self.poll_ns))
@@ -63,7 +65,7 @@ impl IdleCosts {
         rounds >= self.check_every
     }
 
-    /// The number of sources to demote, of `idle` sources in a polled set of `all`.
+    /// Returns the number of sources to demote, of `idle` sources in a polled set of `all`.
     #[must_use]
     pub const fn surplus(&self, all: usize, idle: usize) -> usize {
         let poll_ns = at_least_one(self.poll_ns) as u128;

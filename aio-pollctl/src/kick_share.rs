@@ -1,15 +1,16 @@
-//! [`KickShare`]: how many kicks a sleep costs the peers.
+//! [`KickShare`]: the number of kicks that a sleep costs the peers.
 //!
-//! The price of a sleep contains the kick that ends it (rule A11). But a timer, a completion or another thread may end a sleep as well,
-//! and then no peer has paid; and several peers may have kicked. So the policy counts the kicks that arrived because the loop slept.
+//! The price of a sleep contains the kick that ends it (rule A11). But if a timer, a completion or another
+//! thread ends a sleep, no peer has paid; and several peers may have kicked. Therefore the policy counts the
+//! kicks that arrived because the loop slept.
 
 /// The share of a sleep that costs one kick.
 pub(crate) const ONE_KICK: u32 = 256;
-/// Of more kicks for each sleep the rest does not count.
+/// The largest share of a sleep. Further kicks do not count.
 pub(crate) const MOST_SHARE: u32 = 2 * ONE_KICK;
 /// A sleep counts for one part in two to this power.
 const WEIGHT: u32 = 6;
-/// The price follows in steps of this: it is not computed anew after each sleep.
+/// The step of the price, so that it is not computed again after each sleep.
 const STEP: u32 = ONE_KICK / 16;
 /// Bits after the point of the mean, so that it reaches its limits.
 const POINT: u32 = 8;
@@ -24,7 +25,7 @@ pub(crate) struct KickShare {
 }
 
 impl Default for KickShare {
-    /// One kick ends each sleep, until the sleeps show something else.
+    /// Starts with one kick for each sleep, until the sleeps show another number.
     fn default() -> Self {
         Self {
             mean: ONE_KICK << POINT,
@@ -34,7 +35,8 @@ impl Default for KickShare {
 }
 
 impl KickShare {
-    /// Records a sleep that so many kicks have ended. Returns the new share if it has changed by a step.
+    /// Records a sleep that this number of kicks has ended. Returns the new share if it has changed by a
+    /// step.
     pub(crate) fn slept(&mut self, kicks: u32) -> Option<u32> {
         let seen = (kicks.min(MOST_SHARE / ONE_KICK) * ONE_KICK) << POINT;
         self.mean = self.mean - (self.mean >> WEIGHT) + (seen >> WEIGHT);
@@ -46,7 +48,7 @@ impl KickShare {
         Some(share)
     }
 
-    /// The kicks of a sleep, in parts of [`ONE_KICK`].
+    /// Returns the kicks of a sleep, in parts of [`ONE_KICK`].
     pub(crate) const fn share(&self) -> u32 {
         self.applied
     }

@@ -20,7 +20,8 @@ const CLIP: u64 = 8;
 /// of it leave a quarter of a percent of the waits to a sleep.
 const STEPS: [u64; LEVELS] = [0, 125, 250, 420, 700, 1000, 1600, 3200];
 
-/// Values computed at set-up, and anew when the share of sleeps that a kick ends has changed, so that a wait needs no division.
+/// Values that are computed at set-up, and again when the share of sleeps that a kick ends has changed, so
+/// that a wait needs no division.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Ladder {
     /// The polling times as durations.
@@ -33,13 +34,13 @@ pub(crate) struct Ladder {
     pub(crate) sleep: i16,
     /// The part of it that is latency.
     pub(crate) latency: i32,
-    /// What a unit of latency is worth in processor time, times 256.
+    /// The value of a unit of latency in processor time, times 256.
     worth: i32,
     /// The factor of the clamp, times 1024.
     pub(crate) bound: i64,
-    /// The policy polls for timers nearer than this.
+    /// The distance below which the policy polls for timers.
     pub(crate) near: Duration,
-    /// The break-even time without a kick, and what a kick adds.
+    /// The break-even time without a kick, and the addition for each kick.
     base_ns: u64,
     kick_ns: u64,
     kick_units: u32,
@@ -53,7 +54,7 @@ pub(crate) struct Ladder {
 }
 
 impl Ladder {
-    /// The ladder if each sleep costs one kick.
+    /// Makes the ladder for sleeps that cost one kick each.
     pub(crate) fn new(params: &PollParams) -> Self {
         let break_even_ns = params.break_even_ns();
         let mut without_kick = *params;
@@ -116,7 +117,7 @@ impl Ladder {
         ((ns.min(self.clip_ns) * self.factor) >> 24) as i16
     }
 
-    /// What so many units of latency are worth in processor time.
+    /// Returns the value of this number of units of latency in processor time.
     pub(crate) const fn of_latency(&self, units: i32) -> i32 {
         (units * self.worth) >> 8
     }

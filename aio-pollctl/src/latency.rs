@@ -1,8 +1,8 @@
 //! [`Latency`]: the wake-up latency of a sleep, as given or as corrected by observations.
 //!
-//! The time from the last poll to the wake-up is the remaining wait plus the latency. Its minimum over some sleeps is the least
-//! latency if one of the events came soon. It can therefore only lower an estimate. Latencies vary; a typical one is 1.5 times the
-//! minimum.
+//! The time from the last poll to the wake-up is the remaining wait plus the latency. Its minimum over some
+//! sleeps is the least latency, if one of the events came soon. It can therefore only lower an estimate.
+//! Latencies vary; a typical one is 1.5 times the minimum.
 
 use crate::PollParams;
 use crate::params::saturating_ns;
@@ -38,7 +38,7 @@ impl Latency {
         self.ns
     }
 
-    /// The latency of a sleep that took `slept_ns`. `None` if that was too short for a sleep.
+    /// Returns the latency of a sleep that took `slept_ns`. `None` if that was too short for a sleep.
     pub(crate) fn of_sleep(&mut self, slept_ns: u64) -> Option<u64> {
         if self.is_estimate {
             self.record(slept_ns);

@@ -1,5 +1,5 @@
-//! [`RegretLadder`]: the policies `learned` and `learned-2`. They choose the polling time that would have cost least recently, after
-//! waits similar to the last ones.
+//! [`RegretLadder`]: the policies `learned` and `learned-2`. They choose the polling time that would recently
+//! have cost least, after waits similar to the last ones.
 
 use core::time::Duration;
 
@@ -84,7 +84,7 @@ impl<const BANKS: usize> RegretLadder<BANKS> {
         Self(Rcl::new(params))
     }
 
-    /// The policy's counters.
+    /// Returns the policy's counters.
     #[must_use]
     pub fn counts(&self) -> Counts {
         self.0.counts()

@@ -11,7 +11,7 @@
 //! | `qemu-10`, `qemu-weighted` | as QEMU's rule with a time for each handler; with a weighted mean for each handler |
 //! | `kvm` | as KVM does before a virtual processor sleeps |
 //! | `ewma` | while a moving mean of the waits is below the break-even time |
-//! | `learned`, `learned-2` | [`Learned`], [`Learned2`]: for the time that would have cost least recently, with a bound close to that of `ski-rental` |
+//! | `learned`, `learned-2` | [`Learned`], [`Learned2`]: for the time that would recently have cost least, with a bound close to that of `ski-rental` |
 //!
 //! ```
 //! use core::time::Duration;
@@ -31,34 +31,36 @@
 //! A policy with a time for each handler stores it in the [`HandlerMemory`] that the loop keeps beside the handler. The
 //! example `per_handler` is such a policy.
 //!
-//! [`Controller`] applies a policy in a loop: it adopts each [`PollSetting`], keeps the budget within its limits, and shows iterations and
-//! handlers to the policy.
+//! [`Controller`] applies a policy in a loop: it adopts each [`PollSetting`], keeps the budget within its
+//! limits, and passes iterations and handlers to the policy.
 //!
 //! Smaller state machines pace a loop that polls. The example `pacing` is a loop with all of them.
 //!
 //! | type | decides |
 //! |---|---|
 //! | [`CheckPacer`] | when a loop that polls or always has work checks the descriptors, without waiting |
-//! | [`ClockStride`] | how many polling rounds pass between two readings of the clock |
+//! | [`ClockStride`] | the number of polling rounds between two readings of the clock |
 //! | [`Contention`] | whether polling is suspended because the thread shares its core or has used up its quota |
 //! | [`PreSleepSpin`] | whether checking the descriptors for a moment before a sleep is worth it |
-//! | [`IdleCosts`] | which idle sources the loop stops polling |
-//! | [`Calibration`] | what a sleep costs, from measurements that other load may have disturbed |
+//! | [`IdleCosts`] | the idle sources that the loop stops polling |
+//! | [`Calibration`] | the cost of a sleep, from measurements that other load may have disturbed |
 //!
-//! [`Pacing`] has the first five together. Its [`search`](Pacing::search) is the polling of an iteration, made of the steps of a loop
-//! that implements [`Search`]; its [`plan`](Pacing::plan) is what follows, by the steps of [`Prepare`]; and an [`EndedWait`] is what the
-//! policy observes of both.
+//! [`Pacing`] contains the first five. Its [`search`](Pacing::search) is the polling of an iteration, made of
+//! the steps of a loop that implements [`Search`]. Its [`plan`](Pacing::plan) decides on the check or the
+//! wait after that, by the steps of [`Prepare`]. An [`EndedWait`] is the policy's observation of both.
 //!
-//! # What polling costs
-//! A sleep costs its wake-up latency and some processor time, and its peer the kick that ends it. Polling costs the time until the event.
-//! The *break-even time* `b` is the polling time that costs as much as a sleep ([`PollParams::break_even_ns`]): `(latency + kicks * kick) /
-//! price + cpu`. A policy that observes [`Iteration::kicks`] knows how many kicks a sleep costs; the others assume one. Polling for up to `s` before a wait
-//! of `w` costs `w` if `w <= s`, and `s + b` otherwise. The *clairvoyant optimum* knows `w` in advance and costs the smaller of
-//! `w` and `b`. The crate `aio-replay` measures policies against it.
+//! # The cost of polling
+//! A sleep costs its wake-up latency and some processor time, and costs its peer the kick that ends it.
+//! Polling costs the time until the event. The *break-even time* `b` is the polling time that costs as much
+//! as a sleep ([`PollParams::break_even_ns`]): `(latency + kicks * kick) / price + cpu`. A policy that
+//! observes [`Iteration::kicks`] counts the kicks of a sleep; the others assume one. Polling for up to `s`
+//! before a wait of `w` costs `w` if `w <= s`, and `s + b` otherwise. The *clairvoyant optimum* has `w` in
+//! advance and costs the smaller of `w` and `b`. The crate `aio-replay` measures policies against it.
 //!
 //! # What it does not do
-//! This crate reads no clock, allocates nothing and draws no random numbers: the same waits give the same results. A policy does
-//! not divide after set-up and takes a few nanoseconds for each wait. The crate knows no handlers, descriptors or contexts.
+//! This crate reads no clock, allocates nothing and draws no random numbers: the same waits give the same
+//! results. A policy does not divide after set-up and takes a few nanoseconds for each wait. The crate
+//! contains no handlers, descriptors or contexts.
 #![cfg_attr(docsrs, feature(doc_cfg))]
 #![no_std]
 #![forbid(unsafe_code)]
@@ -133,12 +135,12 @@ pub use setting::PollSetting;
 pub use ski_rental::SkiRental;
 pub use weighted::QemuWeighted;
 
-/// What several tests use.
+/// Functions that several tests use.
 #[cfg(test)]
 mod tests {
     use std::println;
 
-    /// The seed of a random test, printed: that of the environment or a new one.
+    /// Returns the seed of a random test and prints it: the seed of the environment or a new one.
     pub(crate) fn seed() -> u64 {
         let seed = std::env::var("AIO_SEED")
             .ok()

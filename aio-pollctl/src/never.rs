@@ -31,7 +31,7 @@ impl PollPolicy for Never {
 
     fn reset(&mut self, _: PollParams) {}
 
-    /// What a sleep costs has no influence on it.
+    /// Does nothing: the cost of a sleep has no influence on this policy.
     fn reprice(&mut self, _: PollParams) {}
 
     fn effective(&self) -> Effective {

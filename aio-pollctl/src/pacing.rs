@@ -8,12 +8,14 @@ use crate::{CheckPacer, Contention, IdleCosts, PollParams, PreSleepSpin};
 /// The costs of idle sources.
 const COSTS: IdleCosts = IdleCosts::TYPICAL;
 
-/// Everything that paces one loop: when to check its descriptors while polling, whether to check them for a moment before a sleep, when to
-/// demote idle sources, and whether the thread has its core for itself.
+/// Paces one loop: when to check its descriptors while polling, whether to check them for a moment before a
+/// sleep, when to demote idle sources, and whether the thread has its core for itself.
 ///
-/// [`search`](Self::search), [`after_hit`](Self::after_hit) and [`spin_on`](Self::spin_on) do the polling of an iteration, [`plan`](Self::plan)
-/// says how it goes on, and [`ended`](Self::ended) what a policy observes of it. The loop provides the steps, as a [`Search`](crate::Search) and a
-/// [`Prepare`](crate::Prepare). All functions take a shared reference, because the steps may run callbacks that use the loop.
+/// [`search`](Self::search), [`after_hit`](Self::after_hit) and [`spin_on`](Self::spin_on) do the polling of
+/// an iteration, [`plan`](Self::plan) decides on the check or the wait after that, and [`ended`](Self::ended)
+/// returns the policy's observation. The loop provides the steps, as a [`Search`](crate::Search) and a
+/// [`Prepare`](crate::Prepare). All functions take a shared reference, because the steps may run callbacks
+/// that use the loop.
 ///
 /// ```
 /// use aio_pollctl::{Pacing, PollParams};
@@ -25,28 +27,28 @@ const COSTS: IdleCosts = IdleCosts::TYPICAL;
 /// ```
 #[derive(Debug, Default)]
 pub struct Pacing {
-    /// When to check the descriptors.
+    /// Decides when to check the descriptors.
     pub checks: Paced<CheckPacer>,
-    /// Whether to check the descriptors for a moment before a sleep.
+    /// Decides whether to check the descriptors for a moment before a sleep.
     pub pre_sleep: Paced<PreSleepSpin>,
     contention: Paced<Contention>,
-    /// The loop's clock is the system's. Another one does not tell when the thread runs.
+    /// Set if the loop's clock is the system's. Another clock does not show when the thread runs.
     has_system_clock: bool,
-    /// Contention is looked for: the thread may not have its core for itself.
+    /// Set if contention is measured, because the thread may not have its core for itself.
     looks_for_contention: Cell<bool>,
     /// The length of a probe, within the maximum polling time.
     probe: Cell<Duration>,
     /// The round of the last test for idle sources.
     idle_tested: Cell<u32>,
-    /// When the last wait ended whose end is known; from then on handlers ran.
+    /// The end of the last wait whose end is known; handlers ran from then on.
     pub(crate) waited_until_ns: Cell<Option<u64>>,
-    /// Why the next wait does not spin first: bits of [`SkipSpin`](crate::SkipSpin).
+    /// The reasons why the next wait does not spin first: bits of [`SkipSpin`](crate::SkipSpin).
     pub(crate) skips: Cell<u8>,
 }
 
 impl Pacing {
-    /// For a loop before its first [`reset`](Self::reset). `has_system_clock` tells whether its clock is the system's: contention (rule A13)
-    /// cannot be seen by any other clock.
+    /// Makes the state of a loop before its first [`reset`](Self::reset). `has_system_clock` states whether
+    /// its clock is the system's: contention (rule A13) cannot be seen by any other clock.
     #[must_use]
     pub fn new(has_system_clock: bool) -> Self {
         Self {
@@ -69,7 +71,7 @@ impl Pacing {
         self.pre_sleep.step(|spin| spin.reprice(params));
     }
 
-    /// Steps what knows whether the thread has its core for itself (rule A13). `None` if that is not looked for.
+    /// Steps the observation of contention (rule A13). Returns `None` if contention is not measured.
     #[inline]
     pub(crate) fn contention<R>(&self, step: impl FnOnce(&mut Contention) -> R) -> Option<R> {
         self.looks_for_contention
@@ -77,19 +79,21 @@ impl Pacing {
             .then(|| self.contention.step(step))
     }
 
-    /// Whether the end of a search that finds work is estimated: on the system's clock, if no reading is needed to see contention.
+    /// Returns whether the end of a search that finds work is estimated: on the system's clock, if contention
+    /// is not measured, which would need a reading.
     #[inline]
     pub(crate) fn estimates_ends(&self) -> bool {
         self.has_system_clock && !self.looks_for_contention.get()
     }
 
-    /// Whether to poll now: polling is not suspended.
+    /// Returns whether to poll now, because polling is not suspended.
     #[inline]
     pub(crate) fn is_worth_it(&self, now_ns: u64) -> bool {
         self.contention(|one| one.is_worth_it(now_ns)) != Some(false)
     }
 
-    /// How long to search, where the policy says `budget`: a [probe](Contention::PROBE) takes longer, but not beyond `timeout`.
+    /// Returns the length of a search for which the policy returns `budget`: a [probe](Contention::PROBE)
+    /// takes longer, but at most `timeout`.
     #[inline]
     pub(crate) fn length(&self, budget: Duration, timeout: Option<Duration>) -> Duration {
         if self.looks_for_contention.get() && self.contention.get().is_probe() {
@@ -100,13 +104,13 @@ impl Pacing {
         }
     }
 
-    /// Whether polling may be suspended, or searches are seldom made. Takes no reading of the clock.
+    /// Returns whether polling may be suspended, or searches are seldom made. Does not read the clock.
     #[inline]
     pub(crate) fn is_contended(&self) -> bool {
         self.looks_for_contention.get() && self.contention.get().was_seen()
     }
 
-    /// Returns the costs to test idle sources by, if a test is due in round `round`, and records the test.
+    /// Returns the costs for testing idle sources, if a test is due in round `round`, and records the test.
     #[inline]
     pub(crate) fn idle_test(&self, round: u32) -> Option<&'static IdleCosts> {
         if !COSTS.is_check_due(round.wrapping_sub(self.idle_tested.get())) {
@@ -130,7 +134,7 @@ impl Pacing {
 pub struct Paced<T: Copy>(Cell<T>);
 
 impl<T: Copy> Paced<T> {
-    /// Its present state.
+    /// Returns its present state.
     #[inline(always)]
     pub fn get(&self) -> T {
         self.0.get()

@@ -32,8 +32,8 @@ impl WakeCost {
         kick: Duration::ZERO,
     };
 
-    /// Splits a total into four fifths latency and one fifth processor time, as is usual for sleeps of some microseconds. A kick costs
-    /// nothing then.
+    /// Splits a total into four fifths latency and one fifth processor time, as is usual for sleeps of some
+    /// microseconds. The kick is zero.
     #[must_use]
     pub const fn of_total(total: Duration) -> Self {
         let ns = saturating_ns(total);
@@ -51,14 +51,15 @@ impl WakeCost {
         Self { kick, ..self }
     }
 
-    /// Whether the cost of the sleep itself is not known: [`latency`](Self::latency) and [`cpu`](Self::cpu) are zero.
+    /// Returns whether the cost of the sleep itself is unknown: [`latency`](Self::latency) and
+    /// [`cpu`](Self::cpu) are zero.
     #[must_use]
     pub const fn is_unknown(&self) -> bool {
         self.latency.is_zero() && self.cpu.is_zero()
     }
 }
 
-/// How much a context may poll.
+/// The settings for the polling of a context.
 ///
 /// Polling is off by default. A value of 0 selects the policy's own default; [`Effective`](crate::Effective) reports the result.
 ///
@@ -77,8 +78,8 @@ pub struct PollParams {
     pub max: Duration,
     /// `poll-grow`: the factor by which the polling time grows; 0 means 2.
     pub grow: u32,
-    /// `poll-shrink`: the divisor by which the polling time shrinks; 0 means that it drops to zero at once. `qemu-weighted` takes 0
-    /// for 2.
+    /// `poll-shrink`: the divisor by which the polling time shrinks; 0 means that it drops to zero at once.
+    /// For `qemu-weighted`, 0 means 2.
     pub shrink: u32,
     /// `poll-weight`: an event counts for one part in two to this power; 0 means 3.
     pub weight: u32,
@@ -121,13 +122,14 @@ impl PollParams {
         exclusive_core: false,
     };
 
-    /// Polling for up to `max` before each wait, with the policy's defaults for everything else.
+    /// Returns settings for polling up to `max` before each wait, with the policy's defaults for all other
+    /// values.
     #[must_use]
     pub const fn up_to(max: Duration) -> Self {
         Self { max, ..Self::OFF }
     }
 
-    /// Polling without a maximum.
+    /// Returns settings for polling without a maximum.
     #[must_use]
     pub const fn unlimited() -> Self {
         Self::up_to(Duration::MAX)
@@ -198,13 +200,13 @@ impl PollParams {
         }
     }
 
-    /// The maximum in nanoseconds, at most `i64::MAX`.
+    /// Returns the maximum in nanoseconds, at most `i64::MAX`.
     #[must_use]
     pub const fn max_ns(&self) -> u64 {
         saturating_ns(self.max)
     }
 
-    /// The cost of a sleep: the given value, or [`WakeCost::ASSUMED`].
+    /// Returns the cost of a sleep: the given value, or [`WakeCost::ASSUMED`].
     #[must_use]
     pub const fn wake_or_assumed(&self) -> WakeCost {
         if self.wake.is_unknown() {
@@ -214,8 +216,9 @@ impl PollParams {
         }
     }
 
-    /// The polling time that costs as much as a sleep, in nanoseconds: latency and the peer's time for its kick at their price, plus
-    /// processor time (rule A11). A microsecond of the peer is worth as much as a microsecond of latency.
+    /// Returns the polling time that costs as much as a sleep, in nanoseconds: latency and the peer's time
+    /// for its kick at their price, plus processor time (rule A11). A microsecond of the peer is worth as
+    /// much as a microsecond of latency.
     #[must_use]
     pub const fn break_even_ns(&self) -> u64 {
         let wake = self.wake_or_assumed();
@@ -231,7 +234,7 @@ impl PollParams {
         }
     }
 
-    /// The largest share of time for polling in percent, from 1 to 100.
+    /// Returns the largest share of time for polling in percent, from 1 to 100.
     #[must_use]
     pub const fn cpu_max_or_default(&self) -> u32 {
         match self.cpu_max {
@@ -240,7 +243,7 @@ impl PollParams {
         }
     }
 
-    /// The price of processor time in percent, never 0.
+    /// Returns the price of processor time in percent, never 0.
     #[must_use]
     pub const fn price_or_default(&self) -> u32 {
         or_default(self.cpu_price, 100)
@@ -252,7 +255,7 @@ pub(crate) const fn or_default(value: u32, default: u32) -> u32 {
     if value == 0 { default } else { value }
 }
 
-/// A duration in nanoseconds, at most `i64::MAX`, the limit of the original.
+/// Converts a duration to nanoseconds, at most `i64::MAX`, the limit of the original.
 pub(crate) const fn saturating_ns(duration: Duration) -> u64 {
     let ns = duration.as_nanos();
     if ns > i64::MAX as u128 {
@@ -262,13 +265,13 @@ pub(crate) const fn saturating_ns(duration: Duration) -> u64 {
     }
 }
 
-/// As words, for a loop whose parameters other threads set.
+/// Conversion to words, for a loop whose parameters other threads set.
 impl PollParams {
     /// The number of words of [`to_words`](Self::to_words).
     pub const WORDS: usize = 8;
 
-    /// Encodes the parameters in words, which can be stored and loaded one by one: any mixture of the words of two values decodes to
-    /// parameters with a part of each. A time is in nanoseconds, up to 584 years; more counts as that.
+    /// Encodes the parameters in words, which can be stored and loaded one by one: any mixture of the words
+    /// of two values decodes to parameters with a part of each. A time is in nanoseconds, at most 584 years.
     ///
     /// ```
     /// use core::time::Duration;
@@ -296,7 +299,7 @@ impl PollParams {
         ]
     }
 
-    /// Decodes what [`to_words`](Self::to_words) has encoded. Any words are parameters.
+    /// Decodes the words of [`to_words`](Self::to_words). Any words are valid parameters.
     #[must_use]
     pub const fn from_words(
         [max, fixed, latency, cpu, kick, growth, weights, limits]: [u64; Self::WORDS],

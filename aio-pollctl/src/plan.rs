@@ -1,10 +1,10 @@
-//! [`Plan`]: whether a loop checks its descriptors or waits for them, once it has searched for work.
+//! [`Plan`]: whether a loop checks its descriptors or waits for them, after it has searched for work.
 
 use core::time::Duration;
 
 use crate::{Pacing, PreSleepSpin, Search, Searched};
 
-/// What an iteration does about its descriptors, after its search. [`Pacing::plan`] makes it.
+/// The plan of an iteration for its descriptors, after its search. [`Pacing::plan`] makes it.
 ///
 /// ```
 /// use aio_pollctl::Plan;
@@ -13,13 +13,14 @@ use crate::{Pacing, PreSleepSpin, Search, Searched};
 /// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Plan {
-    /// Nothing: there is something else to do.
+    /// Do nothing: there is other work.
     Skip,
-    /// It checks them, without waiting.
+    /// Check the descriptors, without waiting.
     Check,
-    /// It checks them and, if nothing is ready, goes on with [`Pacing::spin_on`]. The time is how long it may wait.
+    /// Check the descriptors and, if none is ready, continue with [`Pacing::spin_on`]. The time is the
+    /// longest allowed wait.
     Spin(Option<Duration>),
-    /// It waits for so long, or (`None`) until something comes. The wait was [announced](Prepare::announce).
+    /// Wait for this time, or (`None`) until an event. The wait was [announced](Prepare::announce).
     Wait(Option<Duration>),
 }
 
@@ -52,35 +53,39 @@ pub enum Plan {
 /// assert_eq!(plan(second), Ok(Plan::Spin(second)));
 /// ```
 pub trait Prepare {
-    /// What checking the descriptors can fail with.
+    /// The error of a check of the descriptors.
     type Error;
 
     /// Returns whether the loop's clock is simulated: no time passes while the loop checks.
     fn is_simulated(&self) -> bool;
 
-    /// Takes the polled sources out of poll mode, if they are in it, and polls them one last time. Returns whether one has work.
+    /// Takes the polled sources out of poll mode, if they are in it, and polls them one last time. Returns
+    /// whether one has work.
     fn leave_poll_mode(&mut self) -> bool;
 
-    /// Polls the sources once, if they are in poll mode: their peers do not notify an iteration that may not wait.
+    /// Polls the sources once, if they are in poll mode: their peers do not notify an iteration that may not
+    /// wait.
     ///
     /// # Errors
-    /// What the system says to a check of the descriptors.
+    /// The error of a check of the descriptors.
     fn poll_unkicked(&mut self) -> Result<(), Self::Error>;
 
     /// Calls [`Pacing::after_hit`].
     ///
     /// # Errors
-    /// That of a check.
+    /// The error of a check.
     fn after_hit(&mut self) -> Result<(), Self::Error>;
 
-    /// If another thread is writing what wakes the loop, stays awake until that returns. Returns whether there is a notification.
+    /// If another thread is making the write that wakes the loop, stays awake until the write returns.
+    /// Returns whether there is a notification.
     fn outlast_write(&mut self) -> bool;
 
-    /// Announces the wait to other threads. Returns `false` if one has notified the loop already: then it must not wait.
+    /// Announces the wait to other threads. Returns `false` if one has notified the loop already, so that it
+    /// must not wait.
     fn announce(&mut self) -> bool;
 }
 
-/// Why a wait begins without checks of the descriptors before it.
+/// The reason why a wait begins without checks of the descriptors before it.
 ///
 /// ```
 /// use aio_pollctl::{Pacing, SkipSpin};
@@ -95,25 +100,27 @@ pub trait Prepare {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u8)]
 pub enum SkipSpin {
-    /// Operations were submitted: the wait itself passes them to the system. It makes one system call instead of two, and a thread that
-    /// executes them may be waiting for this core.
+    /// Operations were submitted: the wait itself passes them to the system. This makes one system call
+    /// instead of two, and a thread that executes them may be waiting for this core.
     Operations = 1,
     /// Threads of the user have work, and may be waiting for this core.
     Workers = 2,
 }
 
 impl Pacing {
-    /// Plans what follows a search: `timeout` is how long the iteration may search and wait (rule A4). If `is_urgent`, it may not wait because of
-    /// deferred work.
+    /// Plans the rest of an iteration after its search. `timeout` is the time that the iteration may search
+    /// and wait (rule A4). If `is_urgent`, it may not wait because of deferred work.
     ///
-    /// An iteration that may not wait checks the descriptors. While deferred work prevents one iteration after the other from waiting,
-    /// the first one checks, and then those that find a check due (rule D8). On a simulated clock all do: no time passes there.
+    /// An iteration that may not wait checks the descriptors. While deferred work prevents one iteration
+    /// after the other from waiting, the first one checks, and later ones only if a check is due (rule D8).
+    /// On a simulated clock all of them check, because no time passes there.
     ///
-    /// Before a wait, poll mode ends. A loop that has served something, and has not polled since, checks its descriptors for a moment before it
-    /// sleeps: after polling it has waited long enough.
+    /// Poll mode ends before a wait. A loop that has served events, and has not polled since, checks its
+    /// descriptors for a moment before it sleeps. After polling it does not, because it has waited long
+    /// enough.
     ///
     /// # Errors
-    /// That of a check.
+    /// The error of a check.
     #[inline(always)]
     pub fn plan<P: Prepare>(
         &self,
@@ -152,7 +159,7 @@ impl Pacing {
         }
         if !on.is_simulated() {
             if on.outlast_write() {
-                // The gaps of a burst are short: worth spinning for.
+                // The gaps of a burst are short, so a spin is worth it.
                 self.pre_sleep.step(PreSleepSpin::found_at_once);
                 return Plan::Check;
             }
@@ -163,11 +170,12 @@ impl Pacing {
         Plan::to_wait(left, on.announce())
     }
 
-    /// Goes on with [`Plan::Spin`] after a check that has found nothing: checks the descriptors again and again, for up to the time that has
-    /// paid lately (see [`PreSleepSpin`]), at most `timeout`. If it finds nothing, `announce` announces the wait, as [`Prepare::announce`].
+    /// Continues [`Plan::Spin`] after a check that has found nothing: checks the descriptors again and again,
+    /// for up to the time that has recently paid (see [`PreSleepSpin`]), at most `timeout`. If it finds
+    /// nothing, `announce` announces the wait, as [`Prepare::announce`].
     ///
     /// # Errors
-    /// That of a check.
+    /// The error of a check.
     pub fn spin_on<S: Search>(
         &self,
         on: &mut S,
@@ -183,7 +191,7 @@ impl Pacing {
         }
     }
 
-    /// Returns whether there is something to do, and how long the spin took.
+    /// Returns whether there is work, and the duration of the spin.
     pub(crate) fn spin<S: Search>(
         &self,
         on: &mut S,
@@ -206,14 +214,15 @@ impl Pacing {
         Ok((is_found, passed))
     }
 
-    /// Sets whether the next wait that could spin first begins at once, for this reason. Such a wait forgets all reasons.
+    /// Sets whether the next wait that could spin first begins at once, for this reason. Such a wait clears
+    /// all reasons.
     #[inline]
     pub fn skip_spin(&self, why: SkipSpin, skips: bool) {
         let others = self.skips.get() & !(why as u8);
         self.skips.set(if skips { others | why as u8 } else { others });
     }
 
-    /// Returns whether a wait that comes now would spin first, and not as a probe.
+    /// Returns whether a wait that begins now would spin first, and not as a probe.
     #[inline(always)]
     #[must_use]
     pub fn spins_next(&self) -> bool {
@@ -250,7 +259,7 @@ mod tests {
     const SECOND: Option<Duration> = Some(Duration::from_secs(1));
     const AT_ONCE: Option<Duration> = Some(Duration::ZERO);
 
-    /// A loop whose steps return what a test has set. It logs the steps that do something.
+    /// A loop whose steps return values set by a test. It logs the steps that have an effect.
     #[derive(Default)]
     struct Steps {
         log: Vec<&'static str>,
@@ -295,7 +304,7 @@ mod tests {
         }
     }
 
-    /// For a loop that has just served something.
+    /// Returns the pacing of a loop that has just served an event.
     fn served() -> Pacing {
         let pacing = Pacing::new(true);
         pacing.pre_sleep.step(|spin| spin.served(true));

@@ -7,7 +7,7 @@ use crate::{Effective, PollParams};
 
 /// One iteration that was allowed to wait.
 ///
-/// The first four fields are always set. The `with_` methods set the others, as far as the loop knows them. A policy must work
+/// The first four fields are always set. The `with_` methods set the others, as far as the loop has them. A policy must work
 /// without them.
 ///
 /// ```
@@ -45,7 +45,7 @@ pub struct Iteration {
 }
 
 impl Iteration {
-    /// An iteration with the fields that every loop knows.
+    /// Makes an iteration with the fields that every loop has.
     #[must_use]
     pub const fn new(elapsed: Duration, spun: Duration, blocked: bool, hit: bool) -> Self {
         Self {
@@ -125,13 +125,13 @@ pub struct HandlerMemory {
 }
 
 impl HandlerMemory {
-    /// The time stored last, under any generation. The loop reports it as the handler's polling time.
+    /// Returns the time stored last, under any generation. The loop reports it as the handler's polling time.
     #[must_use]
     pub const fn time(&self) -> Duration {
         Duration::from_nanos(self.time_ns)
     }
 
-    /// The time stored under `generation`, in nanoseconds; 0 if there is none.
+    /// Returns the time stored under `generation`, in nanoseconds; 0 if there is none.
     #[inline]
     #[must_use]
     pub const fn time_ns(&self, generation: u32) -> u64 {
@@ -142,7 +142,7 @@ impl HandlerMemory {
         }
     }
 
-    /// The word stored under `generation`; 0 if there is none.
+    /// Returns the word stored under `generation`; 0 if there is none.
     #[inline]
     #[must_use]
     pub const fn word(&self, generation: u32) -> u64 {
@@ -168,11 +168,12 @@ impl HandlerMemory {
 
 /// Decides how long to poll.
 ///
-/// In each outermost iteration that may wait, the loop polls for the [`budget`](Self::budget), or before a timer for
-/// [`budget_until`](Self::budget_until), and perhaps sleeps, and then calls [`observe`](Self::observe) and `budget` again. The budget
-/// MUST change only in `observe`, `observe_handler`, [`reset`](Self::reset) and [`reprice`](Self::reprice). If [`is_per_handler`](Self::is_per_handler) is true, the loop first calls
-/// [`observe_handler`](Self::observe_handler) for every promoted handler, after dispatch. The example `per_handler` is a policy
-/// of this kind.
+/// In each outermost iteration that may wait, the loop polls for the [`budget`](Self::budget), or before a
+/// timer for [`budget_until`](Self::budget_until), and may sleep. It then calls [`observe`](Self::observe)
+/// and `budget` again. The budget MUST change only in `observe`, `observe_handler`, [`reset`](Self::reset)
+/// and [`reprice`](Self::reprice). If [`is_per_handler`](Self::is_per_handler) returns `true`, the loop first
+/// calls [`observe_handler`](Self::observe_handler) for every promoted handler, after dispatch. The example
+/// `per_handler` is a policy of this kind.
 ///
 /// Implementations MUST ensure that the budget never exceeds [`PollParams::max`], and is zero if the maximum is zero.
 ///
@@ -211,29 +212,31 @@ impl HandlerMemory {
 /// assert_eq!((policy.budget(), policy.budget_until(Some(us(20)))), (us(50), us(20)));
 /// ```
 pub trait PollPolicy: fmt::Debug {
-    /// A short name, as options spell it.
+    /// Returns a short name, as options spell it.
     fn name(&self) -> &'static str;
 
-    /// The polling time before the next wait.
+    /// Returns the polling time before the next wait.
     fn budget(&self) -> Duration;
 
-    /// The polling time before the next wait if the next timer is `deadline` away; at most `deadline`.
+    /// Returns the polling time before the next wait if the next timer is `deadline` away; at most
+    /// `deadline`.
     fn budget_until(&self, deadline: Option<Duration>) -> Duration {
         let budget = self.budget();
         deadline.map_or(budget, |deadline| budget.min(deadline))
     }
 
-    /// Learns from an iteration.
+    /// Adapts the policy to an iteration.
     fn observe(&mut self, seen: Iteration);
 
-    /// Whether the loop calls [`observe_handler`](Self::observe_handler). The loop reads this whenever it sets parameters.
+    /// Returns whether the loop calls [`observe_handler`](Self::observe_handler). The loop reads this
+    /// whenever it sets parameters.
     fn is_per_handler(&self) -> bool {
         false
     }
 
-    /// Learns from one promoted handler, with or without an event in this iteration. `memory` is the state that this policy has
-    /// stored for the handler. [`Iteration::kicks`] is that of this handler: 1 if its peer has kicked it because the loop slept, else 0
-    /// (`None` if the loop did not sleep).
+    /// Adapts the policy to one promoted handler, with or without an event in this iteration. `memory` is the
+    /// state that this policy has stored for the handler. [`Iteration::kicks`] is that of this handler: 1 if
+    /// its peer has kicked it because the loop slept, else 0 (`None` if the loop did not sleep).
     fn observe_handler(&mut self, memory: &mut HandlerMemory, had_event: bool, seen: Iteration) {
         let _ = (memory, had_event, seen);
     }
@@ -241,13 +244,13 @@ pub trait PollPolicy: fmt::Debug {
     /// Restarts with other parameters.
     fn reset(&mut self, params: PollParams);
 
-    /// Adopts parameters that differ in [`PollParams::wake`] only, because the cost of a sleep was measured anew. A policy that learns
-    /// keeps what it has learned. The default is a [`reset`](Self::reset).
+    /// Adopts parameters that differ only in [`PollParams::wake`], because the cost of a sleep was measured
+    /// again. A policy that learns keeps its state. The default is a [`reset`](Self::reset).
     fn reprice(&mut self, params: PollParams) {
         self.reset(params);
     }
 
-    /// The values that the policy works with, after it has replaced zeros by defaults.
+    /// Returns the values that the policy works with, after it has replaced zeros by defaults.
     fn effective(&self) -> Effective {
         Effective::new(self.name())
     }

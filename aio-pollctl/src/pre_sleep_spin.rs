@@ -1,4 +1,4 @@
-//! [`PreSleepSpin`]: whether to check the descriptors for a moment before a sleep.
+//! [`PreSleepSpin`]: decides whether to check the descriptors for a moment before a sleep.
 
 use core::time::Duration;
 
@@ -9,16 +9,17 @@ use crate::params::saturating_ns;
 const CREDIT: u32 = 16;
 /// Without credit, one wait in this many is preceded by a spin.
 const PROBE_EVERY: u8 = 32;
-/// The longest spin, whatever a sleep costs.
+/// The longest spin, for any cost of a sleep.
 const CAP_NS: u64 = 100_000;
 
 /// Decides whether a loop checks its descriptors for a moment before it sleeps.
 ///
-/// A sleep and a wake-up cost 5 to 50 us, and the peer that ends the sleep pays for its kick as well; a check costs 0.2 us. A peer often
-/// sends its next request soon after it was served. So the loop may check for a while instead of sleeping at once. Its credit, in
-/// time, decides: a spin that finds an event after `t` saves `longest - t`, a spin in vain loses [`longest`](Self::longest). The
-/// credit is at most 16 times the longest spin. Without credit, only every 32nd wait is preceded by a spin. So a loop with slow peers
-/// pays almost nothing, and one with quick peers seldom sleeps.
+/// A sleep and a wake-up cost 5 to 50 us, and cost the peer that ends the sleep its kick; a check costs 0.2
+/// us. A peer often sends its next request soon after it was served. Therefore the loop may check for a while
+/// instead of sleeping at once. Its credit, in time, decides: a spin that finds an event after `t` saves
+/// `longest - t`, a spin in vain loses [`longest`](Self::longest). The credit is at most 16 times the longest
+/// spin. Without credit, only every 32nd wait is preceded by a spin. A loop with slow peers thus pays almost
+/// nothing, and one with quick peers seldom sleeps.
 ///
 /// The spin is not polling: it calls no `poll` callback, and its cost does not depend on the number of handlers.
 ///
@@ -34,12 +35,12 @@ const CAP_NS: u64 = 100_000;
 /// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct PreSleepSpin {
-    /// The last iteration made progress.
+    /// Set if the last iteration made progress.
     served: bool,
-    /// Waits since the last spin, while there is no credit.
+    /// The number of waits since the last spin, while there is no credit.
     passed: u8,
     longest_ns: u32,
-    /// How much of the credit is used up.
+    /// The part of the credit that is used up.
     used_ns: u32,
 }
 
@@ -50,16 +51,17 @@ impl Default for PreSleepSpin {
 }
 
 impl PreSleepSpin {
-    /// The longest spin if the cost of a sleep is not known.
+    /// The longest spin if the cost of a sleep is unknown.
     pub const LONGEST: Duration = Duration::from_micros(2);
 
-    /// Full credit for spins of up to [`LONGEST`](Self::LONGEST), before the first iteration with progress.
+    /// Makes one with full credit for spins of up to [`LONGEST`](Self::LONGEST), before the first iteration
+    /// with progress.
     #[must_use]
     pub const fn new() -> Self {
         Self::up_to(Self::LONGEST)
     }
 
-    /// Full credit for spins of up to `longest`, at most 100 us.
+    /// Makes one with full credit for spins of up to `longest`, at most 100 us.
     #[must_use]
     pub const fn up_to(longest: Duration) -> Self {
         let longest_ns = saturating_ns(longest);
@@ -72,8 +74,9 @@ impl PreSleepSpin {
         }
     }
 
-    /// The spin for these parameters: up to the [break-even time](PollParams::break_even_ns) if the cost of a sleep is known, else up to
-    /// [`LONGEST`](Self::LONGEST). It is for waits before which the loop has not polled.
+    /// Makes one for these parameters, with spins up to the [break-even time](PollParams::break_even_ns) if
+    /// the cost of a sleep is known, else up to [`LONGEST`](Self::LONGEST). It is for waits before which the
+    /// loop has not polled.
     #[must_use]
     pub const fn of(params: &PollParams) -> Self {
         if params.wake.is_unknown() {
@@ -94,7 +97,7 @@ impl PreSleepSpin {
         self.longest_ns = longest_ns;
     }
 
-    /// The longest spin.
+    /// Returns the longest spin.
     #[must_use]
     pub const fn longest(&self) -> Duration {
         Duration::from_nanos(self.longest_ns as u64)
@@ -171,7 +174,7 @@ mod tests {
         spin
     }
 
-    /// The number of spins in vain until there is no credit.
+    /// Returns the number of spins in vain until there is no credit.
     fn credit_of(mut spin: PreSleepSpin) -> u32 {
         let mut spins = 0;
         while spin.is_promising() {
@@ -224,7 +227,7 @@ mod tests {
 
     #[test]
     fn spins_that_find_less_than_they_cost_end() {
-        // Half of the spins find an event at 60 % of their time: they save 2 us in the mean, and lose 5.
+        // Half of the spins find an event at 60 % of their time: they save 2 us on average, and lose 5.
         let mut spin = ready(Duration::from_micros(10));
         for _ in 0..10 * CREDIT {
             spin.found(Duration::from_micros(6));

@@ -92,7 +92,7 @@ impl PollPolicy for Qemu10 {
         };
     }
 
-    /// What a sleep costs has no influence on it.
+    /// Does nothing: the cost of a sleep has no influence on this policy.
     fn reprice(&mut self, _: PollParams) {}
 
     fn effective(&self) -> Effective {
@@ -108,7 +108,8 @@ mod tests {
         PollParams::up_to(Duration::from_nanos(ns))
     }
 
-    /// One iteration that waited `block_ns` and found events of the handlers in `events`; the budget after it.
+    /// Runs one iteration that waited `block_ns` and found events of the handlers in `events`. Returns the
+    /// budget after it.
     fn step(policy: &mut Qemu10, handlers: &mut [HandlerMemory], block_ns: u64, events: &[usize]) -> u64 {
         let seen = Iteration::new(Duration::from_nanos(block_ns), Duration::ZERO, true, false);
         for (index, memory) in handlers.iter_mut().enumerate() {

@@ -58,7 +58,7 @@ impl PollPolicy for Qemu2020 {
         *self = Self::new(params);
     }
 
-    /// What a sleep costs has no influence on it.
+    /// Does nothing: the cost of a sleep has no influence on this policy.
     fn reprice(&mut self, _: PollParams) {}
 
     fn effective(&self) -> Effective {
@@ -82,7 +82,7 @@ mod tests {
         u64::try_from(policy.budget().as_nanos()).unwrap()
     }
 
-    /// (max, grow, shrink), then pairs of a wait and the polling time after it.
+    /// Checks pairs of a wait and the polling time after it, with the parameters (max, grow, shrink).
     fn check(parameters: (u64, u32, u32), waits: &[(u64, u64)]) {
         let mut policy = Qemu2020::new(params(parameters.0, parameters.1, parameters.2));
         for (step, (block, expected)) in waits.iter().enumerate() {
@@ -117,9 +117,9 @@ mod tests {
             (32768, 2, 0),
             &[(1, 4000), (4000, 4000), (4001, 8000), (8000, 8000), (0, 8000)],
         );
-        // Longer than the maximum: to zero without a divisor, and again from zero.
+        // Longer than the maximum: drops to zero without a divisor, and grows again from zero.
         check((32768, 2, 0), &[(1, 4000), (32769, 0), (32769, 0), (1, 4000)]);
-        // Just the maximum: neither.
+        // Exactly the maximum: neither grows nor shrinks.
         check((32768, 2, 0), &[(32768, 0), (1, 4000), (32768, 4000)]);
         // At the maximum already: keep.
         check((4000, 2, 0), &[(1, 4000), (3999, 4000), (4000, 4000), (4001, 0)]);
@@ -183,7 +183,7 @@ mod tests {
         assert_eq!((see(&mut policy, 1), see(&mut policy, 5000)), (4000, 12000));
     }
 
-    /// The rule once more, as a table of conditions in the order in which the original tests them.
+    /// The rule in another form: a table of conditions in the order in which the original tests them.
     fn by_the_table(ns: i128, block: i128, max: i128, grow: i128, shrink: i128) -> i128 {
         let grow = if grow == 0 { 2 } else { grow };
         let rows: [(bool, i128); 4] = [

@@ -1,16 +1,19 @@
 //! [`Rcl`]: the regret-clamped ladder, the implementation of `learned` and `learned-2`.
 //!
-//! After each wait the cost of *every* polling time of the [`Ladder`] is known, so almost nothing needs exploring. (The exception, a
-//! peer that sleeps only because the loop sleeps, is in `explore.rs`.) Each bank stores, for each time, how much more it cost recently
-//! than the best one. The bank is selected by the class of the last wait (or of the last two), by the class of a moving mean, and by
-//! the handler of the last event, if the loop reports it. The first separates bursts from the gaps between them, the second busy from
-//! quiet periods, the third the kicks of a guest from the answers of its disk. The policy therefore reacts at once where a single
-//! bank would have to relearn. A selector without meaning costs about a thousandth. A clamp keeps the sum of costs below 2.25 times
-//! the clairvoyant optimum, for any waits. The policy uses no randomness and no division.
+//! After each wait the cost of *every* polling time of the [`Ladder`] is known, so almost nothing needs
+//! exploring. (The exception, a peer that sleeps only because the loop sleeps, is in `explore.rs`.) Each bank
+//! stores, for each time, by how much it recently cost more than the best one. The class of the last wait (or
+//! of the last two), the class of a moving mean, and the handler of the last event, if the loop reports it,
+//! select the bank. The first separates bursts from the gaps between them, the second busy from quiet
+//! periods, the third the kicks of a guest from the answers of its disk. Where a single bank would have to
+//! relearn, the policy therefore reacts at once. A selector without meaning costs about a thousandth. A clamp
+//! keeps the sum of costs below 2.25 times the clairvoyant optimum, for any waits. The policy uses no
+//! randomness and no division.
 //!
 //! # The price of a sleep
-//! `b = (latency + k * kick) / price + cpu`, where `k` is the mean number of kicks that a sleep has cost the peers lately
-//! ([`KickShare`]): 1 until the sleeps show something else, and at most 2. `b1` is `b` with `k = 1`.
+//! `b = (latency + k * kick) / price + cpu`, where `k` is the mean number of kicks that a sleep has recently
+//! cost the peers ([`KickShare`]): 1 until the sleeps show another number, and at most 2. `b1` is `b` with
+//! `k = 1`.
 //!
 //! # The bound
 //! The deficit `D` sums `cost - 2.25 * min(wait, b)`, each wait at the `b` of its time, and never falls below -64 b1. Above 16 b1 the
@@ -33,12 +36,12 @@ const MOST_BEHIND: i16 = 8192;
 const DECAY: u32 = 8;
 /// The advantage of the safe time at the start.
 const HEAD_START: i16 = 256;
-/// The search for the minimum stores the index of a time in the low bits of its value.
+/// The mask of a time's index, which the search for the minimum stores in the low bits of the time's value.
 const NUMBER: i16 = (LEVELS - 1) as i16;
 /// The limits between the classes of waits and of their mean, in units.
 const WAIT_CLASSES: [i32; 3] = [256, 1024, 4096];
 const MEAN_CLASSES: [i32; 3] = [512, 1024, 2048];
-/// Above the first deficit the clamp chooses the time; the second is the least deficit. In units.
+/// The deficit above which the clamp chooses the time; then the least deficit. In units.
 const DEFICIT_MOST: i64 = 16 * UNIT as i64;
 const DEFICIT_LEAST: i64 = -64 * UNIT as i64;
 
@@ -112,7 +115,7 @@ impl<const BANKS: usize> Rcl<BANKS> {
         }
     }
 
-    /// Adopts another cost of a sleep. What was learned is kept: it is in units of that cost.
+    /// Adopts another cost of a sleep. The learned values stay: they are in units of that cost.
     pub(crate) fn reprice(&mut self, params: PollParams) {
         self.ladder = Ladder::new(&params);
         self.ladder.price(self.kicks.share());
@@ -125,7 +128,8 @@ impl<const BANKS: usize> Rcl<BANKS> {
         self.ladder.times[usize::from(self.current & NUMBER as u8)]
     }
 
-    /// The policy polls for a known deadline nearer than the break-even time, because that always costs less than a sleep.
+    /// Returns the budget, or `deadline` if it is nearer than the break-even time, because polling until then
+    /// always costs less than a sleep.
     pub(crate) fn budget_until(&self, deadline: Option<Duration>) -> Duration {
         match deadline {
             Some(deadline) if deadline <= self.ladder.near => deadline,
@@ -171,7 +175,7 @@ impl<const BANKS: usize> Rcl<BANKS> {
         };
     }
 
-    /// The wait and the polling time, in units. `None` if the sleep ended at once.
+    /// Returns the wait and the polling time, in units. `None` if the sleep ended at once.
     fn measure(&mut self, seen: &Iteration) -> Option<(i16, i16)> {
         // The distance of a timer does not depend on the delay of the loop.
         let elapsed = match seen.deadline {

@@ -18,14 +18,14 @@ impl Window {
     }
 }
 
-/// An adversary sees the policy and names the next wait.
+/// An adversary that reads the policy and returns the next wait.
 type Adversary<const BANKS: usize> = fn(&Rcl<BANKS>, &mut fastrand::Rng) -> u64;
 
 fn adversaries<const BANKS: usize>() -> Vec<(&'static str, Adversary<BANKS>)> {
     fn budget<const BANKS: usize>(policy: &Rcl<BANKS>) -> u64 {
         ns(policy.budget())
     }
-    /// The wait that adds most to the deficit, seen so many waits ahead.
+    /// Returns the wait that adds most to the deficit, computed this number of waits ahead.
     fn worst<const BANKS: usize>(policy: &Rcl<BANKS>, depth: u32) -> (i64, u64) {
         let times = policy.ladder.times.map(ns);
         let choices = times.into_iter().flat_map(|time| [time, time + 1]);
@@ -177,7 +177,7 @@ fn a11_any_window_costs_at_most_the_bound_with_the_kicks_of_the_peers() {
             let (mut kicks, mut left) = (1, 0);
             for _ in 0..4000 {
                 if left == 0 {
-                    // The kicks of a sleep change now and then, and with them its price.
+                    // The kicks of a sleep, and with them its price, change now and then.
                     (kicks, left) = (rng.u32(0..4), rng.u32(1..400));
                 }
                 left -= 1;

@@ -9,7 +9,8 @@ use crate::tests::seed;
 #[path = "rcl_bound_tests.rs"]
 mod bound;
 
-/// With a break-even time of 1024 ns and no latency, a unit is a nanosecond, and costs are exact.
+/// Makes a policy with a break-even time of 1024 ns and no latency, so that a unit is a nanosecond, and costs
+/// are exact.
 fn exact<const BANKS: usize>(max_ns: u64) -> Rcl<BANKS> {
     let wake = WakeCost {
         latency: Duration::ZERO,
@@ -115,7 +116,7 @@ fn longer_patterns_are_known_by_the_mean() {
 
 #[test]
 fn handlers_are_distinguished() {
-    // By chance, one handler follows the other at once, or the other one much later.
+    // At random, one handler follows the other at once, or the other one much later.
     let mut rng = fastrand::Rng::with_seed(seed());
     let mut run = |knows: bool| {
         let mut policy = exact::<64>(u64::MAX);
@@ -190,7 +191,7 @@ fn a_wait_that_a_timer_ends_is_as_long_as_the_timer_was_away() {
         policy.measure(&seen.with_deadline(elapsed * 9, false)).unwrap().0,
         3000 - 820
     );
-    // Polled past the level towards a near timer: the wait is as long as it was.
+    // Polled past the level towards a near timer: the length of the wait stays.
     for _ in 0..10 {
         policy.observe(&Iteration::new(
             Duration::from_secs(1),
@@ -298,7 +299,8 @@ fn a_timer_that_did_not_end_the_wait_does_not_shorten_it() {
     assert_eq!(policy.measure(&passed).unwrap().0, 3000);
 }
 
-/// A unit is a nanosecond here, too; a sleep costs 512 of them, and each of its kicks as many.
+/// Makes a policy in which a unit is a nanosecond, too, and in which a sleep and each of its kicks cost 512
+/// of them.
 fn kicked(max_ns: u64) -> Rcl<64> {
     let wake = WakeCost {
         latency: Duration::ZERO,
@@ -320,7 +322,7 @@ fn a11_sleeps_that_no_kick_ends_cost_less() {
             let seen = Iteration::new(elapsed, spun, slept, !slept);
             policy.observe(&kicks.map_or(seen, |kicks| seen.with_kicks(kicks)));
             if kicks == Some(0) && !slept {
-                // Now and then it has to sleep for another reason.
+                // Now and then it must sleep for another reason.
                 policy.observe(
                     &Iteration::new(Duration::from_nanos(9000), Duration::ZERO, true, false).with_kicks(0),
                 );

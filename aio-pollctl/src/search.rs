@@ -6,7 +6,8 @@ use crate::{ClockStride, Contention, IdleCosts, Pacing};
 
 /// The steps of a search for work, as a loop provides them to [`Pacing::search`].
 ///
-/// The loop puts what a step finds on a list of its own. Times are nanoseconds of one clock, since any fixed moment.
+/// The loop appends the events that a step finds to its own list. Times are nanoseconds of one clock, since
+/// any fixed moment.
 ///
 /// The example `pacing` is a whole loop. Here, the only source has work in its third round:
 ///
@@ -51,7 +52,7 @@ use crate::{ClockStride, Contention, IdleCosts, Pacing};
 /// assert_eq!(one.rounds, 3);
 /// ```
 pub trait Search {
-    /// What checking the descriptors can fail with.
+    /// The error of a check of the descriptors.
     type Error;
 
     /// Reads the loop's clock.
@@ -60,8 +61,9 @@ pub trait Search {
     /// Reads the processor time of the thread.
     fn cpu_time(&self) -> Duration;
 
-    /// Reads how long the thread has waited for its core in all, if the system reports it. It is called before and after some searches
-    /// when contention is suspected (see [`Contention::is_watched`]), and not for 10 ms after the suspicion was wrong.
+    /// Returns the total time for which the thread has waited for its core, if the system reports it. This is
+    /// called before and after some searches when contention is suspected (see [`Contention::is_watched`]),
+    /// and not for 10 ms after the suspicion was wrong.
     fn run_delay(&self) -> Option<Duration>;
 
     /// Returns whether the polled sources are in poll mode: their peers do not notify.
@@ -73,7 +75,7 @@ pub trait Search {
     /// Polls each source once. Returns whether one has work.
     fn round(&mut self) -> bool;
 
-    /// Returns how many rounds there were, modulo 2^32.
+    /// Returns the number of rounds so far, modulo 2^32.
     fn rounds(&self) -> u32;
 
     /// Returns whether another thread has notified the loop.
@@ -82,40 +84,41 @@ pub trait Search {
     /// Returns whether the list has no room left for events.
     fn is_full(&self) -> bool;
 
-    /// Checks the descriptors without waiting. Returns whether there are events that were not there before.
+    /// Checks the descriptors without waiting. Returns whether there are new events.
     ///
     /// # Errors
-    /// What the system says.
+    /// The error of the system.
     fn check(&mut self) -> Result<bool, Self::Error>;
 
     /// Returns whether [`peek`](Self::peek) can find anything.
     fn can_peek(&self) -> bool;
 
-    /// Checks the descriptors, without a system call while nothing is ready. Returns whether there are events that were not there before.
+    /// Checks the descriptors, without a system call while nothing is ready. Returns whether there are new
+    /// events.
     ///
     /// # Errors
-    /// What the system says.
+    /// The error of the system.
     fn peek(&mut self) -> Result<bool, Self::Error>;
 
-    /// As [`peek`](Self::peek), although a round has found work. The event by which a source's peer announces that very work is none.
-    /// Returns whether it has made system calls in vain.
+    /// As [`peek`](Self::peek), although a round has found work. The event by which a source's peer announces
+    /// that very work does not count. Returns whether it has made system calls in vain.
     ///
     /// # Errors
-    /// What the system says.
+    /// The error of the system.
     fn peek_beside_hits(&mut self) -> Result<bool, Self::Error>;
 
     /// Demotes idle sources. Returns whether a source has work after all.
     fn demote_idle(&mut self, costs: &IdleCosts) -> bool;
 
-    /// Advances a simulated clock by `left` and returns true. A real clock does nothing and returns false, as
-    /// [`aio_timers::Clock::pass`](https://docs.rs/aio-timers).
+    /// Advances a simulated clock by `left` and returns `true`. A real clock does nothing and returns
+    /// `false`, as [`aio_timers::Clock::pass`](https://docs.rs/aio-timers).
     fn pass(&mut self, left: Duration) -> bool;
 
-    /// Polling is suspended for a while from now on (rule A13).
+    /// Called when polling is suspended for a while (rule A13).
     fn suspended(&mut self);
 }
 
-/// What a search has found, and how long it took.
+/// The result of a search, and its duration.
 ///
 /// ```
 /// use aio_pollctl::Searched;
@@ -124,16 +127,17 @@ pub trait Search {
 /// ```
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Searched {
-    /// There is something to do: the loop must not wait.
+    /// Set if there is work: the loop must not wait.
     pub hit: bool,
-    /// How long it polled, as far as a clock was read.
+    /// The time that it polled, as far as a clock was read.
     pub spun: Duration,
-    /// When it ended, if a clock was read or the pace of the rounds tells: a hit in the very first round costs no reading.
+    /// The time at which it ended, if a clock was read or the pace of the rounds gives it: a hit in the very
+    /// first round costs no reading.
     pub ended_ns: Option<u64>,
 }
 
 impl Searched {
-    /// No search was made, at `now_ns`.
+    /// Returns the result if no search was made, at `now_ns`.
     #[inline]
     #[must_use]
     pub const fn not_at(now_ns: u64) -> Self {
@@ -146,16 +150,18 @@ impl Searched {
 }
 
 impl Pacing {
-    /// Searches for work for up to `budget`, which is at most `timeout` (rules A2, A3): polls the sources round after round, and looks for notifications. Meanwhile it checks
-    /// the descriptors (rules R10, D8), in each round if the loop can peek and otherwise at intervals, and demotes idle sources (rule A8).
+    /// Searches for work for up to `budget`, which is at most `timeout` (rules A2, A3): polls the sources
+    /// round after round, and checks for notifications. Meanwhile it checks the descriptors (rules R10, D8),
+    /// in each round if the loop can peek and otherwise at intervals, and demotes idle sources (rule A8).
     ///
-    /// On a contended core it does not search, or ends early; after many searches in vain it seldom searches, but then for up to
-    /// [`Contention::PROBE`] (rule A13). With a core of its own it knows nothing of other threads, so a search that finds work need not
-    /// read the clock: the peer waits for this moment. The end is then an estimate, from the pace of the rounds before; it is wrong by
-    /// less than 1.5 us, unless something held the thread up in the last rounds.
+    /// On a contended core it does not search, or ends early. After many searches in vain it seldom searches,
+    /// but then for up to [`Contention::PROBE`] (rule A13). With a core of its own it does not measure
+    /// contention, so a search that finds work need not read the clock, while the peer waits. The end is then
+    /// an estimate, from the pace of the rounds before; it is wrong by less than 1.5 us, unless something
+    /// delayed the thread in the last rounds.
     ///
     /// # Errors
-    /// That of a check.
+    /// The error of a check.
     pub fn search<S: Search>(
         &self,
         on: &mut S,
@@ -164,7 +170,8 @@ impl Pacing {
     ) -> Result<Searched, S::Error> {
         let is_decided = !on.is_in_poll_mode() && self.is_contended();
         if is_decided {
-            // Peers go on kicking while polling is suspended: the way into poll mode and out of it costs them and the loop more than a kick.
+            // Peers go on kicking while polling is suspended: entering and leaving poll mode costs them and
+            // the loop more than a kick.
             let now_ns = on.now_ns();
             if !self.is_worth_it(now_ns) {
                 return Ok(Searched::not_at(now_ns));
@@ -185,7 +192,7 @@ impl Pacing {
         self.search_on(on, started_ns, self.length(budget, timeout))
     }
 
-    /// The search after its first round.
+    /// Continues a search after its first round.
     #[inline]
     fn search_on<S: Search>(
         &self,
@@ -202,7 +209,7 @@ impl Pacing {
         if self.contention(|one| one.is_in_doubt()) == Some(true) {
             (now_ns, hit) = self.timed_check(on, now_ns)?;
         }
-        // It would have ended a sleep at once: polling has gained nothing.
+        // The event would have ended a sleep at once: polling has gained nothing.
         let was_there = hit;
         let is_gap = loop {
             if !hit && !peeks && self.checks.get().is_due(now_ns) {
@@ -257,10 +264,11 @@ impl Pacing {
         })
     }
 
-    /// After a hit, a loop ends its iteration without a check, unless one is due (rules R10, D8), and without a test for idle sources.
+    /// Ends an iteration after a hit: without a check, unless one is due (rules R10, D8), and without a test
+    /// for idle sources.
     ///
     /// # Errors
-    /// That of a check.
+    /// The error of a check.
     #[inline]
     pub fn after_hit<S: Search>(&self, on: &mut S) -> Result<(), S::Error> {
         if !self.checks.step(|checks| checks.count_unchecked()) {
@@ -283,14 +291,15 @@ impl Pacing {
         Ok(())
     }
 
-    /// Checks the descriptors, and records that.
+    /// Checks the descriptors, and records the check.
     #[inline]
     pub(crate) fn check<S: Search>(&self, on: &mut S) -> Result<bool, S::Error> {
         self.checks.step(|checks| checks.checked(on.is_full()));
         on.check()
     }
 
-    /// Checks the descriptors at `now_ns`. Returns when that ended, and whether it has found anything.
+    /// Checks the descriptors at `now_ns`. Returns the time at which the check ended, and whether it has
+    /// found anything.
     fn timed_check<S: Search>(&self, on: &mut S, now_ns: u64) -> Result<(u64, bool), S::Error> {
         let found = self.check(on)?;
         let ended_ns = on.now_ns();
@@ -298,7 +307,8 @@ impl Pacing {
         Ok((ended_ns, found))
     }
 
-    /// Reads what a search is compared with, if it is watched, or in doubt. Others are compared after a while.
+    /// Reads the times with which a search is compared, if it is watched, or in doubt. Other searches are
+    /// compared after a while.
     #[inline]
     fn compared_from_the_start<S: Search>(&self, on: &S, started_ns: u64) -> Option<Compared> {
         match self.contention(|one| (one.is_in_doubt(), one.is_watched()))? {
@@ -312,8 +322,8 @@ impl Pacing {
         }
     }
 
-    /// Compares a search with its processor time, from `since` on, and records whether it has found something. Returns whether
-    /// polling is suspended for it.
+    /// Compares a search with its processor time, from `since` on, and records whether it has found work.
+    /// Returns whether polling is suspended because of it.
     #[inline]
     fn is_suspended_after<S: Search>(&self, on: &S, since: Option<Compared>, now_ns: u64, hit: bool) -> bool {
         let suspicion = since.map_or(Suspicion::None, |since| {
@@ -329,11 +339,11 @@ impl Pacing {
         if is_turn {
             self.contention(|one| one.turn(now_ns));
         }
-        // What another thread has done meanwhile polling has not found.
+        // Work that another thread has made possible meanwhile is no success of polling.
         self.contention(|one| one.found(hit && suspicion == Suspicion::None)) == Some(true) || is_turn
     }
 
-    /// Whether other threads use the core, as the processor time of a search makes the loop suspect.
+    /// Returns whether the processor time of a search suggests that other threads use the core.
     #[cold]
     fn suspicion<S: Search>(&self, on: &S, since: Compared, now_ns: u64) -> Suspicion {
         if !since.is_watched {
@@ -351,13 +361,14 @@ impl Pacing {
     }
 }
 
-/// What a search is compared with.
+/// The times with which a search is compared.
 #[derive(Clone, Copy)]
 struct Compared {
     began_ns: u64,
     cpu: Duration,
     is_watched: bool,
-    /// How long the thread had waited for its core in all, if the search is watched and the system tells.
+    /// The total time for which the thread had waited for its core, if the search is watched and the system
+    /// reports it.
     delay: Option<Duration>,
 }
 
@@ -376,7 +387,7 @@ impl Compared {
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Suspicion {
     None,
-    /// The next searches will tell.
+    /// The next searches will show it.
     Open,
     Turn,
 }

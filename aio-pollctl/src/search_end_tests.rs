@@ -1,4 +1,4 @@
-//! When a search ends: read or estimated.
+//! The end of a search: read or estimated.
 
 use super::*;
 

@@ -1,4 +1,4 @@
-//! Searches in a simulated loop, whose steps take time and find what a test has planned.
+//! Searches in a simulated loop, whose steps take time and find the events that a test has planned.
 
 use core::cell::Cell;
 use std::vec::Vec;
@@ -11,33 +11,33 @@ mod ends;
 #[path = "search_spin_tests.rs"]
 mod spins;
 
-/// What each step costs, in nanoseconds.
+/// The costs of the steps, in nanoseconds.
 const ROUND_NS: u64 = 50;
 const CHECK_NS: u64 = 300;
 const READING_NS: u64 = 20;
 
-/// A loop whose events have moments.
+/// A loop whose events have planned times.
 #[derive(Default)]
 struct World {
     now_ns: Cell<u64>,
     readings: Cell<u32>,
     cpu_ns: Cell<u64>,
-    /// How long the thread has waited for its core.
+    /// The total time for which the thread has waited for its core.
     delay_ns: Cell<Option<u64>>,
-    /// How long it waits when its core is stolen.
+    /// The time that it waits when another thread takes its core.
     waits_ns: u64,
     rounds: u32,
-    /// When a source has work, a descriptor an event, and another thread notifies.
+    /// The times at which a source has work, a descriptor has an event, and another thread notifies.
     work_at: Option<u64>,
     event_at: Option<u64>,
     notified_at: Option<u64>,
     peeks: bool,
     in_poll_mode: bool,
-    /// A clock that only `pass` moves.
+    /// Set for a clock that only `pass` moves.
     is_simulated: bool,
-    /// The first check fails.
+    /// Set if the first check fails.
     is_broken: bool,
-    /// From then on, another thread takes the core for so long, once.
+    /// The time from which another thread takes the core, once, and for how long.
     stolen: Cell<Option<(u64, u64)>>,
     checks: Vec<u64>,
     peeked: u32,
@@ -356,7 +356,7 @@ fn r10_peeks_beside_hits_in_vain_take_a_tenth_of_the_time() {
     );
 }
 
-/// A search for which another thread takes the core: it then runs for 10 us, and work comes at the end of that.
+/// Runs a search during which another thread takes the core for 10 us; work comes at the end of that.
 fn beside_a_client_on_this_core(world: &mut World, pacing: &Pacing) -> Searched {
     let now_ns = world.now_ns.get();
     world.waits_ns = 10_000;
@@ -417,7 +417,8 @@ fn a13_a_probe_lasts_longer_than_the_budget_but_not_beyond_a_timer() {
 
 #[test]
 fn a13_an_event_that_was_there_before_the_search_is_no_success_of_polling() {
-    // A kick that came too late to be needed, then a search in vain, again and again: a client on this core that wakes up in its call.
+    // A kick that came too late to be needed alternates with a search in vain: a client on this core that
+    // wakes up in its call.
     let (mut world, pacing) = (World::default(), World::pacing());
     let (mut at_once, mut in_vain) = (0, 0);
     for _ in 0..1_000 {
@@ -436,7 +437,7 @@ fn a13_an_event_that_was_there_before_the_search_is_no_success_of_polling() {
 
 #[test]
 fn a13_a_client_that_takes_the_core_at_the_start_of_a_search_is_noticed() {
-    // It kicks in its turn, before the search is long enough to be compared.
+    // The client kicks in its turn, before the search is long enough to be compared.
     let (mut world, pacing) = (World::default(), World::pacing());
     (world.waits_ns, world.delay_ns) = (10_000, Cell::new(Some(0)));
     let mut searches = 0;

@@ -2,11 +2,11 @@
 
 use crate::{PollParams, WakeCost};
 
-/// Polling parameters, and the number of their setting: a loop that adopts them starts anew if the number has changed. Otherwise only the
-/// measured cost of a sleep has.
+/// Polling parameters, with the number of their setting. If the number has changed, a loop that adopts them
+/// starts anew. Otherwise only the measured cost of a sleep has changed.
 ///
-/// In [words](Self::to_words), the number is the last one: a loop that sees it sees the parameters, if words are stored from the first to the
-/// last and loaded the other way round.
+/// In [words](Self::to_words), the number is the last one. If words are stored from the first to the last and
+/// loaded the other way round, a loop that reads a number also reads its parameters.
 ///
 /// ```
 /// use core::time::Duration;
@@ -33,21 +33,21 @@ impl PollSetting {
     /// The number of words of [`to_words`](Self::to_words).
     pub const WORDS: usize = PollParams::WORDS + 1;
 
-    /// The first setting.
+    /// Makes the first setting.
     #[must_use]
     pub const fn new(params: PollParams) -> Self {
         Self { params, number: 1 }
     }
 
-    /// The next setting, with other parameters.
+    /// Makes the next setting, with other parameters.
     #[must_use]
     pub const fn with(self, params: PollParams) -> Self {
         let number = self.number.wrapping_add(1);
         Self { params, number }
     }
 
-    /// The same setting, with another cost of a sleep. `None` if that is no news, or if the cost was given and not
-    /// [measured](PollParams::with_measured_wake).
+    /// Makes the same setting with another cost of a sleep. Returns `None` if the cost is the same, or if it
+    /// was given and not [measured](PollParams::with_measured_wake).
     #[must_use]
     pub fn refine_wake(self, cost: WakeCost) -> Option<Self> {
         let is_news = self.params.wake_is_estimate && self.params.wake != cost;
@@ -57,7 +57,7 @@ impl PollSetting {
         })
     }
 
-    /// Encodes the setting as [`PollParams::to_words`] does the parameters.
+    /// Encodes the setting as [`PollParams::to_words`] encodes the parameters.
     #[must_use]
     pub fn to_words(self) -> [u64; Self::WORDS] {
         let mut words = [self.number; Self::WORDS];
@@ -65,7 +65,7 @@ impl PollSetting {
         words
     }
 
-    /// Decodes what [`to_words`](Self::to_words) has encoded. Any words are a setting.
+    /// Decodes the words of [`to_words`](Self::to_words). Any words are a valid setting.
     #[must_use]
     pub fn from_words(words: [u64; Self::WORDS]) -> Self {
         let [params @ .., number] = words;

@@ -1,7 +1,7 @@
 //! [`SkiRental`]: polls for exactly the break-even time.
 //!
-//! For any waits this costs at most twice the clairvoyant optimum. No deterministic policy without knowledge of past or future waits
-//! has a better bound.
+//! For any waits this costs at most twice the clairvoyant optimum. No deterministic policy that has no
+//! information about past or future waits has a better bound.
 
 use core::time::Duration;
 

@@ -123,7 +123,7 @@ impl PollPolicy for QemuWeighted {
         };
     }
 
-    /// What a sleep costs has no influence on it.
+    /// Does nothing: the cost of a sleep has no influence on this policy.
     fn reprice(&mut self, _: PollParams) {}
 
     fn effective(&self) -> Effective {
@@ -158,7 +158,7 @@ mod tests {
         u64::try_from(policy.budget().as_nanos()).unwrap()
     }
 
-    /// Rows of a wait: the handlers with an event, the means after it, the polling time after it.
+    /// Checks rows of a wait: the handlers with an event, the means after it, the polling time after it.
     fn check(params: PollParams, rows: &[(u64, &[usize], [u64; 2], u64)]) {
         let mut policy = QemuWeighted::new(params);
         let mut handlers = [HandlerMemory::default(); 2];

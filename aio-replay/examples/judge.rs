@@ -1,4 +1,4 @@
-//! A polling policy from outside, judged beside the built-in ones.
+//! Judges a polling policy from outside the workspace beside the built-in ones.
 //!
 //! `cargo run --release -p aio-replay --example judge [FILE]`: the file has one wait in nanoseconds per line, as `blockd --record-waits`
 //! writes it. Without a file, the judge takes families of waits that `learned` was not tuned for.
@@ -12,7 +12,7 @@ use aio_replay::{Trace, families, params_for, replay};
 #[derive(Debug, Default)]
 struct Mean {
     params: PollParams,
-    /// Distinguishes what was stored since the last reset.
+    /// Tells the memory stored since the last reset from older memory.
     generation: u32,
     budget_ns: u64,
     /// The longest time among the handlers of this iteration.
@@ -68,7 +68,7 @@ impl PollPolicy for Mean {
     }
 }
 
-/// A built-in policy, or the one above.
+/// Returns a built-in policy, or the one above.
 fn named(name: &str, params: PollParams) -> Box<dyn PollPolicy> {
     let mut mean = Mean::default();
     mean.reset(params);

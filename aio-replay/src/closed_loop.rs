@@ -1,6 +1,8 @@
-//! [`ClosedLoop`]: a client that sends its next request when it has the answer to an earlier one, and pays for its kicks.
+//! [`ClosedLoop`]: a client that sends its next request after the answer to an earlier one, and pays for its
+//! kicks.
 //!
-//! A trace of waits cannot express that: whether the server sleeps decides when the next request comes (rule A11).
+//! A trace of waits cannot express that, because the next request comes later if the server sleeps (rule
+//! A11).
 
 use std::collections::VecDeque;
 use std::time::Duration;
@@ -10,12 +12,12 @@ use aio_pollctl::{Policy, PollParams, PollPolicy, WakeCost};
 use crate::decider::{Decider, Pacing, Search};
 use crate::{Random, to_ns};
 
-/// A client, a server, and what their sleeps cost.
+/// A client, a server, and the costs of their sleeps.
 ///
-/// The client keeps `depth` requests under way. It takes one answer after the other, thinks, and sends the next request. The server
-/// serves all requests it finds, one after the other, then polls for as long as its policy says, then sleeps. A request to a sleeping
-/// server costs the client a kick, and the server wakes up a while later. A client that has nothing to do spins or sleeps; the server
-/// pays for waking it.
+/// The client keeps `depth` requests under way. It takes one answer after the other, thinks, and sends the
+/// next request. The server serves all pending requests, one after the other, then polls for the time that
+/// its policy returns, then sleeps. A request to a sleeping server costs the client a kick, and the server
+/// wakes up a while later. A client that has nothing to do spins or sleeps; the server pays for waking it.
 ///
 /// # Examples
 /// ```
@@ -34,7 +36,7 @@ pub struct ClosedLoop {
     pub depth: usize,
     /// The mean time in nanoseconds that the client computes before each request.
     pub think_ns: u64,
-    /// How much that varies: the standard deviation as a share of the mean.
+    /// The variation of the think time: its standard deviation as a share of the mean.
     pub think_spread: f64,
     /// Whether the client sleeps when it has nothing to do.
     pub client_sleeps: bool,
@@ -46,25 +48,28 @@ pub struct ClosedLoop {
     pub call_ns: u64,
     /// See [`call_ns`](Self::call_ns). Both begin with the call.
     pub client_wake_ns: u64,
-    /// The client kicks after it has dealt with all answers that it has, and the server calls after its batch if the rest of that takes less
-    /// time than a call. Otherwise each request is a kick, and each answer a call.
+    /// If set, the client kicks after it has dealt with all answers that it has, and the server calls after
+    /// its batch if the rest of the batch takes less time than a call. Otherwise each request is a kick, and
+    /// each answer a call.
     pub is_batched: bool,
-    /// How long a client that sleeps looks for answers before it is asleep.
+    /// The time that a client that sleeps checks for answers before it is asleep.
     pub client_stays_ns: u64,
-    /// The time for a kick or a call if the other side is awake, and does not poll: a system call that wakes no thread.
+    /// The time for a kick or a call if the other side is awake and does not poll: a system call that wakes
+    /// no thread.
     pub idle_call_ns: u64,
-    /// How much longer a wake-up takes if the other side slept meanwhile: nothing kept the processor from falling idle.
+    /// The additional time of a wake-up if both sides slept, so that the processor fell idle.
     pub both_asleep_ns: u64,
-    /// One request in so many is followed by a [pause](Self::pause_ns) of the client instead of a think time; 0 is none.
+    /// The client makes a [pause](Self::pause_ns) instead of a think time once in this number of requests; 0:
+    /// never.
     pub pause_every: u64,
     /// See [`pause_every`](Self::pause_every).
     pub pause_ns: u64,
-    /// The client runs on the server's core, and so only while the server sleeps.
+    /// If set, the client runs on the server's core, and so only while the server sleeps.
     pub one_core: bool,
 }
 
 impl Default for ClosedLoop {
-    /// A spinning client that does not think, one request at a time, on a usual machine.
+    /// Returns a spinning client that does not think, with one request at a time, on a usual machine.
     fn default() -> Self {
         Self {
             depth: 1,
@@ -86,7 +91,7 @@ impl Default for ClosedLoop {
     }
 }
 
-/// What decides how long the server polls.
+/// The rule that sets the server's polling time.
 ///
 /// # Examples
 /// ```
@@ -101,16 +106,19 @@ impl Default for ClosedLoop {
 pub enum Deciding {
     /// The policy of this name.
     Policy(&'static str),
-    /// The policy of this name in a loop as `aio-context` has it: it checks its descriptors before it sleeps ([`PreSleepSpin`](aio_pollctl::PreSleepSpin)) if it has not
-    /// polled, and seldom polls after many polls in vain ([`Contention`](aio_pollctl::Contention)). With `never` this is a loop with polling off.
+    /// The policy of this name in a loop as in `aio-context`. If the loop has not polled, it checks its
+    /// descriptors before it sleeps ([`PreSleepSpin`](aio_pollctl::PreSleepSpin)); after many polls in vain
+    /// it seldom polls ([`Contention`](aio_pollctl::Contention)). With `never` this is a loop with polling
+    /// off.
     Loop(&'static str),
     /// The same time, in nanoseconds, before each sleep.
     Fixed(u64),
-    /// Knowledge of the moment of the next request: poll until then if that is cheaper than a sleep, else sleep at once.
+    /// The moment of the next request is known: poll until then if that is cheaper than a sleep, else sleep
+    /// at once.
     Clairvoyant,
 }
 
-/// What a run took.
+/// The costs of a run.
 ///
 /// # Examples
 /// ```
@@ -130,7 +138,7 @@ pub struct ClosedOutcome {
     pub spin_ns: u64,
     /// The kicks: each ends a sleep of the server, or the checks before one.
     pub kicks: u64,
-    /// What sleeps and kicks cost: latency, processor time, and the client's time for the kick.
+    /// The costs of sleeps and kicks: latency, processor time, and the client's time for the kick.
     pub sleep_cost_ns: u64,
     /// The sum of all latencies, each until the client takes the answer.
     pub latency_ns: u64,
@@ -141,19 +149,21 @@ pub struct ClosedOutcome {
 }
 
 impl ClosedOutcome {
-    /// What a request cost: processor time of the server, latency, and the client's time for kicks (P14).
+    /// Returns the cost of a request: processor time of the server, latency, and the client's time for kicks
+    /// (P14).
     #[must_use]
     pub fn cost_ns(&self) -> f64 {
         (self.cpu_ns + self.latency_ns + self.kick_ns) as f64 / self.requests.max(1) as f64
     }
 
-    /// What waiting cost for each request: polling and sleeps. The rest of the cost does not depend on the policy.
+    /// Returns the cost of waiting for a request: polling and sleeps. The rest of the cost does not depend on
+    /// the policy.
     #[must_use]
     pub fn wait_cost_ns(&self) -> f64 {
         (self.spin_ns + self.sleep_cost_ns) as f64 / self.requests.max(1) as f64
     }
 
-    /// Requests per second.
+    /// Returns the requests per second.
     #[must_use]
     pub fn throughput(&self) -> f64 {
         self.requests as f64 * 1e9 / self.elapsed_ns.max(1) as f64
@@ -161,13 +171,13 @@ impl ClosedOutcome {
 }
 
 impl ClosedLoop {
-    /// The parameters of a policy that knows the costs.
+    /// Returns parameters with the cost of a sleep of this server.
     #[must_use]
     pub fn params(&self) -> PollParams {
         PollParams::unlimited().with_wake(self.wake)
     }
 
-    /// Runs until so many requests are answered. Returns `None` if there is no policy of that name.
+    /// Runs until this number of requests is answered. Returns `None` if there is no policy of that name.
     #[must_use]
     pub fn run(&self, deciding: Deciding, requests: u64, seed: u64) -> Option<ClosedOutcome> {
         let mut policy;
@@ -206,7 +216,7 @@ impl ClosedLoop {
         outcome
     }
 
-    /// The least cost of waiting with one polling time for all waits, among `times_ns`.
+    /// Returns the least cost of waiting with one polling time for all waits, among `times_ns`.
     #[must_use]
     pub fn best_fixed(&self, times_ns: &[u64], requests: u64, seed: u64) -> f64 {
         times_ns
@@ -217,36 +227,37 @@ impl ClosedLoop {
     }
 }
 
-/// The client and the server at one moment: that of the server.
+/// The client and the server at one moment of the server's time.
 struct World {
     what: ClosedLoop,
     random: Random,
     now_ns: u64,
-    /// Until then the client is busy with earlier answers, a kick, or waking up.
+    /// The time until which the client is busy with earlier answers, a kick, or waking up.
     client_ns: u64,
-    /// The client slept before its last wake-up, and the server slept before it served the last request.
+    /// Set if the client slept before its last wake-up; `server_slept`: if the server slept before it served the
+    /// last request.
     client_slept: bool,
     server_slept: bool,
     /// Answers that the client has not dealt with.
     answers: VecDeque<Answer>,
-    /// When the requests were sent that the server has not served.
+    /// The times at which the requests were sent that the server has not served.
     sent: VecDeque<u64>,
-    /// Of the answers that the client has taken.
+    /// The sum over the answers that the client has taken.
     latency_ns: u64,
 }
 
-/// The client sleeps, and was not called yet.
+/// The time of an answer for a client that sleeps and was not called yet.
 const NOT_CALLED: u64 = u64::MAX;
 
-/// A thread that does not sleep runs for so long before another one runs on its core.
+/// The time that a thread runs without sleeping before another thread runs on its core.
 const SLICE_NS: u64 = 3_000_000;
 
 struct Answer {
-    /// When its request was sent.
+    /// The time at which its request was sent.
     sent_ns: u64,
-    /// When the client can take it.
+    /// The time at which the client can take it.
     at_ns: u64,
-    /// How long the client will think about it.
+    /// The time that the client will think about it.
     think_ns: u64,
 }
 
@@ -265,13 +276,13 @@ impl World {
         }
     }
 
-    /// When the client will send its next request.
+    /// Returns the time at which the client will send its next request.
     fn next_send(&self) -> Option<u64> {
         let answer = self.answers.front().filter(|answer| answer.at_ns != NOT_CALLED)?;
         Some(self.client_ns.max(answer.at_ns) + answer.think_ns)
     }
 
-    /// The client sends what it can until then, while the server runs.
+    /// Sends the client's requests up to this time, while the server runs.
     fn advance_client(&mut self, until_ns: u64) {
         if self.what.one_core {
             return;
@@ -289,7 +300,8 @@ impl World {
         self.sent.push_back(at_ns);
     }
 
-    /// The server serves all requests that it finds, up to `most` in all: a client that does not think sends one after the other.
+    /// Serves all pending requests, up to `most` in all: a client that does not think sends one after the
+    /// other.
     fn serve(&mut self, most: u64, outcome: &mut ClosedOutcome) {
         while outcome.requests < most {
             self.advance_client(self.now_ns);
@@ -306,7 +318,8 @@ impl World {
         }
     }
 
-    /// Answers a request. A client that sleeps is called now, or after the other requests that are there if they take less time than a call.
+    /// Answers a request. A sleeping client is called now, or after the other pending requests if they take
+    /// less time than a call.
     fn answer(&mut self, sent_ns: u64, outcome: &mut ClosedOutcome) {
         self.advance_client(self.now_ns);
         let spread = 1.0 + self.what.think_spread * self.random.normal();
@@ -332,7 +345,7 @@ impl World {
         });
     }
 
-    /// Calls the client. Returns when it takes its answers.
+    /// Calls the client. Returns the time at which it takes its answers.
     fn call(&mut self, is_asleep: bool, outcome: &mut ClosedOutcome) -> u64 {
         let mut at_ns = self.now_ns;
         let mut call_ns = self.what.idle_call_ns;
@@ -349,14 +362,14 @@ impl World {
         at_ns
     }
 
-    /// The client sleeps, and has answers.
+    /// Returns `true` if the client sleeps and has answers.
     fn is_call_owed(&self) -> bool {
         self.answers
             .front()
             .is_some_and(|answer| answer.at_ns == NOT_CALLED)
     }
 
-    /// Calls a client that sleeps and has answers; false if there is none.
+    /// Calls a client that sleeps and has answers. Returns `false` if there is no such client.
     fn call_late(&mut self, outcome: &mut ClosedOutcome) -> bool {
         let is_owed = self.is_call_owed();
         if is_owed {
@@ -365,7 +378,7 @@ impl World {
         is_owed
     }
 
-    /// How much longer a wake-up takes.
+    /// Returns the additional time of a wake-up.
     fn deeper(&self, is_other_asleep: bool) -> u64 {
         if is_other_asleep {
             self.what.both_asleep_ns
@@ -374,10 +387,10 @@ impl World {
         }
     }
 
-    /// The server has nothing to do until the client sends: it polls or checks, and then sleeps.
+    /// Waits for the client's next request: the server polls or checks, and then sleeps.
     fn wait(&mut self, decider: &mut Decider<'_>, outcome: &mut ClosedOutcome) {
         if self.what.one_core {
-            // Until the server sleeps, or its time slice is over.
+            // Until the server sleeps, or its time slice ends.
             self.client_ns = self.client_ns.max(self.now_ns + SLICE_NS);
         }
         let Some(mut sent_ns) = self.next_send() else {
@@ -420,7 +433,8 @@ impl World {
         }
     }
 
-    /// The client sends its next requests for all answers that it has, because its kick comes after the last of them.
+    /// Sends the client's next requests for all answers that it has, because its kick comes after the last of
+    /// them.
     fn finish_batch(&mut self) {
         while let Some(answer) = self
             .answers
@@ -436,7 +450,7 @@ impl World {
         outcome.cpu_ns += for_ns;
     }
 
-    /// The client spends so long on a kick.
+    /// Adds the time of a kick to the client.
     fn kicked(&mut self, kick_ns: u64, outcome: &mut ClosedOutcome) {
         self.client_ns += kick_ns;
         outcome.kicks += 1;
@@ -444,7 +458,8 @@ impl World {
         outcome.sleep_cost_ns += kick_ns;
     }
 
-    /// The server sleeps until the request that the client has just sent. Returns how long the server takes to wake up.
+    /// Lets the server sleep until the request that the client has just sent. Returns the time that the
+    /// server takes to wake up.
     fn sleep(&mut self, outcome: &mut ClosedOutcome) -> u64 {
         let [latency_ns, cpu_ns, kick_ns] =
             [self.what.wake.latency, self.what.wake.cpu, self.what.wake.kick].map(to_ns);

@@ -53,7 +53,7 @@ fn a_sleeping_client_is_called_once_for_a_batch() {
 
 #[test]
 fn a11_the_price_of_a_kick_decides_whether_polling_pays() {
-    // The wait of 11 us is dearer than a sleep (10 us), and cheaper than one with its kick (13 us).
+    // The wait of 11 us costs more than a sleep (10 us), and less than one with its kick (13 us).
     let what = exact(1, 11_000);
     let without = ClosedLoop {
         wake: WakeCost::ASSUMED,
@@ -78,7 +78,8 @@ fn clairvoyance_is_not_beaten_by_much_and_policies_stay_within_their_bound() {
                 let cost = |deciding| what.run(deciding, REQUESTS, 3).unwrap().wait_cost_ns();
                 let best = cost(Deciding::Clairvoyant);
                 let learned = cost(Deciding::Policy("learned"));
-                // Decisions change what comes, so that the greedy optimum is none; requests without a wait have no ratio.
+                // Decisions change later waits, so the greedy optimum is not the optimum; requests without a
+                // wait have no ratio.
                 assert!(learned <= 2.25 * best + 50.0, "{what:?}: {learned} of {best}");
             }
         }
@@ -93,7 +94,7 @@ fn a_run_is_the_same_each_time() {
     assert_eq!(what.run(Deciding::Policy("unknown"), 1, 1), None);
 }
 
-/// A sleeping client that kicks after a batch, on a machine where both sides sleep dearly.
+/// Returns a sleeping client that kicks after a batch, on a machine where sleeps of both sides are expensive.
 fn batched(depth: usize, think_ns: u64) -> ClosedLoop {
     ClosedLoop {
         client_sleeps: true,
@@ -131,7 +132,8 @@ fn a11_a_client_that_looks_before_it_sleeps_is_not_called_by_a_quick_server() {
         };
         what.run(Deciding::Fixed(u64::MAX), REQUESTS, 1).unwrap()
     };
-    // A request takes 200 ns: a client that looks for longer is still awake, and each answer is a call that wakes no thread.
+    // A request takes 200 ns. A client that checks for longer is still awake, and each answer is a call that
+    // wakes no thread.
     assert!(run(201).elapsed_ns < REQUESTS * 1_200, "{:?}", run(201));
     assert!(run(200).elapsed_ns > REQUESTS * 8_000, "{:?}", run(200));
 }
@@ -145,7 +147,7 @@ fn a11_wake_ups_take_longer_while_both_sides_sleep() {
         };
         what.run(deciding, REQUESTS, 1).unwrap().elapsed_ns / REQUESTS
     };
-    // Both wake-ups of a request take 5 us more; beside a server that polls the client's takes no longer.
+    // Both wake-ups of a request take 5 us more; if the server polls, the client's wake-up takes no longer.
     let longer = run(Deciding::Fixed(0), 5_000) - run(Deciding::Fixed(0), 0);
     assert!((9_800..=10_200).contains(&longer), "{longer}");
     assert_eq!(
@@ -182,7 +184,8 @@ fn a13_a_loop_seldom_polls_after_many_polls_in_vain() {
     assert_eq!(what.run(Deciding::Loop("unknown"), 1, 1), None);
 }
 
-/// A machine on which a wake-up takes longer while both sides sleep, and a client that pauses now and then.
+/// Returns a machine on which a wake-up takes longer while both sides sleep, and a client that pauses now and
+/// then.
 fn pausing() -> ClosedLoop {
     ClosedLoop {
         both_asleep_ns: 12_000,
@@ -194,7 +197,8 @@ fn pausing() -> ClosedLoop {
 
 #[test]
 fn a13_a_client_on_another_core_that_sleeps_because_the_loop_sleeps_is_found_again() {
-    // After a pause both sides are asleep: each wait takes longer than the polling time, until the loop polls for long enough once.
+    // After a pause both sides are asleep. Each wait then takes longer than the polling time, until the loop
+    // once polls for long enough.
     let run = |what: ClosedLoop, deciding| what.run(deciding, 10 * REQUESTS, 1).unwrap();
     let (policy, paced) = (Deciding::Policy("ski-rental"), Deciding::Loop("ski-rental"));
     let best = run(pausing(), Deciding::Fixed(100_000)).elapsed_ns;

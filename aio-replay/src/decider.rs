@@ -1,4 +1,4 @@
-//! [`Decider`]: what decides how long a simulated server looks for a request, at run time.
+//! [`Decider`]: sets the time that a simulated server searches for a request, at run time.
 
 use std::time::Duration;
 
@@ -15,7 +15,7 @@ pub(crate) enum Decider<'a> {
     Clairvoyant(u64),
 }
 
-/// What a loop has besides its policy.
+/// The parts of a loop besides its policy.
 pub(crate) struct Pacing<'a> {
     policy: &'a mut dyn PollPolicy,
     contention: Contention,
@@ -32,7 +32,7 @@ impl<'a> Pacing<'a> {
     }
 }
 
-/// How long the server searches for a request before it sleeps.
+/// The times that the server searches for a request before it sleeps.
 #[derive(Clone, Copy)]
 pub(crate) struct Search {
     /// By polling, which spares the client its kick.
@@ -42,7 +42,7 @@ pub(crate) struct Search {
 }
 
 impl Decider<'_> {
-    /// How long to search, if the next request comes after `wait_ns`.
+    /// Returns the times to search, if the next request comes after `wait_ns`.
     pub(crate) fn search(&mut self, wait_ns: u64, now_ns: u64) -> Search {
         let polling = |poll_ns| Search { poll_ns, check_ns: 0 };
         match self {
@@ -73,7 +73,7 @@ impl Decider<'_> {
         }
     }
 
-    /// Records what checks have found, or that they have found nothing.
+    /// Records the time after which checks have found a request; `None` if they have found none.
     pub(crate) fn checked(&mut self, found_after_ns: Option<u64>) {
         if let Self::Loop(pacing) = self {
             match found_after_ns {

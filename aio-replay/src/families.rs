@@ -8,7 +8,7 @@ use crate::maker::{Maker, US};
 use crate::mixes;
 use crate::{Role, Trace};
 
-/// The families on which `learned` was tuned: 38 traces.
+/// Returns the families on which `learned` was tuned: 38 traces.
 #[must_use]
 pub fn tuned(seed: u64, count: usize) -> Vec<Trace> {
     let mut maker = Maker::new(Role::Tuned, seed, count);
@@ -92,7 +92,7 @@ fn phases(maker: &mut Maker) {
     }
 }
 
-/// The families held out while `learned` was tuned: 18 traces.
+/// Returns the families held out while `learned` was tuned: 18 traces.
 #[must_use]
 pub fn held_out(seed: u64, count: usize) -> Vec<Trace> {
     let mut maker = Maker::new(Role::HeldOut, seed, count);
@@ -151,7 +151,8 @@ fn patterns(maker: &mut Maker) {
     }
 }
 
-/// Families added after the constants of `learned` were chosen, and before its banks: 18 traces of 9 families.
+/// Returns families added after the constants of `learned` were chosen, and before its banks were: 18 traces of 9
+/// families.
 #[must_use]
 pub fn compared(seed: u64, count: usize) -> Vec<Trace> {
     let mut maker = Maker::new(Role::Compared, seed, count);
@@ -181,7 +182,7 @@ pub fn compared(seed: u64, count: usize) -> Vec<Trace> {
     maker.traces
 }
 
-/// Families added after `learned` was finished: 12 traces of 6 families.
+/// Returns families added after `learned` was finished: 12 traces of 6 families.
 #[must_use]
 pub fn fresh(seed: u64, count: usize) -> Vec<Trace> {
     let mut maker = Maker::new(Role::Fresh, seed, count);
@@ -189,7 +190,7 @@ pub fn fresh(seed: u64, count: usize) -> Vec<Trace> {
     maker.traces
 }
 
-/// All families.
+/// Returns all families.
 #[must_use]
 pub fn all(seed: u64, count: usize) -> Vec<Trace> {
     let mut traces = tuned(seed, count);

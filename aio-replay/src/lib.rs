@@ -1,9 +1,10 @@
 //! Replays polling policies on traces of waits, and compares their cost with the clairvoyant optimum.
 //!
-//! A [`Trace`] is a list of waits. [`families`] generates traces, [`Trace::parse`] reads one. [`replay`] runs a policy on a trace
-//! under the cost model of `aio-pollctl`, with the price of processor time at 100 percent and one wake-up cost `b`: a wait of `w`
-//! after a polling time of `s` costs `w` if `w <= s`, and `s + b` otherwise. The policy observes the same times as in a loop: a kick
-//! ends each sleep, which includes a wake-up latency, which varies and averages four fifths of `b`.
+//! A [`Trace`] is a list of waits. [`families`] generates traces, [`Trace::parse`] reads one. [`replay`] runs
+//! a policy on a trace under the cost model of `aio-pollctl`, with the price of processor time at 100 percent
+//! and one wake-up cost `b`: a wait of `w` after a polling time of `s` costs `w` if `w <= s`, and `s + b`
+//! otherwise. The policy observes the same times as in a loop: a kick ends each sleep. The sleep includes a
+//! wake-up latency, which varies and averages four fifths of `b`.
 //!
 //! ```
 //! use aio_pollctl::Policy;
@@ -16,8 +17,8 @@
 //! assert_eq!((outcome.wakeups, outcome.cost_ns), (0, outcome.optimum_ns));
 //! ```
 //!
-//! A trace cannot express a client that waits for its answers, and pays for its kicks while the loop sleeps. [`ClosedLoop`] simulates
-//! that: a client with a think time and a number of requests under way.
+//! A trace cannot express a client that waits for its answers, and pays for its kicks while the loop sleeps.
+//! [`ClosedLoop`] simulates such a client, with a think time and a number of requests under way.
 //!
 //! # What it does not do
 //! It runs no loop and reads no clock. The same seed gives the same results on every machine.
@@ -124,7 +125,8 @@ impl Outcome {
         self.spin_ns as f64 / self.total_ns.max(1) as f64
     }
 
-    /// Returns the 99th percentile of the latency added to a wait, in nanoseconds. Without a sleep a wait has none.
+    /// Returns the 99th percentile of the latency added to a wait, in nanoseconds. A wait without a sleep has
+    /// none.
     #[must_use]
     pub fn p99_added_ns(&self) -> u64 {
         let later = self.waits / 100;
@@ -157,7 +159,7 @@ const fn mean_late_ns(wake_cost_ns: u64) -> u64 {
     wake_cost_ns * 4 / 5
 }
 
-/// A latency: the mean times `noise` / 4096.
+/// Returns a latency: the mean times `noise` / 4096.
 const fn late_ns(mean_ns: u64, noise: u16) -> u64 {
     (mean_ns * noise as u64) >> 12
 }
@@ -228,7 +230,7 @@ pub fn replay_best_fixed(trace: &Trace, wake_cost_ns: u64, best: &BestFixed) -> 
     let mut outcome = Outcome::new(wake_cost_ns);
     let times = best.times(wake_cost_ns);
     for (phase, time) in trace.phases().zip(times) {
-        // A maximum of zero is no polling.
+        // A maximum of zero turns polling off.
         let mut fixed = Fixed::new(PollParams::up_to(Duration::from_nanos(time)));
         outcome.join(&replay(&phase, wake_cost_ns, &mut fixed));
     }

@@ -34,7 +34,7 @@ impl Random {
         random
     }
 
-    /// 64 random bits.
+    /// Returns 64 random bits.
     pub fn bits(&mut self) -> u64 {
         self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
         let mut z = self.0;
@@ -43,42 +43,42 @@ impl Random {
         z ^ (z >> 31)
     }
 
-    /// Uniform between 0 (exclusive) and 1.
+    /// Returns a uniform number between 0 (exclusive) and 1.
     pub fn unit(&mut self) -> f64 {
         ((self.bits() >> 11) + 1) as f64 * (1.0 / (1u64 << 53) as f64)
     }
 
-    /// Uniform below `end`.
+    /// Returns a uniform number below `end`.
     pub fn below(&mut self, end: u64) -> u64 {
         ((u128::from(self.bits()) * u128::from(end)) >> 64) as u64
     }
 
-    /// Uniform from `low` (exclusive) to `high` (inclusive).
+    /// Returns a uniform number from `low` (exclusive) to `high` (inclusive).
     pub fn between(&mut self, low: f64, high: f64) -> f64 {
         low + (high - low) * self.unit()
     }
 
-    /// True with this probability.
+    /// Returns `true` with this probability.
     pub fn chance(&mut self, probability: f64) -> bool {
         self.unit() <= probability
     }
 
-    /// Exponential with this mean, as the gaps of a Poisson process.
+    /// Returns an exponential number with this mean, such as a gap of a Poisson process.
     pub fn exponential(&mut self, mean: f64) -> f64 {
         -mean * self.unit().ln()
     }
 
-    /// Normal with mean 0 and standard deviation 1.
+    /// Returns a normal number with mean 0 and standard deviation 1.
     pub fn normal(&mut self) -> f64 {
         (-2.0 * self.unit().ln()).sqrt() * (TAU * self.unit()).cos()
     }
 
-    /// Log-normal with this median.
+    /// Returns a log-normal number with this median.
     pub fn log_normal(&mut self, median: f64, sigma: f64) -> f64 {
         median * (sigma * self.normal()).exp()
     }
 
-    /// Pareto with the minimum `least`.
+    /// Returns a Pareto number with the minimum `least`.
     pub fn pareto(&mut self, alpha: f64, least: f64) -> f64 {
         least * self.unit().powf(-1.0 / alpha)
     }

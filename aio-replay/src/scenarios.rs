@@ -59,7 +59,7 @@ impl Loop {
     }
 }
 
-/// Returns the worst of some adversaries. They know the policy, and its budget before they choose the wait.
+/// Returns the worst of some adversaries. They read the policy, and its budget before they choose the wait.
 ///
 /// Returns `None` if there is no policy of that name.
 #[must_use]
@@ -104,12 +104,13 @@ pub fn worst_adversary(name: &str, wake_ns: u64, waits: usize, seed: u64) -> Opt
     Some(worst)
 }
 
-/// A wait slightly longer than the budget, by the resolution of the policy's units.
+/// Returns a wait slightly longer than the budget, by the resolution of the policy's units.
 fn missed(state: &Loop) -> u64 {
     state.budget().saturating_add((state.wake_ns >> 9).max(1))
 }
 
-/// The wait, at or above each polling time, with the highest cost over the optimum, now and with the next budget.
+/// Returns the wait, at or above a polling time, with the highest cost over the optimum, now and with the
+/// next budget.
 fn worst_next(state: &Loop) -> u64 {
     let mut best = (f64::MIN, 0);
     for eighth in 0..28 {
@@ -125,7 +126,8 @@ fn worst_next(state: &Loop) -> u64 {
     best.1
 }
 
-/// Returns the number of waits until the policy has adapted for good: after a change from idle to busy, and from busy to idle.
+/// Returns the number of waits until the policy has adapted for good: after a change from idle to busy, and
+/// from busy to idle.
 ///
 /// Returns `None` if there is no policy of that name.
 #[must_use]
@@ -148,8 +150,9 @@ pub fn step_response(name: &str, wake_ns: u64) -> Option<(usize, usize)> {
     Some((change(long, short), change(short, long)))
 }
 
-/// Runs a policy with a peer that sends its next request at once, unless it fell asleep before a late answer. In that case the request
-/// comes after 1.25 times the cost of a sleep. Returns the final duration of a request, divided by its duration without sleeps.
+/// Runs a policy with a peer that sends its next request at once, unless it fell asleep before a late answer.
+/// In that case the request comes after 1.25 times the cost of a sleep. Returns the final duration of a
+/// request, divided by its duration without sleeps.
 ///
 /// Returns `None` if there is no policy of that name.
 #[must_use]
@@ -169,8 +172,8 @@ pub fn sleeping_peer(name: &str, wake_ns: u64) -> Option<f64> {
     Some(time as f64 / (awake * u64::from(WAITS / 2)) as f64)
 }
 
-/// Runs a policy with a known timer beside unpredictable events. Returns the cost over the clairvoyant optimum if the policy knows the
-/// timer, and if it does not.
+/// Runs a policy with a timer beside unpredictable events. Returns two costs over the clairvoyant optimum: if
+/// the policy gets the deadline of the timer, and if it does not.
 ///
 /// Returns `None` if there is no policy of that name.
 #[must_use]
@@ -206,7 +209,7 @@ pub fn deadlines(name: &str, wake_ns: u64, timer_ns: u64, event_ns: f64, seed: u
                 hit,
             );
             if knows {
-                // As a loop measures it: a sleep to the deadline ends late, too.
+                // Like a measurement in a loop: a sleep to the deadline ends late, too.
                 seen = seen.with_deadline(due, timer < event);
                 if slept && timer < event {
                     seen.elapsed = due;
@@ -228,8 +231,9 @@ pub fn deadlines(name: &str, wake_ns: u64, timer_ns: u64, event_ns: f64, seed: u
     Some((run(true)?, run(false)?))
 }
 
-/// Runs a policy with events between the last check and the sleep, which end this percentage of sleeps at once. Returns the cost over
-/// the clairvoyant optimum if the policy can recognize such a sleep, and if such a sleep appears as long as a short one.
+/// Runs a policy with events between the last check and the sleep, which end this percentage of sleeps at
+/// once. Returns two costs over the clairvoyant optimum: if the policy can recognize such a sleep, and if it
+/// appears as long as a short one.
 ///
 /// Returns `None` if there is no policy of that name.
 #[must_use]
@@ -267,7 +271,7 @@ pub fn false_sleeps(name: &str, trace: &Trace, wake_ns: u64, percent: u64) -> Op
     Some((run(true)?, run(false)?))
 }
 
-/// The effect of a limit to the share of polling.
+/// The effect of a limit on the share of polling.
 ///
 /// # Examples
 /// ```

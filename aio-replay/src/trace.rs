@@ -63,7 +63,7 @@ pub struct Trace {
     random: Random,
 }
 
-/// A line of a trace file is not a wait.
+/// The error for a line of a trace file that is not a wait.
 ///
 /// # Examples
 /// ```
@@ -162,37 +162,37 @@ impl Trace {
         }
     }
 
-    /// The name.
+    /// Returns the name.
     #[must_use]
     pub fn name(&self) -> &str {
         &self.name
     }
 
-    /// The family.
+    /// Returns the family.
     #[must_use]
     pub const fn family(&self) -> &'static str {
         self.family
     }
 
-    /// The purpose.
+    /// Returns the purpose.
     #[must_use]
     pub const fn role(&self) -> Role {
         self.role
     }
 
-    /// The number of waits.
+    /// Returns the number of waits.
     #[must_use]
     pub fn len(&self) -> usize {
         self.waits.len()
     }
 
-    /// Whether there are no waits.
+    /// Returns whether there are no waits.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.waits.is_empty()
     }
 
-    /// The number of sources.
+    /// Returns the number of sources.
     #[must_use]
     pub const fn sources(&self) -> usize {
         self.sources
@@ -202,7 +202,7 @@ impl Trace {
         self.waits.iter().copied()
     }
 
-    /// The phases, each as a separate trace.
+    /// Returns the phases, each as a separate trace.
     pub(crate) fn phases(&self) -> impl Iterator<Item = Self> + '_ {
         let ends = self.phases.iter().copied().chain([self.waits.len()]);
         let mut begin = 0;

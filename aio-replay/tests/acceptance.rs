@@ -1,4 +1,5 @@
-//! What `learned` has to reach on the built-in families: a short form of `cargo xtask policies --check`.
+//! The results that `learned` must reach on the built-in families: a short form of
+//! `cargo xtask policies --check`.
 
 use std::time::Duration;
 
@@ -8,7 +9,7 @@ use aio_replay::{
     step_response, worst_adversary,
 };
 
-/// Enough that the first waits, of which nothing is known, do not count for much.
+/// Enough waits that the first ones, for which the policy has no observations, count for little.
 const WAITS: usize = 20_000;
 const SEED: u64 = 41;
 

@@ -1,4 +1,5 @@
-//! An echo server in callbacks: a listener, and a handler for each connection, which reads again only when everything is sent back.
+//! An echo server in callbacks: a listener, and a handler for each connection, which reads again only after
+//! it has sent back all data.
 //!
 //! `cargo run --example echo` serves a thousand clients of its own, all connected at a time; `--example echo -- 127.0.0.1:7777`
 //! serves others, until Ctrl-C.
@@ -46,7 +47,7 @@ fn main() -> io::Result<()> {
     Ok(())
 }
 
-/// Sends everything back, until the client has ended.
+/// Sends all data back, until the client has ended.
 fn serve(cx: &Context, client: TcpStream) -> io::Result<()> {
     let unsent = RefCell::new(Vec::new());
     let serve = move |stream: &TcpStream, _: &Context, _: Event| {
@@ -56,7 +57,8 @@ fn serve(cx: &Context, client: TcpStream) -> io::Result<()> {
     Ok(())
 }
 
-/// Reads once, unless something is left to send back; sends what it can without waiting; and returns what to wait for.
+/// Reads once, unless data are left to send back. Sends as much as it can without waiting, and returns the
+/// interest to wait for.
 fn echo(mut stream: &TcpStream, unsent: &mut Vec<u8>) -> io::Result<Action> {
     if unsent.is_empty() {
         unsent.resize(16_384, 0);
@@ -77,7 +79,8 @@ fn echo(mut stream: &TcpStream, unsent: &mut Vec<u8>) -> io::Result<Action> {
     }))
 }
 
-/// All clients are connected before the first one sends; at last one sends more than fits, while it reads.
+/// Connects all clients before the first one sends. The last one sends more than fits into the buffers, while
+/// it reads.
 fn visit(address: SocketAddr) -> io::Result<usize> {
     let clients: io::Result<Vec<_>> = (0..CLIENTS).map(|_| TcpStream::connect(address)).collect();
     let mut clients = clients?;

@@ -11,7 +11,7 @@ use std::time::Duration;
 use aio_context::{ClockId, Context, Registration, Wait};
 use aio_sources::Nested;
 
-/// A component with a loop of its own: it answers on a socket, and ticks.
+/// A component with its own loop: it answers on a socket, and ticks.
 struct Component {
     cx: Context,
     ticks: Rc<Cell<u32>>,
@@ -51,7 +51,7 @@ fn main() -> io::Result<()> {
         let mut echoed = [0; 4];
         client.read_exact(&mut echoed)?;
         peer.write_all(&echoed)?;
-        // The sockets stay open until the loop is done with their other ends.
+        // The sockets stay open until the loop has finished with their other ends.
         io::Result::Ok((echoed, client, peer))
     });
     while !heard.get() || component.ticks.get() < 3 {
@@ -63,7 +63,7 @@ fn main() -> io::Result<()> {
         String::from_utf8_lossy(&echoed)
     );
 
-    // Without it the component is a loop of its own again.
+    // Without the nesting the component is a loop of its own again.
     drop(nested);
     let before = component.ticks.get();
     while component.ticks.get() == before {
@@ -81,7 +81,7 @@ fn main() -> io::Result<()> {
 fn answer(mut stream: &UnixStream) {
     let mut bytes = [0; 64];
     if let Ok(count) = stream.read(&mut bytes) {
-        // A client that is gone needs no answer.
+        // If the client is gone, it needs no answer.
         let _ = stream.write_all(&bytes[..count]);
     }
 }

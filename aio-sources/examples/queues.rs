@@ -15,7 +15,7 @@ const QUEUES: usize = 1000;
 const PRODUCERS: usize = 8;
 const REQUESTS: u64 = 100_000;
 
-/// Requests that were put into each queue and have not been served.
+/// The numbers of requests that were put into each queue and have not been served.
 type Queues = Arc<Vec<AtomicU64>>;
 
 fn start(number: usize, queues: Queues, served: Arc<AtomicU64>) -> io::Result<(IoThread, Vec<Bell>)> {

@@ -19,7 +19,7 @@ struct Supervisor {
     command: RefCell<Command>,
     child: RefCell<Option<ChildExit>>,
     starts: Cell<u32>,
-    /// A signal has come.
+    /// Set after a signal has come.
     is_ending: Cell<bool>,
     is_done: Cell<bool>,
 }

@@ -1,4 +1,4 @@
-//! [`Accept`]: what a [`Listener`](crate::Listener) can listen on.
+//! [`Accept`]: the sockets on which a [`Listener`](crate::Listener) can listen.
 
 use std::io::{self, ErrorKind};
 use std::net::{SocketAddr, TcpListener, TcpStream};
@@ -55,13 +55,13 @@ pub trait Accept: AsFd + 'static {
     /// Makes [`accept`](Self::accept) return `WouldBlock` instead of waiting.
     ///
     /// # Errors
-    /// The system's.
+    /// The error of the system.
     fn set_nonblocking(&self) -> io::Result<()>;
 
     /// Accepts one client, whose socket is non-blocking.
     ///
     /// # Errors
-    /// The system's: `WouldBlock` if there is no client.
+    /// The error of the system: `WouldBlock` if there is no client.
     fn accept(&self) -> io::Result<(Self::Client, Self::Address)>;
 }
 
@@ -95,7 +95,7 @@ impl Accept for UnixListener {
     }
 }
 
-/// Whether the error is one of the client that was next, which is gone already.
+/// Returns `true` if the error belongs to the next client, which is gone already.
 pub(crate) fn is_the_clients(why: &io::Error) -> bool {
     use ErrorKind::{ConnectionAborted, ConnectionReset, HostUnreachable, Interrupted, NetworkUnreachable};
     matches!(

@@ -11,9 +11,9 @@ use aio_context::{Context, GroupId, Handler, Interest, Registration};
 use crate::Accept;
 use crate::accept::is_the_clients;
 
-/// How many clients are accepted in a row: other handlers have their turn in between.
+/// The number of clients that are accepted in a row, before other handlers run.
 const BATCH: usize = 16;
-/// How long no client is accepted after the system has refused one.
+/// The time for which no client is accepted after the system has refused one.
 const PAUSE: Duration = Duration::from_millis(100);
 
 /// The handler of a socket.
@@ -22,11 +22,11 @@ pub(crate) struct Acceptor<S, F> {
     group: GroupId,
     serve: F,
     registration: Shared,
-    /// The system has refused since a client was accepted.
+    /// Set if the system has refused since the last client was accepted.
     is_refused: Cell<bool>,
 }
 
-/// `None` once the listener is dropped.
+/// `None` after the listener is dropped.
 pub(crate) type Shared = Rc<RefCell<Option<Registration>>>;
 
 impl<S, F> Acceptor<S, F> {
@@ -85,7 +85,8 @@ fn resume_later(cx: &Context, registration: Weak<RefCell<Option<Registration>>>)
     });
 }
 
-/// Returns whether it is done, or there is nothing left to do.
+/// Sets the interest. Returns `false` if that failed and must be tried again; `true` also if the registration
+/// is gone.
 fn set_interest(registration: &Shared, interest: Interest) -> bool {
     match registration
         .borrow()

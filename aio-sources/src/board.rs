@@ -1,8 +1,9 @@
-//! [`DoorbellBoard`]: many sources inside this process, each of which other threads ring with one atomic operation.
+//! [`DoorbellBoard`]: many sources inside this process. Other threads ring each of them with one atomic
+//! operation.
 //!
-//! While the context polls, it checks the board's bitmap as it polls any source. Otherwise the first ring wakes the board.
-//! `aio_notify::Board` decides between the two; this file decides which source is served, in which order and how many in a
-//! row. A ring never calls the callback itself.
+//! While the context polls, it checks the board's bitmap like any polled source. Otherwise the first ring
+//! wakes the board. `aio_notify::Board` decides between the two; this file decides which source is served, in
+//! which order and how many in a row. A ring never calls the callback itself.
 
 use std::cell::Cell;
 use std::fmt;
@@ -11,13 +12,13 @@ use std::sync::Arc;
 use aio_context::{Context, GroupId, Registration, Source, SourceBuilder, SourceWaker};
 use aio_notify::Board;
 
-/// How many sources are served in a row.
+/// The number of sources that are served in a row.
 const BATCH: usize = 64;
 
 /// A board of doorbells, numbered from 0, for producers in this process.
 ///
-/// A ring is one atomic operation on a bitmap, and checking 10,000 sources takes about 100 ns. Dropping the board removes it
-/// from its context; rings have no effect from then on.
+/// A ring is one atomic operation on a bitmap, and checking 10,000 sources takes about 100 ns. Dropping the
+/// board removes it from its context; rings have no effect after that.
 ///
 /// ```
 /// use aio_context::{Context, Wait};
@@ -71,8 +72,8 @@ struct Shared {
 }
 
 impl DoorbellBoard {
-    /// Adds a board of `sources` doorbells to a context. `serve` is called with the number of a source that was rung, once for
-    /// all its rings that came before; it may do anything, poll included.
+    /// Adds a board of `sources` doorbells to a context. `serve` is called with the number of a source that
+    /// was rung, once for all its earlier rings; it may do anything, including a poll.
     pub fn new(cx: &Context, sources: usize, serve: impl Fn(&Context, usize) + 'static) -> Self {
         Self::of(cx.source(NAME), sources, serve)
     }
@@ -119,13 +120,13 @@ impl DoorbellBoard {
         }
     }
 
-    /// Returns how many sources there are.
+    /// Returns the number of sources.
     #[must_use]
     pub fn sources(&self) -> usize {
         self.shared.board.sources()
     }
 
-    /// Returns whether the context still serves the board: the context has not been dropped.
+    /// Returns whether the context still serves the board, because the context has not been dropped.
     #[must_use]
     pub fn is_live(&self) -> bool {
         self.registration.is_live()
@@ -136,9 +137,9 @@ impl DoorbellBoard {
 const NAME: &str = "doorbell board";
 
 impl Bell {
-    /// Rings: the source is served at least once after this, on the board's home thread. Publish the work before the ring.
-    /// Never blocks, never allocates; a system call only if the context sleeps and no other thread has woken it yet. Without
-    /// effect once the board or its context is gone.
+    /// Rings: the board's home thread serves the source at least once after this. Publish the work before the
+    /// ring. Never blocks, never allocates, and makes a system call only if the context sleeps and no other
+    /// thread has woken it yet. No effect after the board or its context was dropped.
     #[inline]
     pub fn ring(&self) {
         let shared = &self.shared;
@@ -168,19 +169,20 @@ impl fmt::Debug for Bell {
 struct Server<F> {
     shared: Arc<Shared>,
     serve: F,
-    /// Where the next search begins, so that every source has its turn.
+    /// The source at which the next search begins, so that every source is served in turn.
     next: Cell<usize>,
-    /// The context polls the board: it is disarmed.
+    /// Set while the context polls the board, which is then disarmed.
     is_polled: Cell<bool>,
-    /// The group is paused: a callback may have done it.
+    /// Set while the group is paused, perhaps by a callback.
     is_paused: Cell<bool>,
 }
 
 impl<F: Fn(&Context, usize)> Server<F> {
     /// Takes and serves sources that were rung, one batch at most. Calls `before` before each callback.
     ///
-    /// Each source is taken before it is served, so that a ring during the callback is a new one; and one at a time, so that a
-    /// poll inside the callback finds the others, and a panic leaves them where they are.
+    /// Each source is taken before it is served, so that a ring during the callback is a new one. They are
+    /// taken one at a time, so that a poll inside the callback finds the others, and a panic leaves them
+    /// where they are.
     fn serve_batch(&self, cx: &Context, mut before: impl FnMut()) {
         let board = &self.shared.board;
         for _ in 0..BATCH {
@@ -197,13 +199,13 @@ impl<F: Fn(&Context, usize)> Server<F> {
         }
     }
 
-    /// Serves a board that is not polled. No later poll finds what is left.
+    /// Serves a board that is not polled. No later poll finds the remaining sources.
     fn serve_armed(&self, cx: &Context) {
         let Shared { board, waker } = &*self.shared;
-        // From here on a ring wakes the board anew, also for polls inside the callbacks.
+        // From here on a ring wakes the board again, also for polls inside the callbacks.
         board.arm();
-        // The other sources that were rung before need a wake, too: for polls inside the callbacks, after a panic, and for more
-        // than one batch. It cannot be taken back, because a ring may have relied on it.
+        // The other sources that were rung before need a wake, too: for polls inside the callbacks, after a
+        // panic, and for more than one batch. It cannot be taken back, because a ring may have relied on it.
         let mut is_woken = false;
         self.serve_batch(cx, || {
             if !is_woken && board.find(self.next.get()).is_some() {

@@ -1,4 +1,5 @@
-//! [`Channel`]: values from any number of threads to a callback, and the news that the last sender is gone.
+//! [`Channel`]: passes values from any number of threads to a callback, and reports the end of the last
+//! sender.
 
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
@@ -42,8 +43,8 @@ pub struct Channel {
 }
 
 impl Channel {
-    /// Makes a channel. `deliver` is called on the home thread with each value, in the order in which one thread sent its values,
-    /// and at last with [`Event::Closed`]. It may do anything, poll included.
+    /// Makes a channel. `deliver` is called on the home thread with each value, in the order in which one
+    /// thread sent its values, and finally with [`Event::Closed`]. It may do anything, including a poll.
     ///
     /// The channel has no limit: senders never wait. A value takes one allocation.
     pub fn new<T: Send + 'static>(
@@ -53,8 +54,8 @@ impl Channel {
         Self::new_in(cx, GroupId::DEFAULT, deliver)
     }
 
-    /// As [`new`](Self::new), as a member of `group`, which can be [paused](Context::pause). Values that are sent during a pause
-    /// are delivered after it; a pause in `deliver` takes effect before the next value.
+    /// As [`new`](Self::new), as a member of `group`, which can be [paused](Context::pause). Values sent
+    /// during a pause are delivered after it; a pause in `deliver` takes effect before the next value.
     ///
     /// # Panics
     /// If the group was not made by this context.

@@ -10,7 +10,7 @@ use aio_context::{Context, GroupId, Interest, Registration};
 use crate::AddError;
 use crate::process::{Process, open};
 
-/// A child process whose end is a callback; dropping it takes the callback back and leaves the process running.
+/// Calls back at the end of a child process. Dropping it removes the callback and leaves the process running.
 ///
 /// ```
 /// use std::process::Command;
@@ -31,13 +31,13 @@ pub struct ChildExit {
 }
 
 impl ChildExit {
-    /// Calls `on_exit` once, when the process has ended and was reaped.
+    /// Calls `on_exit` once, after the process has ended and was reaped.
     ///
     /// The status is an error if something else has reaped the process, such as a `wait` for any child.
     ///
     /// # Errors
-    /// The system's: `EMFILE` means that `ulimit -n` is too low, `ENOSYS` that the kernel is older than Linux 5.3. The process
-    /// comes back in the error.
+    /// The error of the system: `EMFILE` means that `ulimit -n` is too low, `ENOSYS` that the kernel is older
+    /// than Linux 5.3. The process is returned in the error.
     pub fn new(
         cx: &Context,
         child: Child,
@@ -86,16 +86,16 @@ impl ChildExit {
         self.process.id
     }
 
-    /// Kills the process, as [`Child::kill`] does. The callback comes when it has ended.
+    /// Kills the process, as [`Child::kill`] does. The callback is called after it has ended.
     ///
     /// # Errors
-    /// The system's. Killing a process that has ended is none.
+    /// The error of the system. Killing a process that has ended is not an error.
     pub fn kill(&self) -> io::Result<()> {
         let mut child = self.process.child.borrow_mut();
         child.as_mut().map_or(Ok(()), Child::kill)
     }
 
-    /// Takes the callback back and returns the process, which goes on.
+    /// Removes the callback and returns the process, which goes on.
     #[must_use]
     pub fn into_child(self) -> Child {
         let child = self.process.child.take();

@@ -1,4 +1,5 @@
-//! [`CpuQuota`]: the processor time that control groups leave to this thread, and how much of it polling may take.
+//! [`CpuQuota`]: the processor time that control groups leave to this thread, and the part of it that polling
+//! may take.
 
 use std::fs;
 use std::io::{self, ErrorKind};
@@ -9,14 +10,15 @@ use std::time::Duration;
 use aio_context::PollParams;
 use rustix::io::Errno;
 
-/// Polling takes at most one part in so many of a quota.
+/// Polling takes at most one part in this many of a quota.
 const PART: u128 = 4;
 
-/// How long all threads of a control group may run in each period: `cpu.max`, or `cpu.cfs_quota_us` of version 1.
+/// The time for which all threads of a control group may run in each period: `cpu.max`, or `cpu.cfs_quota_us`
+/// of version 1.
 ///
-/// A thread that has used up its quota stands still until the next period, tens of milliseconds, with all its requests. A loop notices
-/// that only afterwards (`aio_pollctl::Contention`). A loop that knows its quota from the start limits its polling before
-/// ([`limit`](Self::limit), rule A13).
+/// A thread that has used up its quota stands still until the next period, tens of milliseconds, with all its
+/// requests. A loop notices that only afterwards (`aio_pollctl::Contention`). With a quota that is read at
+/// the start, a loop limits its polling beforehand ([`limit`](Self::limit), rule A13).
 ///
 /// # Examples
 /// ```
@@ -44,7 +46,7 @@ pub struct CpuQuota {
 }
 
 impl CpuQuota {
-    /// `quota` of processor time in each `period`. `None` if the period is zero.
+    /// Makes a quota of processor time in each `period`. `None` if the period is zero.
     #[must_use]
     pub const fn new(quota: Duration, period: Duration) -> Option<Self> {
         if period.is_zero() {
@@ -53,16 +55,18 @@ impl CpuQuota {
         Some(Self { quota, period })
     }
 
-    /// The quota of the calling thread: the least of those of its control group and of the groups above it, as far as this process sees
-    /// them. `None` without a quota, without control groups and without `/proc`. Reads some files, so call it at start.
+    /// Returns the quota of the calling thread: the least of those of its control group and of the groups
+    /// above it, as far as this process sees them. `None` without a quota, without control groups and without
+    /// `/proc`. Reads some files, so call it at start.
     ///
     /// # Errors
-    /// What the system says to a file that is there; `InvalidData` with the name of the file if its content is not understood.
+    /// The error of the system for a file that exists; `InvalidData` with the name of the file if its content
+    /// is not understood.
     pub fn here() -> io::Result<Option<Self>> {
         Self::of(Path::new("/proc/thread-self"))
     }
 
-    /// The quota that this directory of `/proc` leads to.
+    /// Returns the quota to which this directory of `/proc` leads.
     fn of(thread: &Path) -> io::Result<Option<Self>> {
         let (Some(groups), Some(mounts)) = (read(&thread.join("cgroup"))?, read(&thread.join("mountinfo"))?)
         else {
@@ -79,7 +83,7 @@ impl CpuQuota {
         Ok(least)
     }
 
-    /// Processor time in percent of one core, rounded down: 150 is one and a half.
+    /// Returns the processor time in percent of one core, rounded down: 150 is one and a half.
     #[must_use]
     pub const fn percent(&self) -> u32 {
         let percent = self.quota.as_nanos().saturating_mul(100) / self.period.as_nanos();
@@ -90,10 +94,12 @@ impl CpuQuota {
         }
     }
 
-    /// Limits [`PollParams::cpu_max`], so that polling takes at most a quarter of the quota if each of `loops` threads polls. Polling is off
-    /// where that is less than one percent of the time. With [`PollParams::exclusive_core`] the parameters stay as they are.
+    /// Limits [`PollParams::cpu_max`], so that polling takes at most a quarter of the quota if each of
+    /// `loops` threads polls. If that is less than one percent of the time, polling is off. With
+    /// [`PollParams::exclusive_core`] the parameters stay as they are.
     ///
-    /// Policies made by [`Policy::by_name`](aio_context::Policy::by_name) keep the limit, the constant ones too.
+    /// All policies made by [`Policy::by_name`](aio_context::Policy::by_name) keep the limit, including the
+    /// constant ones.
     #[must_use]
     pub fn limit(&self, mut params: PollParams, loops: usize) -> PollParams {
         if params.exclusive_core {
@@ -137,7 +143,8 @@ enum Version {
 }
 
 impl Version {
-    /// The quota of the group with this directory. `None` without one, as in the root or without the controller.
+    /// Returns the quota of the group with this directory. `None` without one, as in the root or without the
+    /// controller.
     fn quota(self, directory: &Path) -> io::Result<Option<CpuQuota>> {
         let [quota, period] = match self {
             Self::One => ["cpu.cfs_quota_us", "cpu.cfs_period_us"].map(|name| directory.join(name)),
@@ -181,7 +188,8 @@ struct Hierarchy {
 }
 
 impl Hierarchy {
-    /// Of a line of `mountinfo`. `None` if it is another file system, or the hierarchy of other controllers.
+    /// Parses a line of `mountinfo`. `None` if it is another file system, or the hierarchy of other
+    /// controllers.
     fn parse(line: &str) -> Option<Self> {
         let (mount, system) = line.split_once(" - ")?;
         let mut mount = mount.split(' ').skip(3);
@@ -199,8 +207,8 @@ impl Hierarchy {
         })
     }
 
-    /// The directories of the thread's group and of those above it, from `groups`, the file `cgroup` of the thread. None if the mount point
-    /// does not lead to them.
+    /// Returns the directories of the thread's group and of those above it, from `groups`, the file `cgroup`
+    /// of the thread. Returns none if the mount point does not lead to them.
     fn directories(&self, groups: &str) -> Vec<PathBuf> {
         let group = groups.lines().find_map(|line| {
             let mut parts = line.splitn(3, ':').skip(1);
@@ -217,7 +225,7 @@ impl Hierarchy {
     }
 }
 
-/// A path as `mountinfo` writes it, with spaces and the like as octal numbers.
+/// Decodes a path of `mountinfo`, which has spaces and similar bytes as octal numbers.
 fn unescape(text: &str) -> PathBuf {
     let mut bytes = Vec::with_capacity(text.len());
     let mut rest = text.as_bytes();
@@ -237,7 +245,7 @@ fn unescape(text: &str) -> PathBuf {
     PathBuf::from(std::ffi::OsString::from_vec(bytes))
 }
 
-/// The content of a file; `None` if it is not there, or its group has just been removed.
+/// Returns the content of a file; `None` if it does not exist, or its group has just been removed.
 fn read(file: &Path) -> io::Result<Option<String>> {
     match fs::read_to_string(file) {
         Ok(text) => Ok(Some(text)),

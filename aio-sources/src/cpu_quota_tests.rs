@@ -8,7 +8,8 @@ fn ms(quota: u64, period: u64) -> CpuQuota {
 struct Tree(tempfile::TempDir);
 
 impl Tree {
-    /// The thread is in these groups. A mount is the group at its top, a directory, a file system and options.
+    /// Makes a tree with the thread in these groups. A mount is the group at its top, a directory, a file
+    /// system and options.
     fn new(groups: &str, mounts: &[(&str, &str, &str, &str)]) -> Self {
         let tree = Self(tempfile::Builder::new().prefix("cpu quota").tempdir().unwrap());
         let mounts: String = mounts
@@ -103,7 +104,7 @@ fn a13_in_a_container_the_mount_point_is_the_group_of_the_container() {
     assert_eq!(tree.quota().unwrap(), Some(ms(20, 100)));
     tree.write("cgroup/disk/cpu.max", "10000 100000\n");
     assert_eq!(tree.quota().unwrap(), Some(ms(10, 100)));
-    // A mount of groups that are not above this thread tells nothing.
+    // A mount of groups that are not above this thread gives no quota.
     tree.write("thread/cgroup", "0::/docker/18\n");
     assert_eq!(tree.quota().unwrap(), None);
 }
@@ -131,7 +132,7 @@ fn a13_what_is_missing_is_no_quota_and_what_is_malformed_an_error() {
         "{error}"
     );
     assert_eq!(CpuQuota::of(Path::new("/nonexistent")).unwrap(), None, "no /proc");
-    // Lines that are none.
+    // Malformed lines.
     tree.write(
         "thread/mountinfo",
         "\n - \n1 2 - cgroup2\n1 2 3 / /x - cgroup x\n",
@@ -182,7 +183,7 @@ fn a13_constant_policies_keep_the_limit_from_the_first_second() {
             polled += spun;
             passed += elapsed;
         }
-        // A millisecond at once, and what one wait may take more.
+        // A millisecond at once, and the excess of one wait.
         let most = passed / 20 + Duration::from_millis(2);
         assert!(polled <= most, "{name}: {polled:?} of {passed:?}");
         assert!(

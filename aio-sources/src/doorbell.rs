@@ -1,4 +1,5 @@
-//! [`Doorbell`]: an eventfd that any thread, or another process, writes to be served, and that the loop does not read.
+//! [`Doorbell`]: an eventfd that any thread, or another process, writes to be served. The loop does not read
+//! it.
 
 use std::fmt;
 use std::io;
@@ -11,9 +12,10 @@ use aio_notify::EventNotifier;
 
 /// An eventfd that a context waits for without reading it.
 ///
-/// To read an eventfd costs as much as to learn that it was written. A backend that
-/// [reports edges](Context::reports_edges), such as epoll, reports each ring once, and the counter is left to grow. With
-/// another backend the counter is cleared before each call. Clones are the same doorbell. One context watches it at a time.
+/// Reading an eventfd costs as much as the event that it was written. A backend that [reports
+/// edges](Context::reports_edges), such as epoll, reports each ring once, and the counter grows unread. With
+/// another backend the counter is cleared before each call. Clones are the same doorbell. One context watches
+/// it at a time.
 ///
 /// ```
 /// use aio_context::{Context, Wait};
@@ -34,21 +36,22 @@ impl Doorbell {
     /// Makes a doorbell that was not rung.
     ///
     /// # Errors
-    /// The system's: `EMFILE` means that `ulimit -n` is too low.
+    /// The error of the system: `EMFILE` means that `ulimit -n` is too low.
     pub fn new() -> io::Result<Self> {
         Ok(Self(Arc::new(EventNotifier::new()?)))
     }
 
-    /// Rings: the callback is called at least once after this. One system call, from any thread; another process rings by
-    /// writing a number to the [descriptor](AsFd::as_fd), as to any eventfd. Never blocks.
+    /// Rings: the callback is called at least once after this. One system call, from any thread. Another
+    /// process rings by writing a number to the [descriptor](AsFd::as_fd), as to any eventfd. Never blocks.
     ///
     /// # Errors
-    /// The system's. An open eventfd has none.
+    /// The error of the system. An open eventfd has none.
     pub fn ring(&self) -> io::Result<()> {
         self.0.set_anew()
     }
 
-    /// Calls `serve` after the doorbell was rung, once for all rings that came before, until the registration is dropped.
+    /// Calls `serve` after the doorbell was rung, once for all earlier rings, until the registration is
+    /// dropped.
     /// Publish the work before the ring; the callback finds it.
     ///
     /// # Errors
@@ -90,7 +93,8 @@ struct Listener<F> {
 impl<F: Fn(&Context) + 'static> Handler for Listener<F> {
     fn readable(&self, cx: &Context) {
         if !cx.reports_edges() {
-            // Before the call, so that a ring from now on is a new one. After an error the counter is reported again.
+            // Before the call, so that a later ring is a new one. After an error the counter is reported
+            // again.
             let _ = self.bell.0.test_and_clear();
         }
         (self.serve)(cx);

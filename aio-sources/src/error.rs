@@ -1,10 +1,10 @@
-//! [`AddError`]: why a source was not added, with the value that was to be its owner's.
+//! [`AddError`]: the reason why a source was not added, with the value that it would have owned.
 
 use std::rc::Rc;
 
 use aio_context::{NotTaken, WatchError};
 
-/// Why a source was not added to a context, and the process or socket that was given to it.
+/// The reason why a source was not added to a context, and the process or socket that was passed.
 ///
 /// ```
 /// use aio_context::Context;
@@ -22,7 +22,7 @@ use aio_context::{NotTaken, WatchError};
 /// ```
 pub type AddError<T> = NotTaken<T>;
 
-/// For a handler that was not registered; `take` takes the value out of it.
+/// Makes the error of a handler that was not registered; `take` takes the value out of the handler.
 pub(crate) fn not_watched<H, T>(refused: WatchError<H>, take: impl FnOnce(H) -> T) -> AddError<T> {
     let (handler, error) = refused.into_parts();
     let Some(handler) = Rc::into_inner(handler) else {

@@ -1,6 +1,6 @@
-//! [`Event`]: what a channel delivers.
+//! [`Event`]: the events that a channel delivers.
 
-/// What a [`Channel`](crate::Channel) delivers.
+/// An event that a [`Channel`](crate::Channel) delivers.
 ///
 /// # Examples
 /// ```

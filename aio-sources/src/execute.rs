@@ -1,4 +1,4 @@
-//! Executes an [`Operation`] on the calling thread, as a ring does it.
+//! Executes an [`Operation`] on the calling thread, with the results that a ring has.
 
 use std::io::{self, IoSlice, IoSliceMut};
 use std::os::fd::AsFd;
@@ -10,7 +10,7 @@ use rustix::io::{Errno, ReadWriteFlags, preadv2, pwritev2, retry_on_intr};
 /// The current position of a file.
 const CURRENT: u64 = u64::MAX;
 
-/// Whether [`execute`] can execute an operation.
+/// Returns whether [`execute`] can execute an operation.
 pub(crate) fn is_known(operation: &Operation) -> bool {
     match &operation.action {
         FileAction::Read { into: buffers, .. } | FileAction::Write { from: buffers, .. } => {
@@ -21,7 +21,7 @@ pub(crate) fn is_known(operation: &Operation) -> bool {
     }
 }
 
-/// Executes an operation, for as long as it takes.
+/// Executes an operation, and blocks until it has ended.
 pub(crate) fn execute(mut operation: Operation) -> Completed {
     let result = attempt(&mut operation);
     Completed { result, operation }
@@ -77,7 +77,7 @@ fn slices(buffers: &Buffers) -> io::Result<Vec<IoSlice<'_>>> {
     }
 }
 
-/// The error of what is not [known](is_known).
+/// Returns the error of an operation that is not [known](is_known).
 pub(crate) fn unknown() -> io::Error {
     io::Error::new(
         io::ErrorKind::Unsupported,

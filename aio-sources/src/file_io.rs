@@ -13,16 +13,17 @@ use rustix::io::Errno;
 use crate::WorkerPool;
 use crate::execute::{execute, is_known, unknown};
 
-/// Executes operations on files without blocking the loop: on the io_uring of its context, or, where there is none, on a pool of threads.
+/// Executes operations on files without blocking the loop: on the io_uring of its context, or, if there is
+/// none, on a pool of threads.
 ///
-/// Both ways have the same results. They differ in this:
+/// Both ways have the same results. They differ as follows:
 ///
-/// - The ring cancels an operation that has begun, such as a read from a pipe. A thread does not: the operation occupies its thread until it
-///   ends.
-/// - The pool has a limit of operations at a time; more wait for a thread. The ring has none for pipes and sockets, and the kernel one of
-///   its own for files.
+/// - The ring cancels an operation that has begun, such as a read from a pipe. A thread does not: the
+///   operation occupies its thread until it ends.
+/// - The pool has a limit of concurrent operations; further ones wait for a thread. The ring has no limit for
+///   pipes and sockets, and the kernel has its own limit for files.
 ///
-/// Dropping it drops the callbacks and the operations that wait for a thread. What the ring executes goes on as if nothing had happened.
+/// Dropping it drops the callbacks and the operations that wait for a thread. Operations on the ring go on.
 ///
 /// # Examples
 /// ```
@@ -77,7 +78,7 @@ impl FileIo {
         }
     }
 
-    /// Returns how many operations threads execute, and how many wait for a thread, together.
+    /// Returns the number of operations that threads execute or that wait for a thread.
     #[must_use]
     pub fn on_threads_in_flight(&self) -> usize {
         self.pool.in_flight()
@@ -156,7 +157,7 @@ impl fmt::Debug for FileIo {
 type DoneCell = Cell<Option<Box<dyn FnOnce(&Context, Completed)>>>;
 type Done = Rc<DoneCell>;
 
-/// Where an operation waits for a thread.
+/// The place in which an operation waits for a thread.
 struct Place(Mutex<Option<Operation>>);
 
 impl Place {
@@ -174,7 +175,7 @@ impl Place {
     }
 }
 
-/// An operation that [`FileIo`] executes; dropping it cancels the operation.
+/// Owns an operation that [`FileIo`] executes. Dropping it cancels the operation.
 ///
 /// # Examples
 /// ```
@@ -199,7 +200,7 @@ pub struct FileOperation(Way);
 enum Way {
     Ring(Submitted),
     Thread(OnThread),
-    /// Lives on without its handle.
+    /// The operation goes on without its handle.
     Detached,
 }
 
@@ -213,8 +214,8 @@ impl FileOperation {
         }
     }
 
-    /// Cancels the operation, if it can be cancelled still. Its callback is called with what has become of it: `ECANCELED`, or its
-    /// result. Without effect once it was called.
+    /// Cancels the operation, if that is still possible. Its callback is called with its end: `ECANCELED`, or
+    /// its result. No effect after the callback was called.
     pub fn cancel(&self) {
         match &self.0 {
             Way::Ring(submitted) => submitted.cancel(),
@@ -223,7 +224,7 @@ impl FileOperation {
         }
     }
 
-    /// Whether the callback was called, or dropped with its context.
+    /// Returns whether the callback was called, or dropped with its context.
     #[must_use]
     pub fn is_done(&self) -> bool {
         match &self.0 {
@@ -236,9 +237,9 @@ impl FileOperation {
 
 struct OnThread {
     context: WeakContext,
-    /// It belongs to the work of the pool.
+    /// Owned by the work of the pool.
     place: sync::Weak<Place>,
-    /// It belongs to the pool, which calls it, or drops it at its own end.
+    /// Owned by the pool, which calls it, or drops it at its own end.
     done: Weak<DoneCell>,
 }
 

@@ -8,12 +8,13 @@ use aio_context::{ClockId, Context, GroupId, Moment, Registration, Timer};
 
 use crate::ticks::{Member, passed};
 
-/// A callback at a fixed rate; dropping it ends it.
+/// Calls back at a fixed rate. Dropping it ends it.
 ///
-/// No pause stops it, unless it was made as a member of a group, by [`new_in`](Self::new_in).
+/// Pauses have no effect on it, unless it was made as a member of a group, by [`new_in`](Self::new_in).
 ///
-/// The deadlines are whole periods after the start, however late a callback is and however long it takes, so the rate does not
-/// drift. A callback that is late by whole periods is called once for all of them, with their number.
+/// The deadlines are whole periods after the start, independent of the delay and the duration of callbacks,
+/// so the rate does not drift. If a callback is late by whole periods, it is called once for all of them,
+/// with their number.
 ///
 /// ```
 /// use std::time::Duration;
@@ -31,16 +32,16 @@ use crate::ticks::{Member, passed};
 pub struct Interval {
     timer: Rc<Timer>,
     period: Duration,
-    /// Of one that can be paused.
+    /// The membership of an interval that can be paused.
     _membership: Option<Registration>,
 }
 
 impl Interval {
-    /// Calls `tick` every `period`, for the first time one period from now. Its argument is the number of deadlines that have
-    /// passed since the call before: 1 unless the loop was late.
+    /// Calls `tick` every `period`, for the first time one period from now. Its argument is the number of
+    /// deadlines that have passed since the previous call: 1 unless the loop was late.
     ///
-    /// `tick` may do anything, poll included: an interval whose callback polls for longer than a period is called inside it.
-    /// If it panics, the interval goes on.
+    /// `tick` may do anything, including a poll: if it polls for longer than a period, it is called again
+    /// inside that poll. If it panics, the interval goes on.
     ///
     /// # Panics
     /// If `period` is zero.
@@ -48,8 +49,8 @@ impl Interval {
         Self::on_clock(cx, ClockId::Monotonic, period, tick)
     }
 
-    /// As [`new`](Self::new), on a clock of choice. If the clock is set forward, the deadlines that it has passed are one call; if
-    /// it is set back, the next deadline stays.
+    /// As [`new`](Self::new), on any clock. If the clock is set forward, one call covers the deadlines that
+    /// it has passed; if it is set back, the next deadline stays.
     ///
     /// # Panics
     /// If `period` is zero.
@@ -62,8 +63,9 @@ impl Interval {
         Self::made(cx, None, clock, period, tick)
     }
 
-    /// As [`new`](Self::new), as a member of `group`, which can be [paused](Context::pause). The deadlines that pass during a pause
-    /// are one call after it, and end no wait. A paused interval has no [deadline](Self::deadline).
+    /// As [`new`](Self::new), as a member of `group`, which can be [paused](Context::pause). One call after a
+    /// pause covers the deadlines that have passed during it; they end no wait. A paused interval has no
+    /// [deadline](Self::deadline).
     ///
     /// # Panics
     /// If `period` is zero, or the group was not made by this context.
@@ -76,7 +78,7 @@ impl Interval {
         Self::on_clock_in(cx, group, ClockId::Monotonic, period, tick)
     }
 
-    /// As [`new_in`](Self::new_in), on a clock of choice, as [`on_clock`](Self::on_clock).
+    /// As [`new_in`](Self::new_in), on any clock, as [`on_clock`](Self::on_clock).
     ///
     /// # Panics
     /// If `period` is zero, or the group was not made by this context.
@@ -103,7 +105,7 @@ impl Interval {
         let own = due.clone();
         let fire = move |cx: &Context, timer: &Timer| {
             let (ticks, next) = passed(due.get(), cx.now(clock), period);
-            // Before the call, for polls inside of it, for pauses and for panics.
+            // Before the call, for polls inside it, for pauses and for panics.
             due.set(next);
             timer.arm_at(next);
             tick(cx, ticks);
@@ -129,7 +131,8 @@ impl Interval {
         self.period
     }
 
-    /// Returns the next deadline. It is [`Moment::ZERO`] while it is due, and `None` during a pause and once the context is gone.
+    /// Returns the next deadline. [`Moment::ZERO`] while the interval is due; `None` during a pause and after
+    /// the context was dropped.
     #[must_use]
     pub fn deadline(&self) -> Option<Moment> {
         self.timer.deadline()

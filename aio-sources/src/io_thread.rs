@@ -13,8 +13,8 @@ use crate::sync::{AtomicBool, Condvar, Mutex, Ordering, faulty, has_ended};
 
 /// A thread that is the home of a context.
 ///
-/// Dropping it stops the thread and waits for its end; [`stop`](Self::stop) also returns how the thread ended. A callback
-/// that panics ends the thread.
+/// Dropping it stops the thread and waits for its end; [`stop`](Self::stop) also returns the result of the
+/// thread. A callback that panics ends the thread.
 ///
 /// ```
 /// use aio_context::Context;
@@ -37,7 +37,7 @@ use crate::sync::{AtomicBool, Condvar, Mutex, Ordering, faulty, has_ended};
 pub struct IoThread {
     remote: Remote,
     stop: Arc<AtomicBool>,
-    /// `None` once its end is waited for.
+    /// `None` when its end is awaited or was.
     thread: Option<JoinHandle<io::Result<()>>>,
 }
 
@@ -72,7 +72,7 @@ pub struct IoThreadBuilder {
 }
 
 impl IoThread {
-    /// Begins to start a thread with a name, a core or a context of choice.
+    /// Begins to start a thread with a chosen name, core or context.
     pub fn builder() -> IoThreadBuilder {
         IoThreadBuilder {
             name: "io".to_owned(),
@@ -104,8 +104,8 @@ impl IoThread {
         self.thread.as_ref().is_none_or(has_ended)
     }
 
-    /// Stops the thread, waits for its end, and returns how it ended. The iteration that is running is finished; callbacks
-    /// that were scheduled and have not begun by then never run.
+    /// Stops the thread, waits for its end, and returns its result. The running iteration is finished;
+    /// callbacks that were scheduled and have not begun by then never run.
     ///
     /// On the thread itself, in a callback, it does not wait: the thread ends after this iteration.
     ///
@@ -130,7 +130,7 @@ impl IoThread {
 impl Drop for IoThread {
     fn drop(&mut self) {
         if self.remote.is_inherited() {
-            // A forked child has no such thread to wait for, nor one to detach.
+            // A forked child has no such thread, so there is nothing to wait for or to detach.
             std::mem::forget(self.thread.take());
             return;
         }
@@ -141,14 +141,14 @@ impl Drop for IoThread {
 }
 
 impl IoThreadBuilder {
-    /// Sets the thread's name, which the system cuts to 15 bytes. The default is "io".
+    /// Sets the thread's name, which the system truncates to 15 bytes. The default is "io".
     pub fn name(mut self, name: impl Into<String>) -> Self {
         self.name = name.into();
         self
     }
 
-    /// Pins the thread to one core, numbered from 0 as in `/proc/cpuinfo`. By default it runs on the cores that the starting
-    /// thread may use.
+    /// Pins the thread to one core, numbered from 0 as in `/proc/cpuinfo`. By default it runs on the cores
+    /// that the starting thread may use.
     pub fn pinned_to(mut self, core: usize) -> Self {
         self.core = Some(core);
         self
@@ -163,7 +163,7 @@ impl IoThreadBuilder {
     /// Starts the thread, runs `set_up` there, and polls until the thread is stopped. The value that `set_up` returns, such as
     /// registrations and timers, is dropped on the thread when it ends, before the context.
     ///
-    /// Returns when `set_up` has run.
+    /// Returns after `set_up` has returned.
     ///
     /// # Errors
     /// `InvalidInput` if the name contains a zero byte, or the core does not exist or is not allowed; the system's errors for
@@ -206,7 +206,7 @@ impl IoThreadBuilder {
     }
 }
 
-/// How far a thread has come, for the one that starts it.
+/// The progress of a thread, for the thread that starts it.
 #[derive(Default)]
 struct Start {
     progress: Mutex<Progress>,
@@ -227,7 +227,7 @@ impl Start {
         self.changed.notify_one();
     }
 
-    /// Waits until the thread is ready; `None` if it has ended before.
+    /// Waits until the thread is ready. Returns `None` if it has ended before that.
     fn wait(&self) -> Option<Remote> {
         let mut progress = self.progress.lock().unwrap_or_else(PoisonError::into_inner);
         loop {
@@ -244,7 +244,7 @@ impl Start {
     }
 }
 
-/// A thread that has not been ready yet. Dropped before, also by a panic, it has ended.
+/// A thread that is not ready yet. If this is dropped before, also by a panic, the thread has ended.
 struct Starting(Arc<Start>);
 
 impl Drop for Starting {
@@ -283,7 +283,7 @@ fn invalid(why: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> io::Erro
     io::Error::new(io::ErrorKind::InvalidInput, why)
 }
 
-/// Waits for a thread; a panic becomes an error.
+/// Waits for a thread, and converts a panic into an error.
 fn end_of(thread: JoinHandle<io::Result<()>>) -> io::Result<()> {
     thread.join().unwrap_or_else(|panic| {
         let message = message(&*panic);

@@ -1,4 +1,5 @@
-//! Sources for [`aio_context`]: what programs attach to a context besides plain descriptors, timers and bottom halves.
+//! Sources for [`aio_context`]: the things that programs attach to a context besides plain descriptors,
+//! timers and bottom halves.
 //!
 //! | type | calls back when |
 //! |---|---|
@@ -12,12 +13,12 @@
 //! | [`Signals`] | a signal has come |
 //! | [`WorkerPool`] | work that blocks has ended on a thread of the pool |
 //!
-//! All but [`FileIo`] and [`WorkerPool`] can be members of a group that is [paused](aio_context::Context::pause): their functions that
-//! end in `_in` take one.
+//! All except [`FileIo`] and [`WorkerPool`] can be members of a group that is
+//! [paused](aio_context::Context::pause): their functions that end in `_in` take a group.
 //!
-//! [`IoThread`] is a thread with a context on it, and [`Nested`] a context inside another one. [`WakeCalibration`] measures the cost of a sleep, and
-//! [`WakeRefinement`] measures it again while a loop runs.
-//! [`CpuQuota`] limits polling to a part of the processor time that control groups allow.
+//! [`IoThread`] is a thread with a context on it, and [`Nested`] a context inside another one.
+//! [`WakeCalibration`] measures the cost of a sleep, and [`WakeRefinement`] measures it again while a loop
+//! runs. [`CpuQuota`] limits polling to a part of the processor time that control groups allow.
 //!
 //! ```
 //! use std::sync::mpsc;
@@ -40,12 +41,12 @@
 //! # }
 //! ```
 //!
-//! Everything here is written with the public interface of `aio-context` and of the crates below it, so it also shows how to write
-//! a source: one with a descriptor implements [`Handler`](aio_context::Handler), one without implements
-//! [`Source`](aio_context::Source).
+//! Everything here uses only the public interface of `aio-context` and of the crates below it, so it also
+//! shows how to write a source: one with a descriptor implements [`Handler`](aio_context::Handler), one
+//! without implements [`Source`](aio_context::Source).
 //!
 //! # What it does not do
-//! It knows nothing of the inside of a context, and has no loop of its own.
+//! It uses no internals of a context, and has no loop of its own.
 #![cfg_attr(docsrs, feature(doc_cfg))]
 #![forbid(unsafe_code)]
 

@@ -1,4 +1,4 @@
-//! [`Listener`]: accepts clients a few at a time, and survives when there is no descriptor left for one.
+//! [`Listener`]: accepts clients a few at a time, and continues after there was no descriptor left for one.
 
 use std::rc::Rc;
 
@@ -8,11 +8,11 @@ use crate::acceptor::{Acceptor, Shared};
 use crate::error::not_watched;
 use crate::{Accept, AddError};
 
-/// A socket whose clients are callbacks; dropping it closes the socket.
+/// Calls back for each client of a socket. Dropping it closes the socket.
 ///
-/// One iteration accepts 16 clients at most. If the system refuses to accept, because there is no descriptor or memory left, the
-/// listener pauses for 100 ms instead of trying in vain: clients wait in the socket's queue meanwhile. A `tracing` warning
-/// tells of the first refusal since a client was accepted.
+/// One iteration accepts at most 16 clients. If the system refuses to accept, because there is no descriptor
+/// or memory left, the listener pauses for 100 ms instead of trying in vain; clients wait in the socket's
+/// queue meanwhile. A `tracing` warning reports the first refusal since a client was accepted.
 ///
 /// ```
 /// use std::net::{TcpListener, TcpStream};
@@ -39,7 +39,7 @@ impl Listener {
     /// Calls `serve` with each client, which is non-blocking, and its address. Makes the socket non-blocking.
     ///
     /// # Errors
-    /// As [`Context::watch`]; the socket comes back in the error.
+    /// As [`Context::watch`]; the socket is returned in the error.
     pub fn new<S: Accept>(
         cx: &Context,
         socket: S,

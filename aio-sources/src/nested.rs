@@ -11,11 +11,11 @@ use aio_context::{
 
 /// A context that another one serves: its descriptors, timers and bottom halves run while the outer context is polled.
 ///
-/// It keeps the inner context alive. Dropping it ends the service, and the inner context can then be polled by itself. It may be polled by
-/// itself meanwhile, too. A pause of the group suspends the service.
+/// It keeps the inner context alive. Dropping it ends the service; the inner context can then be polled by
+/// itself, as it also can meanwhile. A pause of the group suspends the service.
 ///
-/// Handlers of the inner context are not busy-polled for. A panic in a callback of the inner context comes out of the poll of the outer one;
-/// what is left is served by the next poll.
+/// Handlers of the inner context are not busy-polled. If a callback of the inner context panics, the poll of
+/// the outer one panics; the next poll serves the remaining events.
 ///
 /// ```
 /// use aio_context::{BottomHalf, ClockId, Context, Wait};
@@ -40,12 +40,12 @@ pub struct Nested {
 }
 
 impl Nested {
-    /// Has `outer` serve `inner`.
+    /// Makes `outer` serve `inner`.
     ///
     /// # Errors
-    /// `InvalidInput` if both are the same context. As [`Context::embed`]; and as [`Context::watch`], with `ELOOP` if `inner` serves
-    /// `outer`, directly or through others, or if contexts are too deep in each other: Linux allows five epoll sets in a row, and an inner
-    /// context takes two of them.
+    /// `InvalidInput` if both are the same context. As [`Context::embed`]. As [`Context::watch`], with
+    /// `ELOOP` if `inner` serves `outer`, directly or through others, or if contexts are nested too deep:
+    /// Linux allows five epoll sets in a row, and an inner context takes two of them.
     pub fn new(outer: &Context, inner: &Context) -> io::Result<Self> {
         Self::new_in(outer, GroupId::DEFAULT, inner)
     }
@@ -101,8 +101,8 @@ struct Server {
     embedded: Embedded,
     /// Ends the wait of the outer context when the inner one is due.
     deadline: Timer,
-    /// Of the inner context; scheduled when the deadline has passed in a pause. It has the deadline set again: the inner context may be
-    /// polled by itself before the outer one resumes.
+    /// A bottom half of the inner context, scheduled when the deadline has passed in a pause. It makes the
+    /// deadline be set again: the inner context may be polled by itself before the outer one resumes.
     missed: BottomHalf,
     group: GroupId,
 }
@@ -126,8 +126,8 @@ impl Server {
         }
     }
 
-    /// The deadline has passed. If anything is due during a pause, the descriptor becomes readable, so that the outer context serves the
-    /// inner one when it resumes.
+    /// Handles a deadline that has passed. If anything is due during a pause, the descriptor becomes
+    /// readable, so that the outer context serves the inner one when it resumes.
     fn is_due(&self, outer: &Context) {
         if !outer.is_paused(self.group) {
             return self.serve();
@@ -139,7 +139,7 @@ impl Server {
     }
 }
 
-/// Has the inner context served again if one of its callbacks panics.
+/// Makes the inner context be served again if one of its callbacks panics.
 struct AgainAfterPanic<'a>(&'a Timer);
 
 impl Drop for AgainAfterPanic<'_> {

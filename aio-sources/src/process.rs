@@ -14,9 +14,9 @@ type OnExit = Box<dyn FnOnce(&Context, io::Result<ExitStatus>)>;
 pub(crate) struct Process {
     pidfd: OwnedFd,
     pub(crate) id: u32,
-    /// `None` once it was given back.
+    /// `None` after it was given back.
     pub(crate) child: RefCell<Option<Child>>,
-    /// `None` once it is called.
+    /// `None` after it was called.
     on_exit: Cell<Option<OnExit>>,
     /// Set when the process is watched.
     pub(crate) token: Cell<Option<Token>>,
@@ -50,7 +50,7 @@ pub(crate) fn open(id: u32) -> io::Result<OwnedFd> {
 
 impl Handler for Process {
     fn readable(&self, cx: &Context) {
-        // A borrow for as long as the system call takes.
+        // The borrow lasts only for the system call.
         let status = match self.child.borrow_mut().as_mut().map(Child::try_wait) {
             None | Some(Ok(None)) => return,
             Some(Ok(Some(status))) => Ok(status),

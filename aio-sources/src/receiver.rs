@@ -1,4 +1,4 @@
-//! [`Receiver`]: what a [`Channel`](crate::Channel) delivers, and when.
+//! [`Receiver`]: delivers the values of a [`Channel`](crate::Channel), in batches.
 
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
@@ -11,7 +11,7 @@ use crate::sender::Shared;
 use crate::sync::Ordering;
 use crate::{Bell, Event};
 
-/// How many values are delivered in a row.
+/// The number of values that are delivered in a row.
 const BATCH: usize = 64;
 
 /// The home thread's side.
@@ -42,7 +42,7 @@ impl<T> Receiver<T> {
         }
     }
 
-    /// Delivers what was sent, one batch at most, or until the channel is dropped or paused.
+    /// Delivers sent values, one batch at most, or until the channel is dropped or paused.
     pub(crate) fn deliver_batch(&self, cx: &Context, deliver: &impl Fn(&Context, Event<T>)) {
         let mut is_rung = false;
         for _ in 0..BATCH {
@@ -61,12 +61,13 @@ impl<T> Receiver<T> {
         }
     }
 
-    /// The next event, and whether it is the last one for now. None for a channel that was dropped in a callback.
+    /// Returns the next event, and whether it is the last one for now. `None` for a channel that was dropped
+    /// in a callback.
     fn next(&self) -> Option<(Event<T>, bool)> {
         if !self.is_live.get() {
             return None;
         }
-        // Read before the values are taken: they were sent before it was set.
+        // Read before the values are taken, because all values were sent before it was set.
         let is_closed = self.shared.is_closed.load(Ordering::Acquire);
         let mut queue = self.queue.borrow_mut();
         if queue.is_empty() {

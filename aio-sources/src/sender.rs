@@ -1,4 +1,4 @@
-//! [`Sender`]: the side of a [`Channel`](crate::Channel) that any thread may have.
+//! [`Sender`]: the side of a [`Channel`](crate::Channel) for any thread.
 
 use std::fmt;
 use std::sync::Arc;
@@ -27,7 +27,7 @@ use crate::sync::{AtomicBool, Ordering, faulty};
 /// ```
 pub struct Sender<T>(Arc<SendingSide<T>>);
 
-/// There until the last sender is dropped.
+/// Dropped with the last sender.
 struct SendingSide<T> {
     shared: Arc<Shared<T>>,
     bell: Bell,
@@ -36,7 +36,7 @@ struct SendingSide<T> {
 /// The part of a channel that both sides use.
 pub(crate) struct Shared<T> {
     pub(crate) inbox: Inbox<(), T>,
-    /// The last sender was dropped.
+    /// Set after the last sender was dropped.
     pub(crate) is_closed: AtomicBool,
 }
 
@@ -56,7 +56,8 @@ impl<T> Sender<T> {
 }
 
 impl<T: Send> Sender<T> {
-    /// Sends a value. Never blocks; a system call only if the context sleeps and no other thread has woken it yet.
+    /// Sends a value. Never blocks, and makes a system call only if the context sleeps and no other thread
+    /// has woken it yet.
     ///
     /// # Errors
     /// The value, if the [`Channel`](crate::Channel) or its context was dropped.

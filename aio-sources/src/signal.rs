@@ -21,9 +21,9 @@ impl Signal {
     pub const HUP: Self = Self(Known::SIGHUP as i32);
     /// Ctrl-C.
     pub const INT: Self = Self(Known::SIGINT as i32);
-    /// The user asks for a core dump.
+    /// A request for a core dump.
     pub const QUIT: Self = Self(Known::SIGQUIT as i32);
-    /// Terminate.
+    /// A request to terminate.
     pub const TERM: Self = Self(Known::SIGTERM as i32);
     /// For the program's own use.
     pub const USR1: Self = Self(Known::SIGUSR1 as i32);
@@ -48,9 +48,9 @@ impl Signal {
 
     /// Returns the real-time signal `SIGRTMIN + index`; `None` beyond `SIGRTMAX`, which is 30 above on Linux with glibc.
     ///
-    /// Real-time signals are for the program's own use, as `USR1` is. The system queues them: it merges none, and each has the
-    /// [value](crate::Received::value) that it was sent with. [`Signals`](crate::Signals) receives them if the feature
-    /// `realtime-signals` is on.
+    /// Real-time signals are for the program's own use, like `USR1`. The system queues them: it merges none,
+    /// and each has the [value](crate::Received::value) with which it was sent. [`Signals`](crate::Signals)
+    /// receives them if the feature `realtime-signals` is on.
     ///
     /// ```
     /// use aio_sources::Signal;
@@ -64,7 +64,7 @@ impl Signal {
         Some(Self(number)).filter(|signal| signal.is_realtime())
     }
 
-    /// Returns whether it is a real-time signal: the system queues it.
+    /// Returns whether it is a real-time signal, which the system queues.
     #[must_use]
     pub fn is_realtime(self) -> bool {
         (libc::SIGRTMIN()..=libc::SIGRTMAX()).contains(&self.0)

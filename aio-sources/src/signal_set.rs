@@ -1,6 +1,6 @@
-//! [`SignalSet`] and [`SignalFd`]: signals as the system takes and reports them.
+//! [`SignalSet`] and [`SignalFd`]: signals in the representations of the system.
 //!
-//! nix has no real-time signals; a set with one is made by uapi, if the feature `realtime-signals` is on.
+//! nix has no real-time signals; uapi makes a set with one, if the feature `realtime-signals` is on.
 
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd};

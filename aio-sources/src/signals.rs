@@ -33,9 +33,10 @@ use crate::signal_set::{SignalFd, SignalSet};
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Received {
-    /// The signal. The system merges further ones of the same kind that come before the callback, except real-time signals.
+    /// The signal. The system merges further signals of the same kind that arrive before the callback, except
+    /// real-time signals.
     pub signal: Signal,
-    /// The id of the process that sent it; 0 if the kernel did.
+    /// The id of the process that sent it; 0 if the kernel sent it.
     pub process: u32,
     /// The user of that process.
     pub user: u32,
@@ -43,11 +44,12 @@ pub struct Received {
     pub value: Option<i32>,
 }
 
-/// Signals that are callbacks; dropping it takes the callback back.
+/// Calls back for signals. Dropping it removes the callback.
 ///
-/// The signals are blocked in the thread that makes this, so that they wait to be read instead of interrupting. Threads inherit
-/// that: **make it before other threads are started**, or a signal to the process may reach a thread that does not block it. The
-/// signals stay blocked when this is dropped. Processes started by [`Command`](std::process::Command) have none of them blocked.
+/// The signals are blocked in the thread that makes this, so that they wait to be read instead of
+/// interrupting. Threads inherit that: **make it before other threads are started**, or a signal to the
+/// process may reach a thread that does not block it. The signals stay blocked after this is dropped. In
+/// processes started by [`Command`](std::process::Command) none of them is blocked.
 ///
 /// ```
 /// use std::cell::Cell;
@@ -76,12 +78,14 @@ pub struct Signals {
 }
 
 impl Signals {
-    /// Blocks `signals` in this thread, and calls `receive` for each that comes: those with lower numbers first, and
-    /// [real-time signals](Signal::realtime) of one number in the order in which they were sent.
+    /// Blocks `signals` in this thread, and calls `receive` for each one that arrives: those with lower
+    /// numbers first, and [real-time signals](Signal::realtime) of one number in the order in which they were
+    /// sent.
     ///
     /// # Errors
-    /// `InvalidInput` for `KILL` and `STOP`, which no process can block, for numbers that are no signal or belong to the C
-    /// library, and for real-time signals without the feature `realtime-signals`; the system's errors for one more descriptor.
+    /// `InvalidInput` for `KILL` and `STOP`, which no process can block, for numbers that are not signals or
+    /// belong to the C library, and for real-time signals without the feature `realtime-signals`; the
+    /// system's errors for one more descriptor.
     pub fn new(
         cx: &Context,
         signals: &[Signal],
@@ -90,7 +94,8 @@ impl Signals {
         Self::new_in(cx, GroupId::DEFAULT, signals, receive)
     }
 
-    /// As [`new`](Self::new), as a member of `group`, which can be [paused](Context::pause). Signals that come during a pause stay
+    /// As [`new`](Self::new), as a member of `group`, which can be [paused](Context::pause). Signals that
+    /// arrive during a pause stay
     /// pending until it ends.
     ///
     /// # Errors
@@ -110,7 +115,8 @@ impl Signals {
         })
     }
 
-    /// Blocks `signals` in this thread, and in those that it starts from now on. For a program that makes its `Signals` on
+    /// Blocks `signals` in this thread, and in those that it starts afterwards. For a program that makes its
+    /// `Signals` on
     /// another thread, such as an [`IoThread`](crate::IoThread): `main` calls this first.
     ///
     /// # Errors
@@ -126,7 +132,7 @@ struct Receiver<F> {
 }
 
 impl<F: Fn(&Context, Received) + 'static> Handler for Receiver<F> {
-    /// Reads one signal: if there are more, this is called again, unless it was removed.
+    /// Reads one signal. If there are more, this is called again, unless it was removed.
     fn readable(&self, cx: &Context) {
         match self.fd.read() {
             Ok(Some(info)) => {

@@ -1,10 +1,10 @@
-//! Atomics, locks and threads. A model checker puts its own in the place of this module: see `proofs/modelled`.
+//! Atomics, locks and threads. A model checker replaces this module by its own: see `proofs/modelled`.
 
 pub(crate) use std::sync::atomic::{AtomicBool, Ordering};
 pub(crate) use std::sync::{Condvar, Mutex};
 pub(crate) use std::thread;
 
-/// Whether a thread has ended.
+/// Returns whether a thread has ended.
 pub(crate) fn has_ended<T>(thread: &thread::JoinHandle<T>) -> bool {
     thread.is_finished()
 }

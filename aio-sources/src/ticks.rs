@@ -29,7 +29,7 @@ impl Source for Member {
     }
 }
 
-/// How many deadlines have passed, the one at `due` included, and the next one.
+/// Returns the number of deadlines that have passed, including the one at `due`, and the next one.
 pub(crate) fn passed(due: Moment, now: Moment, period: Duration) -> (u64, Moment) {
     let period_ns = u64::try_from(period.as_nanos()).unwrap_or(u64::MAX);
     let late_ns = now.as_nanos().saturating_sub(due.as_nanos());

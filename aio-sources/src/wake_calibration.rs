@@ -1,4 +1,4 @@
-//! [`WakeCalibration`]: the cost of a sleep, as polling parameters take it, measured at start and while a loop runs.
+//! [`WakeCalibration`]: the cost of a sleep for polling parameters, measured at start and while a loop runs.
 
 use std::io;
 use std::time::{Duration, Instant};
@@ -7,24 +7,26 @@ use aio_context::{Remote, WakeCost};
 use aio_notify::SleepMeter;
 use aio_pollctl::{Calibration, SleepBatch};
 
-/// The measurement at start takes no longer.
+/// The longest time of the measurement at start.
 const LONGEST_START: Duration = Duration::from_millis(40);
 
-/// Measures what it costs to sleep for a moment and to be woken by another thread, for
-/// [`PollParams::with_measured_wake`](aio_context::PollParams::with_measured_wake). Takes about 12 ms, at most 45.
+/// Measures the cost of a short sleep that another thread ends, for
+/// [`PollParams::with_measured_wake`](aio_context::PollParams::with_measured_wake). Takes about 12 ms, at
+/// most 45.
 ///
 /// As [`WakeCalibration::start`], for programs that measure once.
 ///
 /// # Errors
-/// What the system says to an eventfd and a thread.
+/// The error of the system for an eventfd or a thread.
 pub fn measure_wake_cost() -> io::Result<WakeCost> {
     Ok(WakeCalibration::start()?.cost())
 }
 
 /// Measures the cost of a sleep, at start and again while a loop runs (rule A12).
 ///
-/// Other load on the machine disturbs measurements, for a moment or for minutes, so one measurement proves little.
-/// [`WakeRefinement`](crate::WakeRefinement) measures again when the loop has nothing to do, and passes on what it finds.
+/// Other load on the machine disturbs measurements, for a moment or for minutes, so one measurement proves
+/// little. [`WakeRefinement`](crate::WakeRefinement) measures again when the loop is idle, and passes the
+/// result to the loop.
 ///
 /// # Examples
 /// ```
@@ -51,13 +53,14 @@ pub struct WakeCalibration {
 }
 
 impl WakeCalibration {
-    /// Measures eight times 16 sleeps, each on the next of the cores that the calling thread may use. Takes about 12 ms, at most 45.
+    /// Measures eight times 16 sleeps, each on the next of the cores that the calling thread may use. Takes
+    /// about 12 ms, at most 45.
     ///
-    /// Call it on the thread that will run the context, after it was bound to its core. A machine that is too busy to be measured in that
-    /// time is taken for a [typical](WakeCost::ASSUMED) one at first.
+    /// Call it on the thread that will run the context, after it was bound to its core. If the machine is too
+    /// busy to be measured in that time, the cost is a [typical](WakeCost::ASSUMED) one at first.
     ///
     /// # Errors
-    /// What the system says to an eventfd and a thread.
+    /// The error of the system for an eventfd or a thread.
     pub fn start() -> io::Result<Self> {
         let mut this = Self {
             meter: SleepMeter::new(),
@@ -90,29 +93,29 @@ impl WakeCalibration {
         }
     }
 
-    /// The cost of a sleep: that of the start until a later one differs by more than an eighth.
+    /// Returns the cost of a sleep: that of the start until a later one differs by more than an eighth.
     #[must_use]
     pub fn cost(&self) -> WakeCost {
         self.cost.with_kick(self.kick.unwrap_or(self.cost.kick))
     }
 
-    /// How far the batches of sleeps differ, in percent of the cost: a few percent on a quiet machine.
+    /// Returns the spread of the batches of sleeps, in percent of the cost: a few percent on a quiet machine.
     #[must_use]
     pub fn spread_percent(&self) -> u32 {
         self.calibration.spread_percent()
     }
 
-    /// The number of batches of sleeps that were measured.
+    /// Returns the number of batches of sleeps that were measured.
     #[must_use]
     pub const fn batches(&self) -> u64 {
         self.calibration.batches()
     }
 
-    /// Measures 16 sleeps more, on two threads for the purpose. Takes one to five milliseconds, while the calling thread sleeps. A core
-    /// that is too busy to be measured changes nothing.
+    /// Measures 16 more sleeps, on two threads for the purpose. Takes one to five milliseconds, during which
+    /// the calling thread sleeps. If a core is too busy to be measured, nothing changes.
     ///
     /// # Errors
-    /// What the system says to an eventfd and a thread.
+    /// The error of the system for an eventfd or a thread.
     pub fn measure(&mut self) -> io::Result<()> {
         if let Some(sleep) = self.meter.measure()? {
             self.calibration.record(SleepBatch::new(WakeCost {
@@ -124,8 +127,9 @@ impl WakeCalibration {
         Ok(())
     }
 
-    /// Passes on the present estimate to a loop, if it differs from the last one by more than an eighth: see
-    /// [`Remote::refine_wake_cost`]. The loop's figures show how it was measured in any case. Returns whether the loop has another cost.
+    /// Passes the present estimate to a loop, if it differs from the last one by more than an eighth: see
+    /// [`Remote::refine_wake_cost`]. The loop's figures show the measurement in any case. Returns whether the
+    /// loop has another cost.
     pub fn refine(&mut self, remote: &Remote) -> bool {
         let news = self.calibration.news();
         self.cost = news.unwrap_or(self.cost);
@@ -163,7 +167,7 @@ mod tests {
         let cx = Context::builder().poll_params(params).build().unwrap();
         let remote = cx.remote();
         assert_eq!(remote.stats().wake_cost, unlike);
-        // The start has adopted its own cost already, so that many batches of it are no news.
+        // The start has adopted its own cost already, so 16 batches of that cost change nothing.
         let mut is_refined = false;
         while remote.stats().wake_batches < 16 {
             calibration.measure().unwrap();

@@ -10,16 +10,17 @@ use aio_context::{Remote, Stats};
 use crate::WakeCalibration;
 use crate::sync::thread::{self, JoinHandle};
 
-/// The time until the first measurement; it doubles with each up to the second.
+/// The time until the first measurement. Each measurement doubles it, up to the second time.
 const FIRST_PAUSE: Duration = Duration::from_millis(100);
 const LONGEST_PAUSE: Duration = Duration::from_secs(60);
 
-/// Measures the cost of a sleep again and again while a loop runs, and passes it on to the loop (rule A12).
+/// Measures the cost of a sleep again and again while a loop runs, and passes it to the loop (rule A12).
 ///
-/// A measurement at start is right for its moment: beside a compiler it may be twice too high. A thread of the refinement measures 16
-/// sleeps 0.1 s later, 0.2 s after that, and so on, at last once a minute. It measures only if the loop has slept for most of the time since:
-/// a loop that is busy is not disturbed, and does not pay for sleeps. The loop's own thread does nothing for it, and its iterations take no
-/// system call more.
+/// A measurement at start is right for its moment: beside a compiler it may be twice too high. A thread of
+/// the refinement measures 16 sleeps 0.1 s later, 0.2 s after that, and so on, finally once a minute. It
+/// measures only if the loop has slept for most of the time since: a busy loop is not disturbed, and does not
+/// pay for sleeps. The loop's own thread does nothing for it, and its iterations make no additional system
+/// call.
 ///
 /// Dropping it ends the thread, and waits for its end: up to five milliseconds. Drop it before the context, or with it.
 ///
@@ -46,15 +47,15 @@ pub struct WakeRefinement {
 }
 
 impl WakeRefinement {
-    /// Starts the thread. It measures on the cores that `calibration` was started for.
+    /// Starts the thread. It measures on the cores for which `calibration` was started.
     ///
     /// # Errors
-    /// What the system says to a thread.
+    /// The error of the system for a thread.
     pub fn start(mut calibration: WakeCalibration, remote: &Remote) -> io::Result<Self> {
         let remote = remote.clone();
         let (stop, stopped) = mpsc::channel::<()>();
         let mut pace = Pace::new(remote.stats());
-        // What was measured at start is shown at once.
+        // The figures show the measurement at start at once.
         calibration.refine(&remote);
         let refine = move || {
             while stopped.recv_timeout(pace.pause) == Err(RecvTimeoutError::Timeout) {
@@ -82,7 +83,7 @@ impl Drop for WakeRefinement {
     fn drop(&mut self) {
         drop(self.stop.take());
         if let Some(thread) = self.thread.take() {
-            // It cannot panic, and there is no result to pass on.
+            // The thread cannot panic, and has no result.
             let _ = thread.join();
         }
     }
@@ -94,7 +95,7 @@ impl fmt::Debug for WakeRefinement {
     }
 }
 
-/// When to measure.
+/// Decides when to measure.
 struct Pace {
     pause: Duration,
     last: Stats,
@@ -108,10 +109,12 @@ impl Pace {
         }
     }
 
-    /// Whether to measure now, after a pause: the loop has slept for most of it. The next pause is twice as long then.
+    /// Returns whether to measure now, after a pause, because the loop has slept for most of it. The next
+    /// pause is then twice as long.
     fn is_due(&mut self, now: Stats) -> bool {
         let last = std::mem::replace(&mut self.last, now);
-        // A sleep counts when it ends: a loop without an iteration sleeps, or is busy in one callback, and that seldom lasts.
+        // A sleep counts when it ends. A loop without an iteration sleeps, or is busy in one callback, which
+        // seldom lasts.
         let has_slept = now.slept.saturating_sub(last.slept) >= self.pause / 2;
         let is_due = has_slept || now.iterations == last.iterations;
         if is_due {

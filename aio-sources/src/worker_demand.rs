@@ -1,22 +1,23 @@
-//! [`Demand`]: how many threads the work of a pool needs, and when its results are announced.
+//! [`Demand`]: the number of threads that the work of a pool needs, and when its results are announced.
 //!
-//! Work that takes long gets a thread for each job, and each result is announced at once. Short work, such as writes to the page cache,
-//! takes less time than it takes to wake a thread for it and the loop for its result. So one thread runs it, one job after the other, and
-//! announces results together. A second thread watches it: if a job takes long all the same, that thread announces what has ended, takes
-//! over the rest, and the work counts as long from then on.
+//! Each long job gets a thread, and each of its results is announced at once. A short job, such as a write to
+//! the page cache, takes less time than waking a thread for it and the loop for its result. Therefore one
+//! thread runs short jobs, one after the other, and announces results together. A second thread watches the
+//! first: if a job takes long all the same, the second thread announces the results so far and takes over the
+//! remaining jobs, and the work counts as long from then on.
 
 use std::time::{Duration, Instant};
 
-/// Work that takes less than this, in the mean, is short: it takes about as long to wake a thread and then the loop.
+/// The mean time below which jobs are short: about the time to wake a thread and then the loop.
 const SHORT: Duration = Duration::from_micros(50);
-/// What a job counts that takes longer. After it some twenty short ones make the work short again.
+/// The time for which a longer job counts. After it some twenty short jobs make the work short again.
 const LONGEST_COUNTED: Duration = Duration::from_micros(500);
-/// A result is announced at most so long after it, as long as others follow.
+/// The longest time until a result is announced, while others follow.
 const LONGEST_QUIET: Duration = Duration::from_micros(50);
-/// How often the watching thread looks after the one that runs short work.
+/// The time between two checks of the thread that runs short jobs, by the watching thread.
 pub(crate) const WATCH: Duration = Duration::from_micros(200);
 
-/// What a thread does next.
+/// The next action of a thread.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Role {
     /// Runs a job.
@@ -30,24 +31,24 @@ pub(crate) enum Role {
 /// Counts threads and measures jobs. The parameter `jobs` is the number of those that no thread has begun.
 #[derive(Debug)]
 pub(crate) struct Demand {
-    /// How long a job takes: the mean of the last few.
+    /// The mean time of the last few jobs.
     typical: Duration,
-    /// Threads that run a job.
+    /// The number of threads that run a job.
     running: usize,
-    /// As many of them do not count as running, because a job takes long.
+    /// The number of these that do not count as running, because a job takes long.
     stalled: usize,
-    /// Threads that were woken or started, and have not asked for their role yet.
+    /// The number of threads that were woken or started, and have not got their role yet.
     called: usize,
     is_watched: bool,
     /// The number of jobs that were begun.
     begun: u64,
-    /// The number of results that were not announced, and when the first of them was there.
+    /// The number of results that were not announced, and the time of the first of them.
     quiet: usize,
     quiet_since: Option<Instant>,
 }
 
 impl Demand {
-    /// Before anything is known the work counts as long.
+    /// Makes the state before the first job. The work counts as long at first.
     pub(crate) fn new() -> Self {
         Self {
             typical: SHORT,
@@ -65,12 +66,12 @@ impl Demand {
         self.typical < SHORT
     }
 
-    /// Whether a thread runs short work, as far as is known.
+    /// Returns whether a thread runs short jobs.
     fn is_run(&self) -> bool {
         self.running > self.stalled
     }
 
-    /// Whether another thread is to be called.
+    /// Returns whether to call another thread.
     pub(crate) fn needs_more(&self, jobs: usize) -> bool {
         if jobs == 0 {
             false
@@ -82,17 +83,17 @@ impl Demand {
         }
     }
 
-    /// A thread was called.
+    /// Records that a thread was called.
     pub(crate) fn call(&mut self) {
         self.called += 1;
     }
 
-    /// A thread that was called asks for its role.
+    /// Records that a called thread gets its role next.
     pub(crate) fn arrive(&mut self) {
         self.called = self.called.saturating_sub(1);
     }
 
-    /// The role of a thread that has none.
+    /// Returns the role of a thread that has none.
     pub(crate) fn role(&self, jobs: usize) -> Role {
         let is_run = self.is_short() && self.is_run();
         if jobs > 0 && !is_run {
@@ -104,20 +105,22 @@ impl Demand {
         }
     }
 
-    /// A thread begins a job.
+    /// Records that a thread begins a job.
     pub(crate) fn begin(&mut self) {
         self.running += 1;
         self.begun += 1;
     }
 
-    /// A thread has ended a job, which took `took`. Returns whether to announce its result, and those before it.
+    /// Records that a thread has ended a job, which took `took`. Returns whether to announce its result, and
+    /// those before it.
     pub(crate) fn end(&mut self, took: Duration, now: Instant, jobs: usize) -> bool {
         self.running -= 1;
         self.stalled = self.stalled.min(self.running);
         self.typical = (self.typical * 7 + took.min(LONGEST_COUNTED)) / 8;
         self.quiet += 1;
         let since = *self.quiet_since.get_or_insert(now);
-        // Half of what is outstanding: the client has something to do while the other half is done.
+        // Half of the outstanding jobs: the client can work on their results while the other half is
+        // executed.
         let may_wait = self.is_short() && self.is_watched && self.quiet < jobs;
         if may_wait && now.duration_since(since) < LONGEST_QUIET {
             return false;
@@ -126,25 +129,26 @@ impl Demand {
         true
     }
 
-    /// All results were announced.
+    /// Records that all results were announced.
     pub(crate) fn announced(&mut self) {
         self.quiet = 0;
         self.quiet_since = None;
     }
 
-    /// Whether results wait to be announced.
+    /// Returns whether results wait to be announced.
     pub(crate) fn is_quiet(&self) -> bool {
         self.quiet > 0
     }
 
-    /// A thread begins to watch. Returns what [`end_watch`](Self::end_watch) needs.
+    /// Records that a thread begins to watch. Returns the argument for [`end_watch`](Self::end_watch).
     pub(crate) fn watch(&mut self) -> u64 {
         self.is_watched = true;
         self.begun
     }
 
-    /// A thread stops watching, which has done so since [`watch`](Self::watch) returned `begun`. If no job was begun since then, though there
-    /// are some and a thread is busy, the work counts as long. Returns whether that is so.
+    /// Records that a thread stops watching, for which [`watch`](Self::watch) has returned `begun`. If no job
+    /// was begun since then, although there are some and a thread is busy, the work counts as long. Returns
+    /// whether that is the case.
     pub(crate) fn end_watch(&mut self, begun: u64, jobs: usize) -> bool {
         self.is_watched = false;
         let has_stalled = jobs > 0 && self.begun == begun && self.is_run();
@@ -162,7 +166,7 @@ mod tests {
 
     const BRIEF: Duration = Duration::from_micros(5);
 
-    /// One that has seen short work.
+    /// Returns a state after short jobs.
     fn short() -> Demand {
         let mut demand = Demand::new();
         for _ in 0..8 {
@@ -247,7 +251,7 @@ mod tests {
         assert_eq!(demand.role(3), Role::Run);
         demand.begin();
         assert!(demand.needs_more(2), "each job has a thread again");
-        // Once the work is short again, the thread that hangs still does not count.
+        // Even after the work is short again, the thread that hangs does not count.
         let now = Instant::now();
         for _ in 0..40 {
             demand.end(BRIEF, now, 0);

@@ -17,15 +17,16 @@ use crate::{Channel, Event, Sender};
 
 /// Threads that run blocking work for a context, such as reads from a slow file, and bring each result back to its home thread.
 ///
-/// Threads are started when there is work that no idle one can take, up to a limit, and end after ten seconds without work. Work
-/// that waits for a thread is begun in the order in which it was submitted; results come in the order in which the work ends.
+/// Threads are started when there is work that no idle one can take, up to a limit, and end after ten seconds
+/// without work. Work that waits for a thread is begun in the order in which it was submitted; results arrive
+/// in the order in which the work ends.
 ///
-/// As long as the work is short, in the mean less than 50 us, one thread runs it, because to wake another one would take as long, and
-/// results may come together, up to 50 us late. If a piece of work then takes long, the results before it come within 200 us, and other threads
-/// take over the rest within 400 us.
+/// While the work is short, on average less than 50 us, one thread runs it, because waking another one would
+/// take as long, and results may arrive together, up to 50 us late. If one item then takes long, the results
+/// before it arrive within 200 us, and other threads take over the remaining work within 400 us.
 ///
-/// Each pool has threads of its own. Work that hangs occupies a thread of its pool, and delays the work of no other pool and never
-/// the loop.
+/// Each pool has its own threads. Work that hangs occupies a thread of its pool. It never delays the work of
+/// another pool or the loop.
 ///
 /// Dropping the pool drops its callbacks and the work that no thread has begun. Work that has begun goes on, and its result is dropped
 /// on the thread that made it.
@@ -63,7 +64,7 @@ pub struct WorkerPool {
     _channel: Channel,
 }
 
-/// What became of work: its result, or the payload of its panic.
+/// The end of work: its result, or the payload of its panic.
 type Outcome = thread::Result<Box<dyn Any + Send>>;
 type Callback = Box<dyn FnOnce(&Context, Outcome)>;
 
@@ -108,9 +109,9 @@ impl WorkerPool {
     /// Runs `work` on a thread of the pool, then calls `done` with its result on the home thread, in an iteration of the loop. A panic
     /// of `work` is passed to `done` as by [`thread::JoinHandle::join`].
     ///
-    /// Returns at once. Idle threads are woken in the next iteration of the loop, for all work that was submitted until then. So a caller
-    /// that waits for the work without polling may wait for ever.
-    /// `done` may do anything, also poll and submit more work.
+    /// Returns at once. Idle threads are woken in the next iteration of the loop, for all work that was
+    /// submitted until then. A caller that waits for the work without polling may therefore wait for ever.
+    /// `done` may do anything, including to poll and to submit more work.
     ///
     /// # Errors
     /// The error of the system if there is no thread and none can be started. `work` and `done` are then dropped.
@@ -124,7 +125,7 @@ impl WorkerPool {
         let job: Job = Box::new(move || {
             let result = catch_unwind(AssertUnwindSafe(work));
             let outcome = result.map(|value| Box::new(value) as Box<dyn Any + Send>);
-            // The queue rings for it. Fails if the pool or the context is gone: the outcome is dropped here.
+            // The queue announces it. Fails if the pool or the context is gone: the outcome is dropped here.
             let _ = sender.push(Finished { id, outcome });
         });
         if self.queue.push(job)? {
@@ -147,13 +148,13 @@ impl WorkerPool {
         Ok(())
     }
 
-    /// Returns how much work was submitted whose callback was not called yet.
+    /// Returns the number of submitted items whose callback was not called yet.
     #[must_use]
     pub fn in_flight(&self) -> usize {
         self.callbacks.borrow().len()
     }
 
-    /// Returns how many threads there are at the moment, idle ones included.
+    /// Returns the present number of threads, including idle ones.
     #[must_use]
     pub fn threads(&self) -> usize {
         self.queue.threads()
@@ -163,7 +164,7 @@ impl WorkerPool {
 impl Drop for WorkerPool {
     fn drop(&mut self) {
         self.queue.close();
-        // A callback that is dropped may use the pool's context, also this very table.
+        // Dropping a callback may use the pool's context, and this very table.
         let callbacks = self.callbacks.take();
         drop(callbacks);
     }

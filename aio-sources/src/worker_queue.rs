@@ -9,21 +9,21 @@ use std::time::{Duration, Instant};
 
 use crate::worker_demand::{Demand, Role, WATCH};
 
-/// A thread without work ends after this time.
+/// The time after which a thread without work ends.
 const IDLE: Duration = Duration::from_secs(10);
 
-/// Work, which keeps its result for the home thread.
+/// An item of work, which keeps its result for the home thread.
 pub(crate) type Job = Box<dyn FnOnce() + Send>;
 
 pub(crate) struct WorkerQueue {
     name: String,
     most: usize,
     state: Mutex<State>,
-    /// A parked thread was called, or the queue is closed.
+    /// Notified when a parked thread was called, or the queue is closed.
     called: Condvar,
-    /// The queue is closed.
+    /// Notified when the queue is closed.
     closed: Condvar,
-    /// Tells the home thread that there are results.
+    /// Notifies the home thread that there are results.
     announce: Box<dyn Fn() + Send + Sync>,
 }
 
@@ -31,9 +31,9 @@ struct State {
     jobs: VecDeque<Job>,
     demand: Demand,
     threads: usize,
-    /// Threads that are parked and were not called.
+    /// The number of threads that are parked and were not called.
     parked: usize,
-    /// Calls that no parked thread has taken.
+    /// The number of calls that no parked thread has taken.
     calls: usize,
     is_closed: bool,
 }
@@ -59,7 +59,8 @@ impl WorkerQueue {
         }
     }
 
-    /// Appends a job. Returns whether [`call_all`](Self::call_all) is to be called for it. If the queue is closed, the job is dropped.
+    /// Appends a job. Returns whether to call [`call_all`](Self::call_all) for it. If the queue is closed,
+    /// the job is dropped.
     ///
     /// # Errors
     /// If there is no thread, and the system cannot start one. The job is then dropped.
@@ -69,7 +70,7 @@ impl WorkerQueue {
             return Ok(false);
         }
         state.jobs.push_back(job);
-        // A thread that is started takes over no core, as one that is woken does.
+        // A started thread takes over no core, unlike a woken one.
         if state.parked == 0
             && self.needs_call(&state)
             && let Err(error) = self.call(&mut state)
@@ -85,14 +86,15 @@ impl WorkerQueue {
 
     /// Wakes or starts the threads that the jobs need.
     ///
-    /// A thread that is woken may take over the core at once. So a loop calls this after it has passed on all that it has.
+    /// A woken thread may take over the core at once. Therefore a loop calls this after it has passed on all
+    /// its work.
     pub(crate) fn call_all(self: &Arc<Self>) {
         let mut state = self.lock();
         let mut woken = 0;
         while self.needs_call(&state) {
             match self.call(&mut state) {
                 Ok(wakes) => woken += usize::from(wakes),
-                // There is a thread, which runs all jobs.
+                // There is at least one thread, which runs all jobs.
                 Err(_) => break,
             }
         }
@@ -100,14 +102,14 @@ impl WorkerQueue {
         (0..woken).for_each(|_| self.called.notify_one());
     }
 
-    /// Whether the jobs need one more thread, and one can be woken or started.
+    /// Returns whether the jobs need one more thread, and one can be woken or started.
     fn needs_call(&self, state: &State) -> bool {
         let can_call = state.parked > 0 || state.threads < self.most;
         can_call && state.demand.needs_more(state.jobs.len())
     }
 
-    /// Calls one more thread, which [is needed](Self::needs_call). Returns whether a parked thread is to be notified, which is done without
-    /// the lock, because it takes that next.
+    /// Calls one more thread, which [is needed](Self::needs_call). Returns whether the caller must notify a
+    /// parked thread. It does that without the lock, which that thread takes next.
     fn call(self: &Arc<Self>, state: &mut State) -> io::Result<bool> {
         let is_parked = state.parked > 0;
         if is_parked {
@@ -129,7 +131,7 @@ impl WorkerQueue {
             .map(drop)
     }
 
-    /// What a thread does.
+    /// Runs a thread of the pool.
     fn work(self: &Arc<Self>) {
         let mut state = self.lock();
         state.demand.arrive();
@@ -155,7 +157,7 @@ impl WorkerQueue {
             return state;
         };
         state.demand.begin();
-        // There is a thread: this one. If no other can be started, it runs all jobs.
+        // This thread exists. If no other can be started, it runs all jobs.
         let wakes = self.needs_call(&state) && self.call(&mut state).unwrap_or(false);
         drop(state);
         if wakes {
@@ -173,7 +175,7 @@ impl WorkerQueue {
         }
     }
 
-    /// Tells the home thread that there are results. Not with the lock, which that thread takes next.
+    /// Notifies the home thread that there are results. Without the lock, which that thread takes next.
     fn announce<'a>(&'a self, state: Locked<'a>) -> Locked<'a> {
         drop(state);
         (self.announce)();

@@ -1,4 +1,4 @@
-//! The examples end by themselves and print what they should.
+//! The examples end by themselves and print the expected lines.
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
 use std::io::{BufRead, BufReader};

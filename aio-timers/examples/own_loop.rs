@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use aio_timers::{Clock, ManualClock, TimerId, TimerSet, VirtualClock};
 
-/// The loop, which each callback is handed together with its timer.
+/// The loop. Each callback gets it together with its timer.
 struct Loop(TimerSet<Callback, VirtualClock>);
 
 type Callback = Box<dyn Fn(&Loop, TimerId)>;

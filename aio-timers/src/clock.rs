@@ -29,16 +29,16 @@ use crate::Moment;
 /// assert_eq!(clock.now(), Moment::from_nanos(3000));
 /// ```
 pub trait Clock: fmt::Debug {
-    /// The time now.
+    /// Returns the present time.
     fn now(&self) -> Moment;
 
-    /// Whether time passes. On a stopped clock nothing becomes due.
+    /// Returns whether time passes. On a stopped clock nothing becomes due.
     fn is_running(&self) -> bool {
         true
     }
 
-    /// Advances a simulated clock by `duration` at once and returns true. A real clock does nothing and returns false: the caller
-    /// has to wait.
+    /// Advances a simulated clock by `duration` at once and returns `true`. A real clock does nothing and
+    /// returns `false`: the caller has to wait.
     fn pass(&self, duration: Duration) -> bool {
         let _ = duration;
         false
@@ -75,7 +75,7 @@ mod tests {
     use super::*;
     use crate::ManualClock;
 
-    /// Stopped, and not simulated.
+    /// A clock that is stopped, and not simulated.
     #[derive(Debug)]
     struct Stopped;
 

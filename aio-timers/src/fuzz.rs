@@ -1,4 +1,4 @@
-//! A door for fuzzing: the queue beside vectors that are searched from end to end.
+//! An entry point for fuzzing: compares the queue with vectors that are searched from end to end.
 //!
 //! Only tests and the feature `fuzz` build this. The target is in `fuzz/`; its seeds are replayed by the tests below.
 
@@ -6,7 +6,7 @@ use alloc::vec::Vec;
 
 use crate::{Moment, TimerId, TimerQueue};
 
-/// What the queue should do.
+/// The expected state of the queue.
 #[derive(Default)]
 pub(crate) struct Model {
     armed: Vec<(Moment, u64, TimerId)>,
@@ -22,7 +22,7 @@ impl Model {
         before != self.armed.len() + self.due.len()
     }
 
-    /// True if its deadline is now the earliest of those that are armed.
+    /// Arms a timer. Returns `true` if its deadline is now the earliest of the armed ones.
     pub(crate) fn arm(&mut self, id: TimerId, deadline: Moment) -> bool {
         self.cancel(id);
         self.sequence += 1;
@@ -68,7 +68,7 @@ impl Model {
     }
 }
 
-/// Few moments, so that many are equal, and both ends.
+/// Returns one of a few moments, with both ends of the range, so that many are equal.
 fn moment(byte: u8) -> Moment {
     match byte {
         0 => Moment::ZERO,
@@ -78,13 +78,14 @@ fn moment(byte: u8) -> Moment {
     }
 }
 
-/// Runs the operations that `data` encodes on a queue, in three bytes each: the operation, the timer, the deadline.
+/// Runs the operations that `data` encodes on a queue. Each takes three bytes: the operation, the timer, the
+/// deadline.
 ///
 /// # Panics
-/// If the queue does something else than vectors that are searched from end to end.
+/// If a result of the queue differs from that of vectors that are searched from end to end.
 pub fn timer_queue(data: &[u8]) {
     let (mut queue, mut model) = (TimerQueue::new(), Model::default());
-    // Each with the value that it was given; and those that are gone.
+    // Each live timer with its value, and the removed ones.
     let (mut live, mut gone) = (Vec::<(TimerId, usize)>::new(), Vec::<TimerId>::new());
     for (step, operation) in data.chunks_exact(3).enumerate() {
         let (which, deadline) = (usize::from(operation[1]), moment(operation[2]));
@@ -125,7 +126,7 @@ pub fn timer_queue(data: &[u8]) {
     }
 }
 
-/// An id of a timer that is gone names nothing.
+/// Asserts that the id of a removed timer is stale.
 fn stale(queue: &mut TimerQueue<usize>, gone: &[TimerId], which: usize, deadline: Moment) {
     if let Some(id) = gone.get(which % gone.len().max(1)) {
         assert!(!queue.arm(*id, deadline) && !queue.anticipate(*id, deadline));
@@ -155,7 +156,7 @@ mod tests {
     fn t3_t4_seeds_of_timer_queue() {
         let seeds = Path::new(env!("CARGO_MANIFEST_DIR")).join("../fuzz/seeds/timer_queue");
         if !seeds.exists() {
-            // A package has none: they are a part of the workspace.
+            // A package has no seeds: they are a part of the workspace.
             println!("skipped: there is no {}", seeds.display());
             return;
         }

@@ -25,12 +25,12 @@ use crate::{Clock, ClockTimers, Moment, TimerId};
 #[must_use = "dropped at once, the timer never fires"]
 pub struct TimerHandle<F, C: Clock, W> {
     timers: Rc<ClockTimers<F, C, W>>,
-    /// `None` in a handle that was lent to a callback, when it is dropped: that removes nothing.
+    /// `None` in a handle that was lent to a callback, when it is dropped: the drop then removes nothing.
     id: Option<TimerId>,
 }
 
 impl<F, C: Clock, W> TimerHandle<F, C, W> {
-    /// The timers of its clock.
+    /// Returns the timers of its clock.
     #[inline]
     #[must_use]
     pub fn timers(&self) -> &Rc<ClockTimers<F, C, W>> {
@@ -64,13 +64,15 @@ impl<F, C: Clock, W> TimerHandle<F, C, W> {
         self.id.is_some_and(|id| self.timers.cancel(id))
     }
 
-    /// The deadline; `None` if the timer is not armed, or was removed: see [`TimerSet::deadline`](crate::TimerSet::deadline).
+    /// Returns the deadline; `None` if the timer is not armed, or was removed: see
+    /// [`TimerSet::deadline`](crate::TimerSet::deadline).
     #[must_use]
     pub fn deadline(&self) -> Option<Moment> {
         self.timers.deadline(self.id?)
     }
 
-    /// Removes the timer, and returns its callback: see [`TimerSet::remove`](crate::TimerSet::remove). The handle has no effect any more.
+    /// Removes the timer, and returns its callback: see [`TimerSet::remove`](crate::TimerSet::remove).
+    /// Afterwards the handle has no effect.
     pub fn remove(&self) -> Option<F> {
         self.timers.remove(self.id?)
     }
@@ -103,9 +105,11 @@ impl<F, C: Clock, W> ClockTimers<F, C, W> {
         }
     }
 
-    /// As [`TimerSet::fire_due`](crate::TimerSet::fire_due), but hands each timer to `call` with a handle, which is lent: a loop whose callbacks
-    /// arm their own timers again need not find them. `wrap` makes the loop's own type of a handle, once if any timer is due, and `handle` finds
-    /// the handle in it again. A callback may use the set and its own handle, and may run further timers, which get a handle of their own.
+    /// As [`TimerSet::fire_due`](crate::TimerSet::fire_due), but passes each timer to `call` with a handle,
+    /// which is lent. Callbacks that arm their own timers again therefore need not find them. If any timer is
+    /// due, `wrap` makes the loop's own type of a handle, once, and `handle` returns the handle in it. A
+    /// callback may use the set and its own handle, and may run further timers, which get a handle of their
+    /// own.
     ///
     /// # Panics
     /// If `call` panics, as [`TimerSet::fire_due`](crate::TimerSet::fire_due). The timer is not removed.
@@ -143,7 +147,7 @@ impl<F, C: Clock, W> ClockTimers<F, C, W> {
     }
 }
 
-/// What a callback is shown. Dropping it, also by a panic, removes no timer.
+/// The handle that a callback gets. Dropping it, also by a panic, removes no timer.
 struct Lent<T, F, C: Clock, W> {
     timer: T,
     handle: fn(&mut T) -> &mut TimerHandle<F, C, W>,

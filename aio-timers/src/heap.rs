@@ -1,8 +1,9 @@
 //! An indexed 4-ary heap of deadlines, and the slots that its entries belong to.
 //!
-//! An entry is one number of 128 bits, so two entries compare without a branch, and the earliest of four children is found
-//! without one. `nodes` holds the position of each slot's entry, beside the generation that an id is checked against:
-//! arming a timer touches one node and the entries on its path, nothing else. The heap does not know the timers' values.
+//! An entry is one number of 128 bits, so two entries compare without a branch, and the earliest of four
+//! children is found without one. `nodes` holds the position of each slot's entry, and the generation with
+//! which an id is compared: arming a timer touches only one node and the entries on its path. The heap does
+//! not depend on the timers' values.
 //!
 //! The root is the fourth element of the array. Groups of four children therefore begin at a multiple of four. The last group
 //! is filled up with [`Entry::NONE`], and a [sentinel](Entry::SENTINEL) above the root stops an entry that rises.
@@ -16,7 +17,8 @@ use crate::{Moment, TimerId};
 const ARITY: usize = 4;
 const ROOT: usize = ARITY - 1;
 
-/// The deadline, then the order of arming, then the slot: 64, 32 and 32 bits, so that numbers compare as they are to fire.
+/// The deadline, then the sequence number of the arming, then the slot: 64, 32 and 32 bits, so that numbers
+/// compare in the order of firing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 struct Entry(u128);
 
@@ -39,12 +41,12 @@ impl Entry {
     }
 }
 
-/// The position of the parent; for the root, that of a sentinel.
+/// Returns the position of the parent; for the root, that of a sentinel.
 const fn parent_of(position: usize) -> usize {
     position / ARITY + ROOT - 1
 }
 
-/// The position of the first of four children.
+/// Returns the position of the first of four children.
 const fn children_of(position: usize) -> usize {
     (position - (ROOT - 1)) * ARITY
 }
@@ -70,16 +72,16 @@ struct Node {
     state: u32,
 }
 
-/// Not a position of an entry: a sentinel is there.
+/// Not a position of an entry: that element is a sentinel.
 const IDLE: u32 = 0;
 /// Larger than every position.
 const DUE: u32 = 1 << 31;
 /// The due list numbers its entries modulo this; there are fewer timers.
 pub(crate) const DUE_NUMBERS: u32 = DUE;
 const MOST_SLOTS: usize = DUE as usize - ROOT - 1;
-/// The entries grow by this many at a time.
+/// The number of entries by which the array grows.
 const GROWTH: usize = 16;
-/// Follows the last vacant slot.
+/// Marks the end of the list of vacant slots.
 const NO_SLOT: u32 = u32::MAX;
 
 const _: () =
@@ -88,7 +90,7 @@ const _: () =
 /// The heap, and the slots.
 #[derive(Debug)]
 pub(crate) struct Heap {
-    /// By position. The length is a multiple of the arity and never shrinks.
+    /// The entries by position. The length is a multiple of the arity and never shrinks.
     entries: Vec<Entry>,
     /// The position after the last entry.
     end: usize,
@@ -110,7 +112,7 @@ impl Heap {
         }
     }
 
-    /// Returns an idle slot: the most recently vacated one, or else a new one, numbered by how many there were.
+    /// Returns an idle slot: the most recently vacated one, or else a new one with the next number.
     ///
     /// # Panics
     /// If more than two thousand million slots are in use.
@@ -143,7 +145,7 @@ impl Heap {
         }
     }
 
-    /// The id of a slot that is in use.
+    /// Returns the id of a slot that is in use.
     #[inline]
     pub(crate) fn id(&self, slot: u32) -> TimerId {
         TimerId {
@@ -153,7 +155,7 @@ impl Heap {
         }
     }
 
-    /// The state of a timer; `None` if the id is stale.
+    /// Returns the state of a timer; `None` if the id is stale.
     #[inline]
     pub(crate) fn state(&self, id: TimerId) -> Option<State> {
         let node = self.nodes.get(id.slot as usize)?;
@@ -167,20 +169,20 @@ impl Heap {
         })
     }
 
-    /// The earliest deadline and its slot.
+    /// Returns the earliest deadline and its slot.
     #[inline]
     pub(crate) fn first(&self) -> Option<(Moment, u32)> {
         let first = *self.entries.get(ROOT)?;
         (first != Entry::NONE).then(|| (first.deadline(), first.slot()))
     }
 
-    /// The deadline at a position.
+    /// Returns the deadline at a position.
     #[inline]
     pub(crate) fn deadline(&self, position: usize) -> Moment {
         self.entries[position].deadline()
     }
 
-    /// Inserts an entry for a slot that is not armed. Returns whether it is the earliest now.
+    /// Inserts an entry for a slot that is not armed. Returns whether it is now the earliest.
     #[inline]
     pub(crate) fn push(&mut self, slot: u32, deadline: Moment) -> bool {
         let position = self.end;
@@ -190,7 +192,7 @@ impl Heap {
         self.end += 1;
         self.sequence += 1;
         let entry = Entry::new(deadline, self.sequence, slot);
-        // Most entries do not rise at all: the rest is out of line.
+        // Most entries do not rise at all, so the other case is out of line.
         if entry < self.entries[parent_of(position)] {
             return self.rise(position, entry) == ROOT;
         }
@@ -211,10 +213,11 @@ impl Heap {
         self.push(slot, deadline)
     }
 
-    /// Moves the entry of an armed slot. Returns whether it is the earliest now.
+    /// Moves the entry of an armed slot. Returns whether it is now the earliest.
     ///
-    /// Comparisons with the parent and the children decide the direction. The former deadline would decide it as well, but is
-    /// not read: in a large heap it is not in the cache, and its comparison cannot be predicted.
+    /// Comparisons with the parent and the children decide the direction. The former deadline would decide it
+    /// as well, but this function does not read it: in a large heap it is not in the cache, and its
+    /// comparison cannot be predicted.
     #[inline(never)]
     pub(crate) fn shift(&mut self, position: usize, slot: u32, deadline: Moment) -> bool {
         if self.sequence == u32::MAX {
@@ -246,7 +249,7 @@ impl Heap {
         self.shift(self.nodes[slot as usize].state as usize, slot, deadline)
     }
 
-    /// Removes the entry at a position; its slot is idle then.
+    /// Removes the entry at a position. Its slot is then idle.
     #[inline]
     pub(crate) fn take(&mut self, position: usize) {
         self.set_idle(self.entries[position].slot());
@@ -257,7 +260,7 @@ impl Heap {
         }
     }
 
-    /// Removes the earliest entry; its slot is due then, under `number`.
+    /// Removes the earliest entry. Its slot is then due, under `number`.
     #[inline]
     pub(crate) fn take_first_as_due(&mut self, number: u32) {
         let slot = self.entries[ROOT].slot();
@@ -294,7 +297,7 @@ impl Heap {
         }
     }
 
-    /// Renumbers all entries without changing their order: needed once in four thousand million armings.
+    /// Renumbers all entries without changing their order. Needed once in four thousand million armings.
     #[cold]
     #[inline(never)]
     fn renumber(&mut self) {
@@ -348,7 +351,8 @@ impl Heap {
         self.settle(position, entry);
     }
 
-    /// The earliest child, which may be [`Entry::NONE`], and its position. `None` if the group is empty.
+    /// Returns the earliest child, which may be [`Entry::NONE`], and its position; `None` if the group is
+    /// empty.
     #[inline]
     fn first_child(&self, position: usize) -> Option<(Entry, usize)> {
         let first = children_of(position);
@@ -367,7 +371,8 @@ impl Heap {
 
 #[cfg(any(test, feature = "fuzz"))]
 impl Heap {
-    /// Asserts that nodes and entries agree, no child is earlier than its parent, and unused elements have their values.
+    /// Asserts that nodes and entries agree, that no child is earlier than its parent, and that unused
+    /// elements have their values.
     pub(crate) fn check(&self) {
         for position in ROOT..self.end {
             let entry = self.entries[position];
@@ -390,12 +395,12 @@ impl Heap {
 
 #[cfg(test)]
 impl Heap {
-    /// Behaves as if so many armings had been done.
+    /// Sets the state after this number of armings.
     pub(crate) fn age(&mut self, sequence: u32) {
         self.sequence = sequence;
     }
 
-    /// Behaves as if the slot had been used as often as possible.
+    /// Sets the state after the slot was used as often as possible.
     pub(crate) fn wear_out(&mut self, slot: u32) {
         self.nodes[slot as usize].generation = u32::MAX;
     }

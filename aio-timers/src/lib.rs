@@ -2,14 +2,18 @@
 //!
 //! - [`TimerSet`] runs callbacks at deadlines. A callback may use the set while it runs: re-arm itself, cancel or remove timers,
 //!   run further ones.
-//! - [`TimerSets`] are those of several clocks, of which a loop reads only the ones in use. A [`TimerHandle`] owns one of their timers.
-//! - [`TimerQueue`] is the data structure below it, for loops that keep something else than callbacks: an indexed 4-ary heap
-//!   with O(log n) arming, moving and cancelling, an O(1) earliest deadline, and first-in-first-out order among equal deadlines.
-//! - [`Clock`] is the source of time for both: the system's clocks (`Monotonic` and `Wall`, with the feature `std`), a
-//!   [`ManualClock`] that a test sets, and a `VirtualClock` (feature `std`) that follows another clock and can be stopped, set and
-//!   warped.
-//! - [`wait_for`] has a loop wait for the whole of a timeout, though a system call may end early, or lets simulated time pass.
-//! - [`SelfTime`] measures callbacks that run inside each other, and [`SlowLimit`] tells which ones take too long.
+//! - [`TimerSets`] are the sets of several clocks; a loop reads only the clocks in use. A [`TimerHandle`]
+//!   owns one of their timers.
+//! - [`TimerQueue`] is the data structure below it, for loops whose timers have other values than callbacks:
+//!   an indexed 4-ary heap with O(log n) arming, moving and cancelling, an O(1) earliest deadline, and
+//!   first-in-first-out order among equal deadlines.
+//! - [`Clock`] is the source of time for both: the system's clocks (`Monotonic` and `Wall`, with the feature
+//!   `std`), a [`ManualClock`] that a test sets, and a `VirtualClock` (feature `std`) that follows another
+//!   clock and can be stopped, set and warped.
+//! - [`wait_for`] waits for the whole of a timeout, even if a system call ends early, or lets simulated time
+//!   pass.
+//! - [`SelfTime`] measures callbacks that run inside each other, and [`SlowLimit`] finds those that take too
+//!   long.
 //!
 //! A loop waits for the time that the set returns, and then fires the timers that are due:
 //!
@@ -32,7 +36,7 @@
 //! ```
 //!
 //! # What it does not do
-//! It never waits and wakes no thread: its user does both. It starts no thread, and its only system calls read the system's
+//! It never waits, wakes no thread and starts none: its user does. Its only system calls read the system's
 //! clocks.
 //!
 //! # Targets
@@ -92,12 +96,12 @@ pub use timer_id::TimerId;
 pub use virtual_clock::{Subscription, VirtualClock};
 pub use waiting::{Standstill, wait_for};
 
-/// What several tests use.
+/// Functions that several tests use.
 #[cfg(test)]
 mod tests {
     use std::println;
 
-    /// Random numbers whose seed is printed: that of the environment or a new one.
+    /// Returns random numbers whose seed is printed: the seed of the environment or a new one.
     pub(crate) fn random() -> fastrand::Rng {
         let given = std::env::var("AIO_SEED").ok().and_then(|seed| seed.parse().ok());
         let seed = given.unwrap_or_else(|| fastrand::u64(..));

@@ -5,8 +5,8 @@ use core::time::Duration;
 
 use crate::{Clock, Moment};
 
-/// A clock that moves only when it is set or advanced, or when a loop lets time [pass](Clock::pass) instead of waiting: with it a
-/// test sees a timer of an hour fire at once.
+/// A clock that moves only when it is set or advanced, or when a loop lets time [pass](Clock::pass) instead
+/// of waiting. In a test with it, a timer of an hour fires at once.
 ///
 /// Any thread may read and move it. It needs a target with 64-bit atomics.
 ///

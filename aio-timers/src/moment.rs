@@ -3,7 +3,7 @@
 use core::fmt;
 use core::time::Duration;
 
-/// A point in time: nanoseconds since the start of the clock that showed it. Moments of different clocks must not be compared.
+/// A point in time: nanoseconds since the start of a clock. Moments of different clocks must not be compared.
 ///
 /// Arithmetic saturates at [`ZERO`](Self::ZERO) and [`NEVER`](Self::NEVER); no duration is negative.
 ///
@@ -26,19 +26,19 @@ impl Moment {
     /// Later than any clock shows, 584 years after its start; as a deadline, never due.
     pub const NEVER: Self = Self(u64::MAX);
 
-    /// The moment `nanoseconds` after the clock's start.
+    /// Returns the moment `nanoseconds` after the clock's start.
     #[must_use]
     pub const fn from_nanos(nanoseconds: u64) -> Self {
         Self(nanoseconds)
     }
 
-    /// Nanoseconds since the clock's start.
+    /// Returns the nanoseconds since the clock's start.
     #[must_use]
     pub const fn as_nanos(self) -> u64 {
         self.0
     }
 
-    /// `duration` later, at the latest [`NEVER`](Self::NEVER).
+    /// Returns the moment `duration` later, at most [`NEVER`](Self::NEVER).
     #[must_use]
     pub const fn saturating_add(self, duration: Duration) -> Self {
         let nanoseconds = duration.as_nanos();
@@ -49,7 +49,7 @@ impl Moment {
         }
     }
 
-    /// `duration` earlier, at the earliest [`ZERO`](Self::ZERO).
+    /// Returns the moment `duration` earlier, at least [`ZERO`](Self::ZERO).
     #[must_use]
     pub const fn saturating_sub(self, duration: Duration) -> Self {
         let nanoseconds = duration.as_nanos();
@@ -60,7 +60,7 @@ impl Moment {
         }
     }
 
-    /// The duration from `earlier` to this moment; zero if `earlier` is later.
+    /// Returns the duration from `earlier` to this moment; zero if `earlier` is later.
     #[must_use]
     pub const fn since(self, earlier: Self) -> Duration {
         Duration::from_nanos(self.0.saturating_sub(earlier.0))
@@ -97,7 +97,7 @@ mod tests {
 
     #[test]
     fn t3_durations_that_do_not_fit_saturate_too() {
-        // In 64 bits these many nanoseconds would look like fewer.
+        // In 64 bits this number of nanoseconds would wrap around.
         let too_long = Duration::from_secs(1 << 40);
         assert_eq!(Moment::from_nanos(5).saturating_add(too_long), Moment::NEVER);
         assert_eq!(

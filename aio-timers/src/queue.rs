@@ -1,4 +1,4 @@
-//! [`TimerQueue`]: values with deadlines, and a run that takes the due ones.
+//! [`TimerQueue`]: values with deadlines, and runs that take the due ones.
 
 use alloc::collections::VecDeque;
 use alloc::vec::Vec;
@@ -6,14 +6,15 @@ use alloc::vec::Vec;
 use crate::heap::{DUE_NUMBERS, Heap, State};
 use crate::{Moment, TimerId};
 
-/// In the due list: a timer that was cancelled.
+/// Stands for a cancelled timer in the due list.
 const TOMBSTONE: u32 = u32::MAX;
 
 /// Timers with a value each, ordered by deadline.
 ///
 /// [`begin`](Self::begin) starts a run: it moves the due timers to a list. [`next_due`](Self::next_due) then takes them one by
 /// one. A timer that is armed during a run, even for a moment in the past, belongs to the next run, so a timer that re-arms
-/// itself without delay cannot prolong a run for ever. A nested run takes over the timers that the outer run has left.
+/// itself without delay cannot prolong a run for ever. A nested run takes over the remaining timers of the
+/// outer run.
 ///
 /// Arming, moving and cancelling take O(log n); the earliest deadline takes O(1). Only [`insert`](Self::insert), the first
 /// arming of more timers than ever before, and `begin` with more due timers than ever before may allocate.
@@ -32,14 +33,15 @@ const TOMBSTONE: u32 = u32::MAX;
 /// ```
 #[derive(Debug)]
 pub struct TimerQueue<T> {
-    /// By slot. `None` if the slot is vacant, or while the value is taken out.
+    /// The values by slot. `None` if the slot is vacant, or while the value is taken out.
     values: Vec<Option<T>>,
     pub(crate) heap: Heap,
     /// Slots in the order in which they fire, or [`TOMBSTONE`]s.
     due: VecDeque<u32>,
-    /// The number of the first element of `due`. Elements are numbered consecutively, and a due timer knows its number.
+    /// The number of the first element of `due`. Elements are numbered consecutively; the state of a due
+    /// timer holds its number.
     first_due: u32,
-    /// How many elements of `due` are no tombstones.
+    /// The number of elements of `due` that are not tombstones.
     waiting: usize,
     live: usize,
 }
@@ -78,14 +80,14 @@ impl<T> TimerQueue<T> {
         id
     }
 
-    /// The value of a timer; `None` if the id is stale or the value is taken out.
+    /// Returns the value of a timer; `None` if the id is stale or the value is taken out.
     #[must_use]
     pub fn get(&self, id: TimerId) -> Option<&T> {
         self.heap.state(id)?;
         self.values[id.slot as usize].as_ref()
     }
 
-    /// Access to a timer's value, to change it or to take it out for a while; `None` if the id is stale.
+    /// Returns a timer's value, to change it or to take it out for a while; `None` if the id is stale.
     #[must_use]
     #[inline]
     pub fn value_mut(&mut self, id: TimerId) -> Option<&mut Option<T>> {
@@ -102,7 +104,8 @@ impl<T> TimerQueue<T> {
         self.values[id.slot as usize].take()
     }
 
-    /// Arms a timer, or moves its deadline. Returns whether it is the earliest now; false also for a stale id.
+    /// Arms a timer, or moves its deadline. Returns whether it is now the earliest; `false` also for a stale
+    /// id.
     #[inline(always)]
     pub fn arm(&mut self, id: TimerId, deadline: Moment) -> bool {
         match self.heap.state(id) {
@@ -150,7 +153,8 @@ impl<T> TimerQueue<T> {
         true
     }
 
-    /// The deadline of a timer: [`Moment::ZERO`] if it is due and not taken yet, `None` if it is not armed.
+    /// Returns the deadline of a timer: [`Moment::ZERO`] if it is due and not taken yet, `None` if it is not
+    /// armed.
     #[must_use]
     pub fn deadline(&self, id: TimerId) -> Option<Moment> {
         match self.heap.state(id)? {
@@ -160,7 +164,8 @@ impl<T> TimerQueue<T> {
         }
     }
 
-    /// The earliest deadline: [`Moment::ZERO`] while a due timer is not taken yet, `None` if no timer is armed.
+    /// Returns the earliest deadline: [`Moment::ZERO`] while a due timer is not taken yet, `None` if no timer
+    /// is armed.
     #[must_use]
     #[inline]
     pub fn next_deadline(&self) -> Option<Moment> {
@@ -170,8 +175,8 @@ impl<T> TimerQueue<T> {
         self.heap.first().map(|(deadline, _)| deadline)
     }
 
-    /// Begins a run at `now`: appends the due timers to those that an unfinished run has left. A deadline of
-    /// [`Moment::NEVER`] is never due.
+    /// Begins a run at `now`: appends the due timers to the remaining ones of an unfinished run. A deadline
+    /// of [`Moment::NEVER`] is never due.
     pub fn begin(&mut self, now: Moment) {
         while let Some((deadline, slot)) = self.heap.first() {
             if deadline > now || deadline == Moment::NEVER {
@@ -184,7 +189,7 @@ impl<T> TimerQueue<T> {
         }
     }
 
-    /// Takes the next due timer, which is then not armed.
+    /// Takes the next due timer, and disarms it.
     #[inline]
     pub fn next_due(&mut self) -> Option<TimerId> {
         while let Some(slot) = self.due.pop_front() {
@@ -198,19 +203,19 @@ impl<T> TimerQueue<T> {
         None
     }
 
-    /// The number of timers, armed or not.
+    /// Returns the number of timers, armed or not.
     #[must_use]
     pub fn len(&self) -> usize {
         self.live
     }
 
-    /// Whether there are no timers.
+    /// Returns whether there are no timers.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }
 
-    /// Removes all timers, armed, due or not. Returns their values.
+    /// Removes all timers, armed, due or neither. Returns their values.
     pub(crate) fn take_all(&mut self) -> Vec<T> {
         self.heap.clear();
         self.due.clear();

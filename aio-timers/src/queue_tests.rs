@@ -158,7 +158,7 @@ fn t3_a_million_equal_deadlines() {
     assert_eq!(queue.next_due(), None);
 }
 
-/// A queue and its model, and which timers they should have and have had.
+/// A queue and its model, with the live and the removed timers.
 struct Pair {
     queue: TimerQueue<u32>,
     model: Model,
@@ -167,7 +167,7 @@ struct Pair {
 }
 
 impl Pair {
-    /// Old enough to run out of numbers for due timers and for armings soon.
+    /// Makes a pair that soon runs out of numbers for due timers and for armings.
     fn aged(rng: &mut fastrand::Rng) -> Self {
         let mut queue = TimerQueue::new();
         queue.first_due = DUE_NUMBERS - rng.u32(1..40);
@@ -211,7 +211,7 @@ impl Pair {
         self.queue.heap.check();
     }
 
-    /// Whatever is done by an id of a timer that is gone, nothing happens.
+    /// Asserts that no operation with the id of a removed timer has an effect.
     fn use_stale(&mut self, rng: &mut fastrand::Rng) {
         let Some(&id) = rng.choice(&self.gone) else { return };
         assert!(!self.queue.arm(id, at(0)) && !self.queue.anticipate(id, at(0)) && !self.queue.cancel(id));
@@ -249,7 +249,7 @@ fn t3_t4_random_operations_agree_with_a_sorted_vector() {
     agree_with_a_sorted_vector(300, 200, 3, 50);
 }
 
-/// Deep enough for every way up and down, most of it at deadlines of their own.
+/// With enough timers for every path up and down, most of them with distinct deadlines.
 #[test]
 fn t3_t4_random_operations_on_many_timers_agree_with_a_sorted_vector() {
     agree_with_a_sorted_vector(10, 3000, 300, 10_000);
@@ -259,8 +259,8 @@ fn t3_t4_random_operations_on_many_timers_agree_with_a_sorted_vector() {
 fn t3_the_order_of_arming_outlives_four_thousand_million_armings() {
     let mut queue = TimerQueue::new();
     let ids: Vec<TimerId> = (0..50).map(|value| queue.insert(value)).collect();
-    // Armed in an order of its own, twice, all for one of three moments; both times the numbers run out, once among timers
-    // that are put in, once among timers that are moved.
+    // Arms the timers twice, in different orders, each time for one of three moments. Both times the sequence
+    // numbers run out, once among timers that are inserted, once among timers that are moved.
     for round in [7, 3] {
         queue.heap.age(u32::MAX - 20);
         for step in 0..50 {

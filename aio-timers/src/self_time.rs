@@ -1,4 +1,5 @@
-//! [`SelfTime`]: how long callbacks take by themselves, where one may run inside another. [`SlowLimit`]: which of them take too long.
+//! [`SelfTime`]: the time that callbacks take by themselves, where one may run inside another. [`SlowLimit`]:
+//! those that take too long.
 
 use alloc::collections::BTreeSet;
 use core::cell::{Cell, RefCell};
@@ -6,7 +7,8 @@ use core::time::Duration;
 
 use crate::Moment;
 
-/// Measures callbacks of one thread that may run inside each other, each without the time of those inside it: its *self time*.
+/// Measures the *self time* of a thread's callbacks, which may run inside each other: the time of each
+/// without that of the callbacks inside it.
 ///
 /// # Examples
 /// ```
@@ -37,7 +39,7 @@ pub struct SelfTime {
 }
 
 impl SelfTime {
-    /// Nothing is measured yet.
+    /// Makes a measurement without callbacks.
     #[must_use]
     pub const fn new() -> Self {
         Self {
@@ -45,10 +47,10 @@ impl SelfTime {
         }
     }
 
-    /// Runs `code`, then passes to `done` how long it took by itself, also if it panics.
+    /// Runs `code`, then passes its self time to `done`, even if `code` panics.
     ///
-    /// `read` returns the time, and how long the thread has slept so far: sleeps inside `code`, such as those of a nested poll, do not
-    /// count. It is called twice. `done` must not panic.
+    /// `read` returns the time, and for how long the thread has slept so far: sleeps inside `code`, such as
+    /// those of a nested poll, do not count. It is called twice. `done` must not panic.
     #[inline]
     pub fn measure<R>(
         &self,
@@ -70,7 +72,7 @@ impl SelfTime {
 /// A callback that is being measured.
 struct Measuring<'a, F: Fn() -> (Moment, Duration), D: FnMut(Duration)> {
     began: (Moment, Duration),
-    /// What was nested in the outer callback before this one.
+    /// The time of the callbacks that ran inside the outer callback before this one.
     outer: Duration,
     nested: &'a Cell<Duration>,
     read: F,
@@ -88,7 +90,8 @@ impl<F: Fn() -> (Moment, Duration), D: FnMut(Duration)> Drop for Measuring<'_, F
     }
 }
 
-/// How long a callback may take, and which ones were reported because they took longer: each once for each limit. `K` names a callback.
+/// A limit for the time of a callback, and the callbacks that were reported because they exceeded it: each
+/// once for each limit. `K` identifies a callback.
 ///
 /// # Examples
 /// ```
@@ -105,7 +108,7 @@ impl<F: Fn() -> (Moment, Duration), D: FnMut(Duration)> Drop for Measuring<'_, F
 #[derive(Debug)]
 pub struct SlowLimit<K> {
     limit: Cell<Option<Duration>>,
-    /// How many limits there were.
+    /// The number of limits that were ever set.
     limits: Cell<u32>,
     reported: RefCell<BTreeSet<K>>,
 }
@@ -131,13 +134,14 @@ pub struct SlowLimit<K> {
 pub struct Exceeded {
     /// The limit.
     pub limit: Duration,
-    /// Which limit it is: each [`SlowLimit::set`] makes another number, until 2^32 of them.
+    /// The number of the limit. Each [`SlowLimit::set`] makes another number, until 2^32 of them.
     pub number: u32,
 }
 
 impl Exceeded {
-    /// Returns whether this is the first call for this limit. For a callback that keeps its own mark, `reported_for`, which needs no
-    /// [`SlowLimit::is_first`]: the number for which it was reported last.
+    /// Returns whether this is the first call for this limit. `reported_for` holds the number of the limit
+    /// for which the callback was reported last; a callback with such a mark needs no
+    /// [`SlowLimit::is_first`].
     #[must_use]
     pub fn is_first(self, reported_for: &Cell<Option<u32>>) -> bool {
         reported_for.replace(Some(self.number)) != Some(self.number)
@@ -145,7 +149,7 @@ impl Exceeded {
 }
 
 impl<K: Ord> SlowLimit<K> {
-    /// No limit.
+    /// Makes a value without a limit.
     #[must_use]
     pub const fn new() -> Self {
         Self {
@@ -155,7 +159,7 @@ impl<K: Ord> SlowLimit<K> {
         }
     }
 
-    /// Sets the limit; `None`: there is none. Every callback may be reported anew.
+    /// Sets or (`None`) removes the limit. Every callback may be reported again.
     pub fn set(&self, limit: Option<Duration>) {
         self.limit.set(limit);
         self.limits.set(self.limits.get().wrapping_add(1));
@@ -169,7 +173,7 @@ impl<K: Ord> SlowLimit<K> {
         self.limit.get().is_some()
     }
 
-    /// The limit, if a callback that took this long has exceeded it.
+    /// Returns the limit if a callback that took this long has exceeded it.
     #[must_use]
     pub fn exceeded(&self, took: Duration) -> Option<Exceeded> {
         let limit = self.limit.get().filter(|limit| took > *limit)?;

@@ -1,7 +1,7 @@
 //! [`TimerSet`]: a clock's timers with a callback each, run so that a callback may use the set.
 //!
-//! A callback that runs is out of the queue, in the [`RunSlot`] of its run. Nothing of the set is borrowed meanwhile, and no
-//! reference count has to be kept for each timer.
+//! A running callback is out of the queue, in the [`RunSlot`] of its run. Nothing of the set is borrowed
+//! during the call, and timers need no reference counts.
 
 use alloc::rc::Rc;
 use alloc::vec::Vec;
@@ -13,22 +13,22 @@ use crate::{Clock, Moment, TimerId, TimerQueue};
 
 /// Timers that follow one clock, with a callback each.
 ///
-/// `F` is the callback, of any type: [`fire_due`](Self::fire_due) hands each due one to a closure of the loop, which calls it
-/// with arguments of its choice.
+/// `F` is the callback, of any type: [`fire_due`](Self::fire_due) passes each due one to a closure of the
+/// loop, which calls it with arguments of its choice.
 ///
 /// # Re-entrancy
-/// The set holds no borrow while a callback runs or is dropped. A callback may arm, cancel and remove its own and other timers,
-/// insert new ones, and call [`fire_due`](Self::fire_due) again. A nested run takes over the due timers that the outer
-/// one has left, and may fire the very timer whose callback is running. If a callback panics, its timer keeps it, and the timers
-/// that were due behind it fire in the next run.
+/// The set holds no borrow while a callback runs or is dropped. A callback may arm, cancel and remove its own
+/// and other timers, insert new ones, and call [`fire_due`](Self::fire_due) again. A nested run takes over
+/// the remaining due timers of the outer one, and may fire the very timer whose callback is running. If a
+/// callback panics, its timer keeps it, and the timers that were due behind it fire in the next run.
 ///
 /// # Order
 /// Timers fire in the order of their deadlines, timers with equal deadlines in the order of arming. A run reads the clock once.
 /// A timer that is armed during a run, even for a moment in the past, fires in the next run at the earliest.
 ///
 /// # Cost
-/// Arming and cancelling take O(log n), firing takes O(log n) for each due timer. Neither allocates, once as many timers were
-/// armed, and as many runs nested, as will be. A set belongs to one thread.
+/// Arming and cancelling take O(log n), firing takes O(log n) for each due timer. They allocate only when
+/// more timers are armed, or more runs nested, than ever before. A set belongs to one thread.
 ///
 /// ```
 /// use aio_timers::{ManualClock, TimerSet};
@@ -63,7 +63,7 @@ struct State<F> {
 struct RunSlot<F>(RefCell<Option<(TimerId, F)>>);
 
 impl<F> State<F> {
-    /// The slot of the outer run that is calling this timer's callback.
+    /// Returns the slot of the outer run that is calling this timer's callback.
     #[cold]
     fn find_running(&self, id: TimerId) -> Option<Rc<RunSlot<F>>> {
         let is_its = |slot: &&Rc<RunSlot<F>>| slot.0.borrow().as_ref().is_some_and(|(its, _)| *its == id);
@@ -86,7 +86,7 @@ impl<F, C: Clock> TimerSet<F, C> {
         }
     }
 
-    /// The clock that the timers follow.
+    /// Returns the clock that the timers follow.
     #[must_use]
     #[inline]
     pub fn clock(&self) -> &C {
@@ -101,16 +101,16 @@ impl<F, C: Clock> TimerSet<F, C> {
         self.state.borrow_mut().queue.insert(callback)
     }
 
-    /// Removes a timer, armed or not. Returns its callback; `None` if the id is stale or the callback is running. A callback that
-    /// is running is dropped when its outermost call has returned.
+    /// Removes a timer, armed or not. Returns its callback; `None` if the id is stale or the callback is
+    /// running. A running callback is dropped when its outermost call has returned.
     pub fn remove(&self, id: TimerId) -> Option<F> {
         self.state.borrow_mut().queue.remove(id)
     }
 
     /// Arms a timer for `deadline`, or moves it there. A deadline in the past fires in the next run, [`Moment::NEVER`] never.
     ///
-    /// Returns whether this timer's deadline is the earliest of the set now, so that a wait that is about to begin must be
-    /// shorter. False also for a stale id.
+    /// Returns whether this timer's deadline is now the earliest of the set, so that a wait that is about to
+    /// begin must be shorter. Returns `false` also for a stale id.
     #[inline(always)]
     pub fn arm_at(&self, id: TimerId, deadline: Moment) -> bool {
         self.state.borrow_mut().queue.arm(id, deadline)
@@ -136,21 +136,23 @@ impl<F, C: Clock> TimerSet<F, C> {
         self.state.borrow_mut().queue.cancel(id)
     }
 
-    /// The deadline of a timer: [`Moment::ZERO`] if it is due and not fired yet, `None` if it is not armed.
+    /// Returns the deadline of a timer: [`Moment::ZERO`] if it is due and not fired yet, `None` if it is not
+    /// armed.
     #[must_use]
     pub fn deadline(&self, id: TimerId) -> Option<Moment> {
         self.state.borrow().queue.deadline(id)
     }
 
-    /// The earliest deadline: [`Moment::ZERO`] while a due timer has not fired yet, `None` if no timer is armed.
+    /// Returns the earliest deadline: [`Moment::ZERO`] while a due timer has not fired yet, `None` if no
+    /// timer is armed.
     #[must_use]
     #[inline(always)]
     pub fn next_deadline(&self) -> Option<Moment> {
         self.state.borrow().queue.next_deadline()
     }
 
-    /// How long until the next timer is due. `None` if no timer is armed, if all are armed for [`Moment::NEVER`], or while the
-    /// clock is stopped.
+    /// Returns the time until the next timer is due. `None` if no timer is armed, if all are armed for
+    /// [`Moment::NEVER`], or while the clock is stopped.
     #[must_use]
     #[inline]
     pub fn time_left(&self) -> Option<Duration> {
@@ -164,8 +166,9 @@ impl<F, C: Clock> TimerSet<F, C> {
         Some(deadline.since(self.clock.now()))
     }
 
-    /// As [`time_left`](Self::time_left), and no longer than `longest` returns. If a timer is armed, except for [`Moment::NEVER`], that is called
-    /// first, before the clock is read: for a clock that may be set, which the loop begins to watch.
+    /// As [`time_left`](Self::time_left), but at most the result of `longest`. If a timer is armed, except
+    /// for [`Moment::NEVER`], this calls `longest` first, before it reads the clock. For a clock that may be
+    /// set: the loop begins to watch for that in `longest`.
     ///
     /// ```
     /// use aio_timers::{ManualClock, Moment, TimerSet};
@@ -184,10 +187,10 @@ impl<F, C: Clock> TimerSet<F, C> {
         Some(self.time_left()?.min(longest))
     }
 
-    /// Hands every due timer to `call`, one after the other. Returns whether there was one. While the clock is stopped
-    /// nothing is due.
+    /// Passes every due timer to `call`, one after the other. Returns whether there was one. While the clock
+    /// is stopped nothing is due.
     ///
-    /// A timer that fires is disarmed before `call` sees it.
+    /// A timer that fires is disarmed before the call.
     ///
     /// # Panics
     /// If `call` panics. The callback is back in the set then, and timers that were due behind it fire in the next run.
@@ -223,20 +226,20 @@ impl<F, C: Clock> TimerSet<F, C> {
         Run { set: self, slot }
     }
 
-    /// Removes all timers and drops their callbacks. Ids of timers that are removed become stale. A callback that is running is
-    /// dropped when its outermost call has returned.
+    /// Removes all timers and drops their callbacks. Their ids become stale. A running callback is dropped
+    /// when its outermost call has returned.
     pub fn clear(&self) {
         let removed = self.state.borrow_mut().queue.take_all();
         drop(removed);
     }
 
-    /// The number of timers, armed or not.
+    /// Returns the number of timers, armed or not.
     #[must_use]
     pub fn len(&self) -> usize {
         self.state.borrow().queue.len()
     }
 
-    /// Whether there are no timers.
+    /// Returns whether there are no timers.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.len() == 0
@@ -261,7 +264,7 @@ struct Run<'a, F, C> {
 }
 
 impl<F, C> Run<'_, F, C> {
-    /// Fires the next due timer. Returns false if there is none.
+    /// Fires the next due timer. Returns `false` if there is none.
     #[inline]
     fn fire_next(&self, call: &mut impl FnMut(&F, TimerId)) -> bool {
         let mut state = self.set.state.borrow_mut();

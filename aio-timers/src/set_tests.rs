@@ -12,7 +12,7 @@ use crate::fuzz::Model;
 type Callback = Box<dyn Fn(&Set, TimerId)>;
 type Timers = TimerSet<Callback, ManualClock>;
 
-/// What callbacks are handed: the set, and a log.
+/// The argument of callbacks: the set, and a log.
 struct Set {
     timers: Timers,
     log: RefCell<Vec<u32>>,
@@ -36,7 +36,7 @@ impl Set {
         self.timers.insert(Box::new(callback))
     }
 
-    /// A timer that logs `number`.
+    /// Adds a timer that logs `number`.
     fn logging(&self, number: u32) -> TimerId {
         self.insert(move |set, _| set.log(number))
     }
@@ -318,7 +318,7 @@ struct Random {
     live: RefCell<Vec<TimerId>>,
     rng: RefCell<fastrand::Rng>,
     depth: Cell<u32>,
-    /// Of callbacks, and those that panicked on purpose.
+    /// The number of callbacks, and of those that panicked on purpose.
     calls: Cell<u32>,
     panics: Cell<u32>,
 }

@@ -1,4 +1,4 @@
-//! [`TimerSets`]: the timers of several clocks, of which a loop reads only those that are in use.
+//! [`TimerSets`]: the timers of several clocks, of which a loop reads only those in use.
 
 use alloc::rc::Rc;
 use core::cell::Cell;
@@ -7,11 +7,12 @@ use core::ops::Deref;
 
 use crate::{Clock, TimerSet};
 
-/// A [`TimerSet`] for each of `N` clocks, and which of them have timers armed.
+/// A [`TimerSet`] for each of `N` clocks, with a record of the sets that have timers armed.
 ///
-/// A loop that has several clocks and few timers would read all its clocks, or at least all its sets, in every iteration. This reads
-/// one number instead. Handles to timers keep the [`ClockTimers`] of their clock, with a value of the loop's own (`W`) beside it, such
-/// as what ends a wait that has become too long. When this is dropped, all timers are removed, whatever handles there are.
+/// A loop with several clocks and few timers would read all its clocks, or at least all its sets, in every
+/// iteration. With this it reads one number instead. Handles to timers keep the [`ClockTimers`] of their
+/// clock, with a value of the loop's own (`W`) beside it, such as a handle that ends a wait that has become
+/// too long. When this is dropped, all timers are removed, even if handles to them exist.
 ///
 /// ```
 /// use aio_timers::{ManualClock, TimerSets};
@@ -54,27 +55,29 @@ pub struct ClockTimers<F, C, W> {
     set: TimerSet<F, C>,
     /// The clock's bit in `in_use`.
     bit: u32,
-    /// A bit for each clock that may have timers armed: set by arming, cleared by a loop that sees none. All clocks share it.
+    /// A bit for each clock that may have timers armed, shared by all clocks. Arming sets it, and a loop that
+    /// finds no armed timer clears it.
     in_use: Rc<Cell<u32>>,
     beside: W,
 }
 
 impl<F, C, W> ClockTimers<F, C, W> {
-    /// The position of the clock.
+    /// Returns the position of the clock.
     #[must_use]
     #[inline]
     pub fn position(&self) -> usize {
         self.bit.trailing_zeros() as usize
     }
 
-    /// The loop's value.
+    /// Returns the loop's value.
     #[must_use]
     #[inline]
     pub fn beside(&self) -> &W {
         &self.beside
     }
 
-    /// Has `arm` arm a timer of the set; returns what it returns. A timer that is armed in any other way may never fire.
+    /// Calls `arm`, which arms a timer of the set, and returns its result. A timer that is armed in any other
+    /// way may never fire.
     #[inline(always)]
     pub fn arm<R>(&self, arm: impl FnOnce(&TimerSet<F, C>) -> R) -> R {
         self.in_use.set(self.in_use.get() | self.bit);
@@ -120,24 +123,24 @@ impl<F, C: Clock, W, const N: usize> TimerSets<F, C, W, N> {
     /// The bits of all clocks.
     const ALL: u32 = (1 << N) - 1;
 
-    /// The timers of the clock at this position.
+    /// Returns the timers of the clock at this position.
     ///
     /// # Panics
-    /// If there are not so many clocks.
+    /// If there is no such clock.
     #[must_use]
     #[inline]
     pub fn get(&self, clock: usize) -> &Rc<ClockTimers<F, C, W>> {
         &self.by_clock[clock]
     }
 
-    /// Whether timers may be armed: true until [`fire`](Self::fire) has seen that none is.
+    /// Returns whether timers may be armed: `true` until [`fire`](Self::fire) has found none.
     #[must_use]
     #[inline]
     pub fn has_armed(&self) -> bool {
         self.in_use.get() & Self::ALL != 0
     }
 
-    /// The timers of the clocks that may have timers armed, in the order of the clocks.
+    /// Returns the timers of the clocks that may have timers armed, in the order of the clocks.
     #[inline]
     pub fn in_use(&self) -> impl Iterator<Item = &Rc<ClockTimers<F, C, W>>> {
         let mut bits = self.in_use.get() & Self::ALL;
@@ -151,8 +154,9 @@ impl<F, C: Clock, W, const N: usize> TimerSets<F, C, W, N> {
         })
     }
 
-    /// Has `fire_due` fire the timers of each clock that has some armed, for instance by [`TimerSet::fire_due`]. Returns whether one
-    /// of these calls returned true. `unused` gets the position of each clock that has none armed any longer.
+    /// Calls `fire_due` for each clock that has timers armed, to fire them, for instance by
+    /// [`TimerSet::fire_due`]. Returns whether one of these calls returned `true`. `unused` gets the position
+    /// of each clock that has no timer armed any longer.
     #[inline]
     pub fn fire(
         &self,

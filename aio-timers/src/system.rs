@@ -42,8 +42,8 @@ impl Clock for Monotonic {
 
 /// The system's wall clock: time since 1970. It jumps when it is set, and when a suspended machine resumes.
 ///
-/// It does not report its jumps. A loop that waits for a moment of this clock learns of them from the system, or waits for a
-/// bounded time.
+/// It does not report its jumps. A loop that waits for a moment of this clock must get them from the system,
+/// or wait for a bounded time.
 ///
 /// ```
 /// use aio_timers::{Clock, Moment, Wall};

@@ -4,8 +4,8 @@ use core::num::NonZeroU32;
 
 /// Identifies a timer of a [`TimerQueue`](crate::TimerQueue) or a [`TimerSet`](crate::TimerSet).
 ///
-/// The id of a removed timer is stale: operations on it have no effect, also after its slot was reused. An id means nothing to
-/// another queue.
+/// The id of a removed timer is stale: operations on it have no effect, even after its slot was reused. An id
+/// has no meaning for another queue.
 ///
 /// ```
 /// use aio_timers::{Moment, TimerQueue};

@@ -93,7 +93,7 @@ enum State {
     Stopped {
         at: Moment,
     },
-    /// Shows `base` when the source shows `since`, and runs along with it.
+    /// Shows `base` when the source shows `since`, and advances with it.
     Running {
         base: Moment,
         since: Moment,

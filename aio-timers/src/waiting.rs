@@ -1,17 +1,19 @@
-//! [`wait_for`]: a wait that lasts as long as it should, on a real or a simulated clock. [`Standstill`]: a simulated clock that stands still.
+//! [`wait_for`]: waits for a whole timeout, on a real or a simulated clock. [`Standstill`]: finds a simulated
+//! clock that stands still.
 
 use core::time::Duration;
 
 use crate::{Clock, Moment};
 
-/// Waits until there is something to do, or `timeout` after `began` is over; `None`: without an end.
+/// Waits until there is something to do, or until `timeout` after `began`; `None`: without an end.
 ///
-/// `wait` waits for so long, or (`None`) without an end, and returns whether there is something to do. It may return early: a signal ends a
-/// system call, and a timeout may be rounded down. It is called again then, for the time that is left. On a simulated clock it is called once, for
-/// no time, and if there is nothing to do the time [passes](Clock::pass) at once.
+/// `wait` waits for the time that it gets, or (`None`) without an end, and returns whether there is something
+/// to do. It may return early: a signal ends a system call, and a timeout may be rounded down. It is then
+/// called again for the remaining time. On a simulated clock it is called once, with a time of zero, and if
+/// there is nothing to do the time [passes](Clock::pass) at once.
 ///
 /// # Errors
-/// That of `wait`.
+/// The error of `wait`.
 ///
 /// ```
 /// use aio_timers::{Clock, ManualClock, Moment, wait_for};
@@ -53,7 +55,8 @@ pub fn wait_for<E>(
     Ok(())
 }
 
-/// Counts how often in a row a clock shows the same moment. Where a simulated clock stands still, a loop that waits for it never ends.
+/// Counts consecutive readings of a clock with the same result. If a simulated clock stands still, a loop
+/// that waits for it never ends.
 ///
 /// ```
 /// use aio_timers::{Moment, Standstill};
@@ -69,10 +72,10 @@ pub struct Standstill {
 }
 
 impl Standstill {
-    /// So many readings that repeat the one before.
+    /// The number of readings that may repeat the one before.
     const MOST: u32 = 100;
 
-    /// Records what the clock shows. Returns whether it has shown that for 100 readings after the first.
+    /// Records a reading of the clock. Returns whether 100 readings after the first had the same result.
     pub fn lasts(&mut self, now: Moment) -> bool {
         let stands = self.at.replace(now) == Some(now);
         self.readings = if stands { self.readings + 1 } else { 0 };
@@ -88,7 +91,7 @@ mod tests {
     use super::*;
     use crate::ManualClock;
 
-    /// A clock that waiting moves, and nothing else.
+    /// A clock that moves only by waiting.
     #[derive(Debug, Default)]
     struct Real(Cell<u64>);
 
@@ -99,7 +102,8 @@ mod tests {
     }
 
     impl Real {
-        /// Waits from moment 5 on. Each wait takes so many nanoseconds; the last one finds something.
+        /// Waits from moment 5 on. Each wait takes its number of nanoseconds of `waits`; after the last one
+        /// there is something to do if `is_found`.
         fn wait(&self, timeout: Option<u64>, waits: &[u64], is_found: bool) -> Vec<Option<u64>> {
             self.0.set(5);
             let (mut asked, mut waits) = (Vec::new(), waits.iter());

@@ -46,8 +46,8 @@ pub fn in_a_storm<R>(body: impl FnOnce() -> R) -> R {
     in_a_storm_of(u32::MAX, body).0
 }
 
-/// Runs `body` while this thread receives so many signals, 50 us or more apart. Returns also whether `body` ended before the last of
-/// them.
+/// Runs `body` while this thread receives this number of signals, 50 us or more apart. Also returns whether
+/// `body` ended before the last of them.
 ///
 /// # Panics
 /// If no signal arrives.
@@ -115,7 +115,7 @@ impl Number {
     /// Makes another number for the file of `fd`.
     ///
     /// # Panics
-    /// If no number is left.
+    /// If there is no free number.
     pub fn of(fd: impl AsFd) -> Rc<Self> {
         static TAKEN: AtomicI32 = AtomicI32::new(0);
         let limit = i32::try_from(raise_limit()).unwrap_or(i32::MAX).min(100_000);

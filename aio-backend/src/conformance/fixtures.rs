@@ -1,6 +1,6 @@
 //! Descriptors of every kind, and ways to wait, for the tests of promises.
 //!
-//! This module knows no promises. Its assertions concern only what the kit itself needs from the system.
+//! This module tests no promises. Its assertions concern only the system calls that the kit itself needs.
 
 use std::fmt;
 use std::io;
@@ -108,7 +108,7 @@ impl Source {
         Rc::strong_count(&self.fd) - 1
     }
 
-    /// The descriptor to write to, to make this one readable.
+    /// Returns the descriptor to which data are written to make this one readable.
     pub(super) fn mouth(&self) -> BorrowedFd<'_> {
         match (&self.peer, self.kind) {
             (_, Kind::Eventfd) => self.fd.as_fd(),
@@ -132,7 +132,7 @@ impl Source {
         read_all(&*self.fd);
     }
 
-    /// Writes until there is no more room.
+    /// Writes until the descriptor has no more room.
     pub(super) fn fill(&self) {
         match self.kind {
             Kind::Eventfd => {
@@ -153,7 +153,7 @@ impl Source {
         }
     }
 
-    /// The other end of a socket writes nothing more.
+    /// Shuts down the writing half of the other end of a socket.
     pub(super) fn half_close(&self) {
         if let Some(peer) = &self.peer {
             need(rustix::net::shutdown(peer, Shutdown::Write), "a half close");
@@ -240,7 +240,7 @@ pub(super) fn expect(backend: &mut dyn Backend, expected: &[(Token, Readiness)],
     );
 }
 
-/// Waits until a wait finds `expected`, because the event is asynchronous.
+/// Waits until a wait reports `expected`, because the event is asynchronous.
 #[track_caller]
 pub(super) fn expect_soon(backend: &mut dyn Backend, expected: &[(Token, Readiness)], why: &str) {
     let start = Instant::now();

@@ -5,13 +5,14 @@
 //!
 //! This makes a module `mine` with one test for each of the [`PROMISES`], such as `mine::level_triggered_until_consumed`, and a
 //! [random walk](walk()) with an [`Oracle`] around the backend. The oracle compares every result with the kernel's state of each
-//! single descriptor. A violated promise panics with a sentence that states the expected and the actual result; the output before it
-//! states the promise and what to do. If the system allows
-//! too few descriptors for a promise, its test prints a line that begins with `SKIPPED`.
+//! single descriptor. If a promise is violated, the test panics with a sentence that states the expected and
+//! the actual result; the output before it states the promise and its remedy. If the system allows too few
+//! descriptors for a promise, its test prints a line that begins with `SKIPPED`.
 //!
 //! # Time
-//! No wait may be early. Whether a wait is in time is asserted of the best of many only, so that a busy machine does not fail a
-//! backend. A test of a promise that takes longer than two minutes hangs; a line names it, and the process aborts.
+//! No wait may be early. Of many waits only the best must be in time, so that a busy machine does not fail a
+//! backend. If the test of a promise takes longer than two minutes, it hangs: a line names it, and the
+//! process aborts.
 //!
 //! # What it does not do
 //! It does not measure speed, and it does not test calls that the contract excludes, such as two registrations of one descriptor
@@ -37,7 +38,7 @@ pub use walk::walk;
 
 use crate::Backend;
 
-/// The time after which a test of a promise hangs.
+/// The time after which a test of a promise counts as hanging.
 const HANGS: Duration = Duration::from_secs(120);
 
 /// Tests one promise of a new backend.
@@ -66,7 +67,7 @@ pub fn check(id: &str, backend: &mut dyn Backend) {
 
 /// Makes a module of tests for a backend: one for each promise of the contract, and a random walk.
 ///
-/// Each test calls the expression once; it makes an empty backend.
+/// Each test calls the expression once, which makes an empty backend.
 ///
 /// # Examples
 /// In a file under `tests/`:

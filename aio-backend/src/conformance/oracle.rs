@@ -128,7 +128,7 @@ impl<'a> Oracle<'a> {
             .collect()
     }
 
-    /// Records that interests in one event have ended.
+    /// Records that one-shot interests have ended.
     fn end_interests(&mut self, came: &[(Token, Readiness)]) {
         for (token, _) in came {
             if let Some(one) = self.registrations.get_mut(token)
@@ -353,7 +353,7 @@ fn assert_not_found(call: &str, token: Token, result: &io::Result<()>) {
     );
 }
 
-/// The kernel's state of one descriptor.
+/// Returns `true` if the kernel reports this descriptor readable.
 pub(super) fn is_readable(fd: impl AsFd) -> bool {
     let now = Timespec {
         tv_sec: 0,

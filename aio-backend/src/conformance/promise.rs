@@ -25,7 +25,7 @@ pub struct Promise {
     pub id: &'static str,
     /// The promise. A number in parentheses is the number in the list of the contract.
     pub text: &'static str,
-    /// What to do if the test fails: what mends most backends that break this promise.
+    /// The remedy for most backends that break this promise.
     pub remedy: &'static str,
     /// Tests an empty backend.
     ///

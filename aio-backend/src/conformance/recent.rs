@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 use std::fmt;
 
-/// How many calls are printed.
+/// The number of calls that are printed.
 const MOST: usize = 12;
 
 /// The last calls and their results.
@@ -11,7 +11,7 @@ const MOST: usize = 12;
 pub(super) struct Recent(VecDeque<String>);
 
 impl Recent {
-    /// Notes a call that begins.
+    /// Records a call that begins.
     pub(super) fn call(&mut self, call: fmt::Arguments<'_>) {
         if self.0.len() == MOST {
             self.0.pop_front();

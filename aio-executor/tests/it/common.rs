@@ -1,4 +1,4 @@
-//! The vocabulary of the tests: what a [`Bench`] of contexts does with tasks, and shared records.
+//! The vocabulary of the tests: operations of a [`Bench`] of contexts on tasks, and shared records.
 
 use std::future::Future;
 use std::pin::Pin;
@@ -31,7 +31,7 @@ impl Tasks for Bench {
     }
 }
 
-/// The result of a task that is done.
+/// Returns the result of a task that is done.
 pub(crate) fn result<T>(mut task: JoinHandle<T>) -> Result<T, JoinError> {
     match Pin::new(&mut task).poll(&mut Polling::from_waker(Waker::noop())) {
         Poll::Ready(result) => result,

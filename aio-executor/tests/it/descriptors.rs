@@ -141,7 +141,7 @@ fn e2_a_descriptor_that_is_ready_and_unwanted_lets_the_loop_sleep(bench: Bench) 
     result(task.take().unwrap()).unwrap().unwrap();
     bench.settle(&cx);
     assert!(!bench.check(&cx), "it is ready, and is not reported");
-    // It is found when it is wanted again.
+    // The next task that waits finds the readiness.
     bench.run(&cx, async move { ours.readable().await }).unwrap();
 }
 

@@ -1,4 +1,4 @@
-//! E3: a context takes its tasks along, on its thread, and no waker keeps anything beyond it.
+//! E3: a context drops its tasks with itself, on its thread, and no waker keeps anything alive beyond it.
 
 use std::cell::{Cell, RefCell};
 use std::future::{pending, poll_fn};
@@ -26,7 +26,7 @@ everywhere! {
     e3_the_joiner_is_woken_after_the_future_was_dropped
 }
 
-/// Notes the thread that it is dropped on.
+/// Records the thread on which it is dropped.
 struct Mark(Arc<Mutex<Vec<ThreadId>>>);
 
 impl Drop for Mark {
@@ -194,7 +194,7 @@ fn e3_futures_that_are_given_up_leave_no_waker(bench: Bench) {
     assert_eq!(Arc::strong_count(&counted), 3);
 }
 
-/// Wakers and handles of tasks are used and dropped by other threads at the moment when the context goes.
+/// Other threads use and drop wakers and handles of tasks at the moment when the context is dropped.
 #[test]
 fn e3_tasks_are_dropped_at_home_while_other_threads_wake_them() {
     const THREADS: usize = 2;

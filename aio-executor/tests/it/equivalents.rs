@@ -32,7 +32,7 @@ fn joined<T>(bench: Bench, cx: &Context, task: JoinHandle<T>) -> T {
     task.wait().unwrap()
 }
 
-/// Where on the stack this is called, more or less.
+/// Returns an approximate position on the stack of the caller.
 fn stack_position() -> usize {
     let here = 0u8;
     std::ptr::from_ref(std::hint::black_box(&here)).addr()
@@ -120,7 +120,7 @@ fn case_13_e1_a_worker_thread_wakes_a_task(bench: Bench) {
     }
 }
 
-/// Starts threads with a context each, hands their remotes to `drive`, and ends them when it returns.
+/// Starts threads with a context each, passes their remotes to `drive`, and ends the threads when it returns.
 fn on_five_homes<R>(bench: Bench, drive: impl FnOnce(&[Remote]) -> R) -> R {
     let ends = Arc::new(AtomicBool::new(false));
     thread::scope(|scope| {
@@ -153,13 +153,13 @@ impl Drop for Homes {
     fn drop(&mut self) {
         self.ends.store(true, Ordering::Release);
         for remote in &self.remotes {
-            // A job ends a foreign loop's wait, too. A context may have seen the flag and be gone.
+            // A job ends a foreign loop's wait, too. A context that has seen the flag may be gone.
             let _ = remote.run(|_cx| {});
         }
     }
 }
 
-/// A second for all kinds of contexts together, or ten seconds for each with `AIO_HOSTILE=long`.
+/// Returns a second for all kinds of contexts together, or ten seconds for each with `AIO_HOSTILE=long`.
 fn duration() -> Duration {
     if std::env::var("AIO_HOSTILE").is_ok_and(|bounds| bounds == "long") {
         Duration::from_secs(10)
@@ -168,8 +168,8 @@ fn duration() -> Duration {
     }
 }
 
-/// Tasks hop between random contexts. Each carries a number of its own, which is found once at the end: no task is lost, none
-/// doubled. Each hop is counted by the task and where it arrives.
+/// Tasks hop between random contexts. Each carries its own number, which is found once at the end: no task is
+/// lost or doubled. The task and its destination count each hop.
 fn case_14_e2_tasks_hop_between_contexts(bench: Bench) {
     const TASKS: u64 = 50;
     let seed = aio_testing::seed();
@@ -227,14 +227,14 @@ fn case_15_e2_a_contended_mutex_between_contexts(bench: Bench) {
                 let mut moves = 0;
                 for round in 0..TIMES {
                     let mut count = mutex.lock().await;
-                    // Read, go away, write: only the mutex keeps others from coming in between.
+                    // Read, yield, write: only the mutex excludes other tasks in between.
                     let seen = *count;
                     if last.swap(home, Ordering::Relaxed) != home {
                         moves += 1;
                     }
                     match round % 16 {
                         0 => yield_now().await,
-                        // Also with the guard in the hand.
+                        // Also while it holds the guard.
                         8 => hop(&remote).await.unwrap(),
                         _ => {}
                     }

@@ -53,7 +53,7 @@ fn e2_a_hop_to_where_the_task_is_goes_on_at_once(bench: Bench) {
     assert!(bench.block(&cx));
     bench.settle(&cx);
     assert_eq!(result(task).unwrap(), Ok(()));
-    // A task that is not `Send` is there, too.
+    // For a task that is not `Send`, a hop to its own context succeeds, too.
     let own = cx.remote();
     assert_eq!(bench.run(&cx, async move { hop(&own).await }), Ok(()));
 }
@@ -110,7 +110,7 @@ fn e2_a_hop_that_is_given_up_moves_nothing(bench: Bench) {
     assert!(!bench.check(&other));
 }
 
-/// Sends a task on its way, and returns it before it has arrived.
+/// Sends a task to another context, and returns it before it has arrived.
 fn on_its_way(bench: Bench, cx: &Context, other: &Context) -> (aio_executor::JoinHandle<()>, Arc<()>) {
     let (there, kept) = (other.remote(), Arc::new(()));
     let owned = kept.clone();

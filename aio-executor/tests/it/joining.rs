@@ -64,7 +64,7 @@ fn e2_dropping_the_handle_cancels(bench: Bench) {
     drop(cx.spawn(async move { drop(owned) }));
     bench.settle(&cx);
     assert_eq!(drops.get(), 2);
-    // A result that is not asked for is dropped with the handle.
+    // A result that is not awaited is dropped with the handle.
     let owned = Dropped(drops.clone());
     let task = cx.spawn(async move { owned });
     bench.settle(&cx);
@@ -105,7 +105,7 @@ fn e2_a_cancelled_task_tells_when_it_has_been_dropped(bench: Bench) {
     let outcome = bench.run(&cx, async move { (task.await, seen.get()) });
     assert!(is_cancelled(&outcome.0));
     assert_eq!(outcome.1, 1, "the future was dropped before the joiner went on");
-    // A task that is done is not cancelled any more.
+    // Cancelling a task that is done has no effect.
     let task = cx.spawn(async { 1 });
     bench.settle(&cx);
     task.cancel();

@@ -1,4 +1,4 @@
-//! The mutex: one at a time, in order, and none is forgotten.
+//! The mutex: one task at a time, in order, and no waiter is forgotten.
 
 use std::cell::RefCell;
 use std::pin::Pin;

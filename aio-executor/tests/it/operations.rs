@@ -1,4 +1,4 @@
-//! Operations on files as futures: on the ring of a context where there is one, and on threads.
+//! Operations on files as futures: on the ring of a context that has one, and on threads.
 
 use std::fs::File;
 use std::io::{self, Write as _};
@@ -19,7 +19,7 @@ everywhere! {
     e2_a_task_that_is_cancelled_cancels_its_operation
 }
 
-/// A context that has its backend for good, and both ways to execute operations.
+/// Returns a context that keeps its backend for good, and both ways to execute operations.
 fn ways(bench: Bench) -> (aio_context::Context, [FileIo; 2]) {
     let cx = bench.context();
     if bench.foreign {
@@ -76,7 +76,8 @@ fn s2_many_operations_are_awaited_at_once(bench: Bench) {
     }
 }
 
-/// A read from a pipe that ends only when something is written, and what shows whether it is still there.
+/// Returns a read from a pipe that ends only when something is written. The reader shows whether the read
+/// still exists.
 fn hanging() -> (Operation, Arc<io::PipeReader>, io::PipeWriter) {
     let (reader, writer) = io::pipe().unwrap();
     let reader = Arc::new(reader);

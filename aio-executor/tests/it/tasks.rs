@@ -29,7 +29,7 @@ everywhere! {
     e1_a_waker_of_a_former_task_does_not_wake_the_next_one
 }
 
-/// A task that counts its polls and gives its waker away.
+/// Spawns a task that counts its polls and gives its waker away.
 fn counted(cx: &Context) -> (Count, Rc<RefCell<Option<Waker>>>) {
     let (count, waker) = (Count::default(), Rc::new(RefCell::new(None)));
     let (polls, kept) = (count.clone(), waker.clone());
@@ -199,7 +199,7 @@ fn e1_block_on_serves_the_context_meanwhile() {
     assert_eq!((length, count.get()), (8, 1));
 }
 
-/// A wake comes just before, just after, or during the wait that it has to end.
+/// A wake comes just before, just after, or during the wait that it must end.
 #[test]
 fn e1_block_on_loses_no_wake_of_another_thread() {
     let io = IoThread::spawn(|_cx| Ok(())).unwrap();
@@ -211,7 +211,7 @@ fn e1_block_on_loses_no_wake_of_another_thread() {
     io.stop().unwrap();
 }
 
-/// The other tasks of the same run, and those that the task wakes, are not kept waiting by its own poll.
+/// A task's own poll does not delay the other tasks of the same run, or those that the task wakes.
 fn e1_a_nested_poll_runs_the_other_tasks(bench: Bench) {
     let cx = bench.context();
     let order = Rc::new(RefCell::new(Vec::new()));

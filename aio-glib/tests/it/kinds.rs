@@ -1,4 +1,5 @@
-//! The kinds of contexts that tests of `aio-context` run on here: every backend, in a main loop of GLib, with polling off and on.
+//! The kinds of contexts on which tests of `aio-context` run here: every backend, in a main loop of GLib,
+//! with polling off and on.
 
 /// Makes tests of each function.
 macro_rules! everywhere {

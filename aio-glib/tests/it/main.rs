@@ -1,4 +1,5 @@
-//! Rule G3: the tests of `aio-context`, and the original's cases with tasks, in a real main loop of GLib; and what is GLib's own.
+//! Rule G3: the tests of `aio-context`, and the original's cases with tasks, in a real main loop of GLib, and
+//! tests of GLib's own behaviour.
 //!
 //! A body that runs plain and in a hand-written foreign loop there runs here on every backend, with polling off and on.
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]

@@ -13,11 +13,11 @@ use aio_testing::{Count, limited};
 
 thread_local! {
     static MAIN: MainContext = MainContext::new();
-    /// Those of the iterations that are on the stack.
+    /// The attachments of the iterations that are on the stack.
     static ATTACHED: RefCell<Vec<Rc<Attached>>> = const { RefCell::new(Vec::new()) };
 }
 
-/// Runs one iteration of a main loop with `cx` as a source; true if there was progress.
+/// Runs one iteration of a main loop with `cx` as a source. Returns `true` if there was progress.
 pub(crate) fn poll_in_glib(cx: &Context, wait: Wait) -> bool {
     let main = MAIN.with(Clone::clone);
     let may_block = wait != Wait::NoBlock && !is_due(cx, wait);
@@ -39,8 +39,8 @@ pub(crate) fn poll_in_glib(cx: &Context, wait: Wait) -> bool {
         }
         _ => None,
     };
-    // Attaching a source has woken GLib itself. That is over after this. A notification of the context that it accepts is one that would
-    // have ended the wait.
+    // Attaching a source has woken GLib itself, which ends with this. If it accepts a notification of the
+    // context, that notification would have ended the wait.
     let may_block = may_block && !main.pending() && notified(cx) == notifications;
     let before = served();
     let iterated = std::panic::catch_unwind(|| aio_glib::iteration(&main, may_block));
@@ -53,19 +53,19 @@ pub(crate) fn poll_in_glib(cx: &Context, wait: Wait) -> bool {
     }
 }
 
-/// How often a thread has notified a context.
+/// Returns the number of times that a thread has notified a context.
 fn notified(cx: &Context) -> u64 {
     let stats = cx.remote().stats();
     stats.wakeups_sent + stats.wakeups_elided
 }
 
-/// Progress of a nested iteration is that of its outer ones, too.
+/// Returns the progress so far. Progress of a nested iteration counts for its outer ones, too.
 fn served() -> u64 {
     ATTACHED.with_borrow(|all| all.iter().map(|attached| attached.served()).sum::<u64>() + ENDED.get())
 }
 
 thread_local! {
-    /// The progress of those that were detached.
+    /// The progress of detached contexts.
     static ENDED: std::cell::Cell<u64> = const { std::cell::Cell::new(0) };
 }
 
@@ -78,14 +78,15 @@ impl Drop for Iteration {
     }
 }
 
-/// Whether an iteration has no reason to block: there is something to do; or time is simulated, and has passed.
+/// Returns whether an iteration has no reason to block: there is something to do; or time is simulated, and
+/// has passed.
 fn is_due(cx: &Context, wait: Wait) -> bool {
     let embedded = cx.embed().expect("it can be embedded");
     let limit = embedded.prepare_ms();
     limit == 0 || limited(cx, &embedded, limit, wait) == 0
 }
 
-/// A source of GLib that counts.
+/// Makes a source of GLib that counts.
 pub(crate) fn counter(runs: &Count, interval: Duration, flow: ControlFlow) -> Source {
     let counted = ThreadGuard::new(runs.clone());
     glib::timeout_source_new(interval, None, Priority::DEFAULT, move || {

@@ -1,4 +1,4 @@
-//! Rule G3: contexts that stay attached to a main loop, as programs have them.
+//! Rule G3: contexts that stay attached to a main loop, as in programs.
 
 use std::cell::{Cell, RefCell};
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -33,7 +33,7 @@ fn iterate_until(main: &MainContext, count: impl Fn() -> u32, expected: u32) {
     assert_eq!(count(), expected);
 }
 
-/// Whether the main loop has nothing to do.
+/// Returns whether the main loop has nothing to do.
 fn is_asleep(main: &MainContext) -> bool {
     while main.iteration(false) {}
     !main.pending()
@@ -90,7 +90,7 @@ fn g3_n5_other_threads_wake_a_main_loop_that_sleeps() {
                 assert_eq!(remote.run_and_wait(move |_| round), Ok(round));
             }
             quit.schedule();
-            // Its deletion would be the end of it before it runs.
+            // Deleting it would end it before it runs.
             quit
         });
         main_loop.run();
@@ -177,7 +177,7 @@ fn g3_d6_a_main_loop_inside_a_callback() {
     });
 }
 
-/// Rule A5: what is polled directly leaves poll mode before GLib sleeps.
+/// Rule A5: a context that is polled directly leaves poll mode before GLib sleeps.
 #[test]
 fn g3_a5_poll_mode_is_left_before_the_main_loop_waits() {
     for bench in Bench::DIRECT {
@@ -210,7 +210,7 @@ fn g3_detached_the_context_is_as_before() {
         drop(attached);
         assert!(is_asleep(main) && kick.count.get() == 0);
         assert!(cx.poll(Wait::Block).unwrap() && kick.count.get() == 1);
-        // Destroyed by its own callback, with what keeps the context.
+        // The source is destroyed by its own callback, with the value that keeps the context.
         let slot = Rc::new(RefCell::new(Some(attach(&cx, Some(main)).unwrap())));
         let own = slot.clone();
         cx.defer(move |_| drop(own.take()));
@@ -270,12 +270,12 @@ fn g3_d7_a_main_loop_on_another_thread_does_not_run_the_context() {
             while !source.is_destroyed() {
                 elsewhere.iteration(true);
             }
-            // The last reference goes here.
+            // The last reference is dropped here.
             drop(source);
         });
         thread.join().unwrap();
         assert_eq!(kick.count.get(), 0);
-        // Its part comes home.
+        // Its part is dropped on the home thread.
         while cx.poll(Wait::NoBlock).unwrap() {}
         assert_eq!(kick.count.get(), 1);
         drop(kept);
@@ -311,7 +311,7 @@ fn g3_d9_a_panic_unwinds_out_of_the_iteration() {
 
 const CHILD: &str = "AIO_GLIB_CHILD";
 
-/// Without `iteration` it aborts, and says why; it does not go on as if nothing had been.
+/// Without `iteration` it aborts, and reports the reason; it does not go on as if nothing had happened.
 #[test]
 fn g3_d9_a_panic_in_a_plain_main_loop_aborts() {
     if std::env::var_os(CHILD).is_some() {

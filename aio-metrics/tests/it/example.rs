@@ -10,7 +10,7 @@ use crate::page::Page;
 
 fn get(address: &str, path: &str) -> (String, String) {
     let mut client = TcpStream::connect(address).unwrap();
-    // In two parts: a request need not come at once.
+    // In two parts, because a request need not arrive at once.
     write!(client, "GET {path} HTTP/1.1\r\nHost: loopback\r\n").unwrap();
     client.flush().unwrap();
     write!(client, "\r\n").unwrap();

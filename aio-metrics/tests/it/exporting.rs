@@ -15,7 +15,7 @@ fn registry(contexts: &ContextCollector) -> Registry {
     registry
 }
 
-/// The page in both formats, which has the same samples.
+/// Returns the page in both formats, which have the same samples.
 fn pages(registry: &Registry) -> [Page; 2] {
     let (mut prometheus, mut open_metrics) = (String::new(), String::new());
     prometheus_text::encode(&mut prometheus, registry).unwrap();
@@ -25,7 +25,7 @@ fn pages(registry: &Registry) -> [Page; 2] {
     pages
 }
 
-/// What a context's figures should look like.
+/// Returns the expected samples of a context.
 fn of_context(stats: Stats) -> [(&'static str, f64); 14] {
     let count = |figure: u64| figure as f64;
     [
@@ -56,7 +56,7 @@ fn of_handler(stats: HandlerStats) -> [(&'static str, f64); 5] {
     ]
 }
 
-/// A descriptor that is always readable, whose handler takes a millisecond.
+/// Watches a descriptor that is always readable, with a handler that takes a millisecond.
 fn always(cx: &Context, takes: impl Fn() + 'static) -> Registration {
     let (reader, writer) = std::io::pipe().unwrap();
     drop(writer);

@@ -1,4 +1,4 @@
-//! What is exported is what `Stats` and `HandlerStats` contain (rules M1, M2).
+//! The exported values are those of `Stats` and `HandlerStats` (rules M1, M2).
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
 mod example;

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-/// The samples of a page, by what stands before the value, and the types of its metrics.
+/// The samples of a page by their names and labels, and the types of its metrics.
 #[derive(Debug, Default)]
 pub(crate) struct Page {
     pub(crate) samples: BTreeMap<String, f64>,
@@ -45,7 +45,7 @@ impl Page {
         page
     }
 
-    /// The value of a series.
+    /// Returns the value of a series.
     pub(crate) fn value(&self, series: &str) -> f64 {
         *self
             .samples

@@ -1,5 +1,5 @@
-//! A polling loop by hand, paced by this crate, in a simulated world: a shared-memory queue that is polled, with a request every
-//! 4 us and pauses, and a descriptor that only a check sees.
+//! A hand-written polling loop, paced by this crate, in a simulated world: a shared-memory queue that is
+//! polled, with a request every 4 us and pauses, and a descriptor that only a check notices.
 //!
 //! `cargo run -p aio-pollctl --example pacing` prints the work of the loop in 100 ms.
 
@@ -46,7 +46,7 @@ fn iterate(world: &mut World, pacing: &Pacing, policy: &mut impl PollPolicy) -> 
 pub(crate) fn run() -> World {
     let mut world = World::new(1 + IDLE_QUEUES);
     let params = PollParams::unlimited();
-    // The time of this world says nothing of the machine's cores.
+    // The time of this world is unrelated to the machine's cores.
     let pacing = Pacing::new(false);
     pacing.reset(&params);
     let mut policy = Learned::new(params);

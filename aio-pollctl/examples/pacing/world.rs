@@ -1,6 +1,6 @@
 //! The simulated world of the loop: time, a queue, and a descriptor.
 
-/// What polling one source, checking the descriptors, and a sleep cost here, in nanoseconds.
+/// The costs of polling one source, of checking the descriptors, and of a sleep, in nanoseconds.
 const POLL_NS: u64 = 30;
 const CHECK_NS: u64 = 300;
 const WAKE_NS: u64 = 10_000;
@@ -11,7 +11,7 @@ pub(crate) struct World {
     pub(crate) now_ns: u64,
     next_request_ns: u64,
     next_event_ns: u64,
-    /// A check or a wake-up has found the event.
+    /// Set if a check or a wake-up has found the event.
     found: bool,
     pub(crate) requests: u64,
     pub(crate) events: u64,
@@ -20,12 +20,12 @@ pub(crate) struct World {
     pub(crate) sleeps: u64,
     /// The longest time for which an event waited for a check while the loop was awake.
     pub(crate) latest_ns: u64,
-    /// Queues that are still polled.
+    /// The number of queues that are still polled.
     pub(crate) polled: usize,
 }
 
 impl World {
-    /// A world with so many queues.
+    /// Makes a world with this number of queues.
     pub(crate) fn new(polled: usize) -> Self {
         Self {
             polled,
@@ -33,7 +33,7 @@ impl World {
         }
     }
 
-    /// One round; whether the queue has a request.
+    /// Polls one round. Returns whether the queue has a request.
     pub(crate) fn poll(&mut self) -> bool {
         self.polls += 1;
         self.now_ns += POLL_NS + (self.polled - 1) as u64;

@@ -1,4 +1,4 @@
-//! Doorbell boards: no ring is lost, whether the context polls, rests, nests, panics or is paused.
+//! Doorbell boards: no ring is lost, whether the context polls, sleeps, nests, panics or is paused.
 
 use std::cell::RefCell;
 use std::collections::BTreeMap;
@@ -192,7 +192,7 @@ impl Source for Busy {
     fn poll_ready(&self, _: &Context) {}
 }
 
-/// It polls for as long as it may.
+/// Makes a context that polls for at most `max`.
 fn polling(max: Duration) -> Context {
     let params = PollParams::up_to(max);
     let builder = Context::builder()
@@ -249,8 +249,8 @@ fn a8_an_idle_board_is_demoted_and_promoted_again() {
     assert!(boards.iter().all(|(_, log)| log.take() == [1, 2]));
 }
 
-/// Threads ring bells and wait for each to be served before they ring again: one ring that is lost ends in a hang, which the
-/// test runner's limit turns into a failure.
+/// Threads ring bells and wait for each to be served before they ring again. A lost ring makes the test hang,
+/// which the test runner's limit turns into a failure.
 #[test]
 fn n2_no_ring_is_lost_between_polling_and_sleeping() {
     const THREADS: usize = 3;
@@ -290,7 +290,7 @@ fn n2_no_ring_is_lost_between_polling_and_sleeping() {
     assert!(served.iter().all(|count| count.load(Ordering::Relaxed) == RINGS));
 }
 
-/// The loop does not run meanwhile.
+/// The loop does not run during the burst.
 #[test]
 fn n6_a_burst_of_rings_is_one_wake_up() {
     let cx = Context::new().unwrap();

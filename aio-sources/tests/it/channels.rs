@@ -1,4 +1,4 @@
-//! Channels: every value is delivered, in order, and at last that the channel is closed.
+//! Channels: every value is delivered, in order, and finally that the channel is closed.
 
 use std::cell::{Cell, RefCell};
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -42,7 +42,7 @@ fn values(values: impl IntoIterator<Item = u32>) -> Vec<Event<u32>> {
     values.into_iter().map(Event::Value).collect()
 }
 
-/// Does something with a sender on another thread, and drops it there.
+/// Passes a sender to `work` on another thread, which drops it.
 fn elsewhere<R: Send>(sender: Sender<u32>, work: impl FnOnce(Sender<u32>) -> R + Send) -> R {
     thread::scope(|scope| scope.spawn(move || work(sender)).join().unwrap())
 }
@@ -180,7 +180,7 @@ fn r8_sends_fail_once_the_channel_is_gone(bench: Bench) {
     }
 }
 
-/// One wake-up that is lost ends in a hang, which the test runner's limit turns into a failure.
+/// A lost wake-up makes the test hang, which the test runner's limit turns into a failure.
 #[test]
 fn n2_no_value_is_lost_between_polling_and_sleeping() {
     const THREADS: u32 = 3;

@@ -71,7 +71,7 @@ fn r1_a_killed_process_has_ended_by_a_signal(bench: Bench) {
 fn r1_a_process_that_has_ended_before_is_called_for(bench: Bench) {
     let (cx, log) = (bench.context(), Log::default());
     let child = sh("exit 3");
-    // It is not reaped by that.
+    // Waiting for it does not reap it.
     let id = rustix::process::WaitId::Pid(Pid::from_child(&child));
     let options = rustix::process::WaitIdOptions::EXITED | rustix::process::WaitIdOptions::NOWAIT;
     rustix::process::waitid(id, options).unwrap();
@@ -98,7 +98,7 @@ fn r8_a_callback_may_drop_its_own_watch(bench: Bench) {
     let dropped = own.clone();
     let exit = ChildExit::new(&cx, sh("exit 0"), move |_, _| {
         let exit: ChildExit = dropped.take().unwrap();
-        // The process comes back, with its status.
+        // The process is returned, with its status.
         assert!(exit.into_child().wait().unwrap().success());
     });
     own.replace(Some(exit.unwrap()));

@@ -1,4 +1,4 @@
-//! Doorbells: each ring is served, though their eventfds are not read where edges are reported.
+//! Doorbells: each ring is served, although a backend that reports edges does not read their eventfds.
 
 use std::io::ErrorKind;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -60,7 +60,7 @@ fn d3_rings_before_a_call_are_one(bench: Bench) {
     assert_eq!(counts[0].get(), 1);
 }
 
-/// Two doorbells, of which the first to be served runs `code`, once.
+/// Makes two doorbells. The first one to be served runs `code`, once.
 fn pair(cx: &Context, code: impl Fn(&Context) + 'static) -> ([Doorbell; 2], Count, [Registration; 2]) {
     let (served, code) = (Count::default(), Rc::new(code));
     let bells = [Doorbell::new().unwrap(), Doorbell::new().unwrap()];
@@ -94,7 +94,7 @@ fn d9_a_panic_loses_no_ring(bench: Bench) {
     let ended = catch_unwind(AssertUnwindSafe(|| bench.block(&cx)));
     assert!(ended.is_err());
     bench.settle(&cx);
-    // The one that panicked may be served again.
+    // The doorbell that panicked may be served again.
     assert!((2..=3).contains(&served.get()), "served {} times", served.get());
     let before = served.get();
     bells[0].ring().unwrap();
@@ -150,7 +150,7 @@ fn b3_no_ring_is_lost_when_the_context_moves_to_epoll() {
         rings += 1;
         assert!(cx.poll(Wait::Block).unwrap());
         let served: u32 = counts.iter().map(Count::get).sum();
-        // The move reports each eventfd that was not read once more.
+        // The move reports each unread eventfd once more.
         assert!(
             (rings..=rings + 10).contains(&(served as usize)),
             "{served} of {rings}"

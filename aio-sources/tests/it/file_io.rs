@@ -30,7 +30,7 @@ thoroughly! {
     d9_a_panic_in_a_completion_loses_no_other
 }
 
-/// Runs a test on what `FileIo` chooses, and on threads.
+/// Runs a test in the way that `FileIo` chooses, and on threads.
 fn both_ways(bench: Bench, test: impl Fn(&Context, FileIo)) {
     let cx = context(bench);
     test(&cx, FileIo::new(&cx, "files", 4));
@@ -40,7 +40,7 @@ fn both_ways(bench: Bench, test: impl Fn(&Context, FileIo)) {
     bench.settle(&cx);
 }
 
-/// A context that has its backend for good.
+/// Makes a context that keeps its backend for good.
 fn context(bench: Bench) -> Context {
     let cx = bench.context();
     if bench.foreign {
@@ -150,7 +150,7 @@ fn s2_errors_come_with_the_buffers(bench: Bench) {
         assert!(allocated.result.is_err());
         let nowait = Operation::read(pipe, None, vec![0; 1]).with_flags(TransferFlags::NOWAIT);
         assert_eq!(number(&run(nowait)), Some(EAGAIN));
-        // What only others can read.
+        // A buffer that only other executors can read.
         let foreign = Operation::read(file(b""), 0, Buffers::Foreign(Box::new("memory")));
         let refused = io
             .submit(foreign, |_, _| unreachable!("it was refused"))
@@ -242,7 +242,7 @@ fn s2_a_completion_may_submit_and_drop_anything(bench: Bench) {
     });
 }
 
-/// The owner of a descriptor that counts how many are left, and uses the context when it is dropped.
+/// The owner of a descriptor that counts the remaining owners, and uses the context when it is dropped.
 struct Counted(io::PipeReader, Arc<AtomicUsize>);
 
 impl AsFd for Counted {
@@ -257,7 +257,7 @@ impl Drop for Counted {
     }
 }
 
-/// A read from a pipe, which ends when something is written.
+/// Returns a read from a pipe, which ends when something is written.
 fn hanging(left: &Arc<AtomicUsize>) -> (Operation, io::PipeWriter) {
     let (reader, writer) = io::pipe().unwrap();
     left.fetch_add(1, Ordering::Relaxed);
@@ -265,7 +265,7 @@ fn hanging(left: &Arc<AtomicUsize>) -> (Operation, io::PipeWriter) {
     (Operation::read(reader, None, vec![0; 16]), writer)
 }
 
-/// Polls until nothing is left. What a thread has begun ends only when the pipe is closed.
+/// Polls until no owner is left. If a thread has begun an operation, it ends only when the pipe is closed.
 fn until_none_is_left(bench: &Bench, cx: &Context, left: &AtomicUsize) {
     while left.load(Ordering::Relaxed) > 0 {
         bench.poll(cx, Wait::AtMost(std::time::Duration::from_millis(1)));
@@ -277,7 +277,7 @@ fn s2_a_dropped_handle_cancels(bench: Bench) {
         let left = Arc::new(AtomicUsize::new(0));
         let token = Rc::new(());
         let mut writers = Vec::new();
-        // More than there are threads.
+        // More operations than threads.
         for round in 0..10 {
             let (operation, writer) = hanging(&left);
             let kept = token.clone();
@@ -351,7 +351,7 @@ fn s2_a_detached_operation_goes_on(bench: Bench) {
 fn s2_an_operation_that_hangs_delays_no_other(bench: Bench) {
     both_ways(bench, |cx, io| {
         let left = Arc::new(AtomicUsize::new(0));
-        // One less than there are threads.
+        // One operation less than threads.
         let hanging: Vec<_> = (0..3)
             .map(|_| {
                 let (operation, writer) = hanging(&left);
@@ -513,7 +513,7 @@ fn s2_the_ring_is_taken_where_there_is_one() {
     }
 }
 
-/// In front of a ring: as on a system that registers no eventfd with it.
+/// A wrapper of a ring, as on a system that registers no eventfd with it.
 #[derive(Debug)]
 struct Unshown;
 
@@ -521,7 +521,7 @@ impl Spoil for Unshown {
     const NAME: &'static str = "unshown";
 }
 
-/// A context whose ring goes away ends its operations, and the next ones are executed by threads.
+/// If the ring of a context ends, its operations end, and threads execute the next ones.
 #[test]
 fn s2_operations_survive_the_end_of_the_ring() {
     const ECANCELED: i32 = 125;
@@ -555,7 +555,8 @@ fn s2_operations_survive_the_end_of_the_ring() {
     assert_eq!(io.on_threads_in_flight(), 0);
 }
 
-/// A thread that finds its operation cancelled has no result. It must not take the callback from the cancellation, which comes later.
+/// A thread that finds its operation cancelled has no result. It must not take the callback from the
+/// cancellation, which comes later.
 #[test]
 fn s2_a_cancelled_operation_is_delivered_after_a_thread_has_passed_over_it() {
     let cx = Context::new().unwrap();
@@ -570,7 +571,7 @@ fn s2_a_cancelled_operation_is_delivered_after_a_thread_has_passed_over_it() {
     let held = submit(&io, operation);
     let (cancelled, place) = writes();
     let last = writes();
-    // The result of the first operation is on its way before the cancellation is, so that both are delivered in one go.
+    // The result of the first operation is sent before the cancellation, so that both are delivered together.
     wait_for_thread(2);
     cancelled.cancel();
     drop(release);

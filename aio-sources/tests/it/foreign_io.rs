@@ -28,7 +28,7 @@ impl Outer {
         Self(set)
     }
 
-    /// Whether the descriptor becomes readable within the time.
+    /// Returns whether the descriptor stays unreadable within the time.
     fn sleeps(&self, timeout: Duration) -> bool {
         let mut events = [epoll::Event {
             flags: epoll::EventFlags::empty(),
@@ -48,7 +48,7 @@ impl Outer {
     }
 }
 
-/// A pipe, and the read of its first bytes, which waits for them.
+/// Submits a read of a pipe's first bytes, which waits for them. Returns it with the pipe.
 fn waiting(io: &FileIo) -> (FileOperation, Rc<Cell<Option<Vec<u8>>>>, io::PipeWriter) {
     let (reader, writer) = io::pipe().unwrap();
     let place = Rc::new(Cell::new(None));
@@ -58,8 +58,8 @@ fn waiting(io: &FileIo) -> (FileOperation, Rc<Cell<Option<Vec<u8>>>>, io::PipeWr
     (handle.unwrap(), place, writer)
 }
 
-/// The descriptor of an embedded context stands for completions: of operations since before the outer loop began, and of others, whether a
-/// ring or threads execute them.
+/// The descriptor of an embedded context shows completions: of operations from before the outer loop began,
+/// and of others, executed by a ring or by threads.
 #[test]
 fn g2_a_completion_wakes_an_outer_loop_that_sleeps() {
     for (bench, on_threads) in [(Bench::URING, false), (Bench::URING, true), (Bench::EPOLL, false)] {
@@ -114,14 +114,15 @@ fn g1_s1_a_submission_after_prepare_wakes_the_outer_loop() {
             let handle = io.submit(read, move |_, ended| seen.set(ended.into_bytes().ok()));
             let handle = handle.unwrap();
             if round % 2 == 1 {
-                // A poll of the inner context takes what woke the outer loop, and leaves nothing behind.
+                // A poll of the inner context accepts the notification that woke the outer loop, and leaves nothing behind.
                 while !handle.is_done() {
                     cx.poll(Wait::NoBlock).unwrap();
                 }
             }
             let mut left = Some(LONG);
             while !handle.is_done() {
-                // What ends before `prepare` makes the outer loop not wait, instead of waking it.
+                // If an operation ends before `prepare`, the outer loop does not wait, instead of being
+                // woken.
                 assert!(
                     left == Some(Duration::ZERO) || !outer.sleeps(LONG),
                     "{}",
@@ -160,5 +161,5 @@ fn g4_s1_operations_of_an_inner_context_end_in_the_outer_one() {
     }
 }
 
-/// Nothing takes so long.
+/// Longer than anything in these tests.
 const LONG: Duration = Duration::from_secs(60);

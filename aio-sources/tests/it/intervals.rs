@@ -1,4 +1,4 @@
-//! Intervals keep their rate, whatever their callbacks do. All on simulated time.
+//! Intervals keep their rate, independent of their callbacks. All on simulated time.
 
 use std::cell::{Cell, RefCell};
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -11,7 +11,7 @@ use aio_sources::Interval;
 
 const PERIOD: Duration = Duration::from_millis(100);
 
-/// A context whose time passes when it waits.
+/// Makes a context whose time passes when it waits.
 fn simulated() -> (Context, Arc<ManualClock>) {
     let clock = Arc::new(ManualClock::new());
     clock.advance(Duration::from_secs(1));
@@ -21,7 +21,7 @@ fn simulated() -> (Context, Arc<ManualClock>) {
 
 type Log = Rc<RefCell<Vec<(Duration, u64)>>>;
 
-/// An interval that writes down when it ticks, counted from the start, and then runs `code`.
+/// Makes an interval that logs its ticks, counted from the start, and then runs `code`.
 fn logged(cx: &Context, code: impl Fn(&Context) + 'static) -> (Interval, Log) {
     let (log, start) = (Log::default(), cx.now(ClockId::Monotonic));
     let ticked = log.clone();
@@ -135,7 +135,7 @@ fn a_period_of_zero_is_a_panic() {
     let _interval = Interval::new(&cx, Duration::ZERO, |_, _| {});
 }
 
-/// An interval in a group of its own, and how often it was due at each tick.
+/// Makes an interval in a group of its own, which logs the time and the number of deadlines of each tick.
 fn in_group(cx: &Context) -> (Interval, GroupId, Log) {
     let (log, start, group) = (Log::default(), cx.now(ClockId::Monotonic), cx.new_group());
     let ticked = log.clone();

@@ -12,7 +12,7 @@ use aio_sources::IoThread;
 use aio_testing::{Bench, warnings};
 use rustix::thread::{CpuSet, sched_getaffinity, sched_getcpu};
 
-/// Tells on which thread it was dropped.
+/// Sends the id of the thread on which it is dropped.
 struct Tells(mpsc::Sender<thread::ThreadId>);
 
 impl Drop for Tells {

@@ -223,7 +223,7 @@ fn r3_a_socket_that_cannot_be_watched_comes_back() {
     assert_eq!(count.get(), 1);
 }
 
-/// The real thing needs a limit of its own, and so a process of its own.
+/// A real refusal needs its own limit, and so its own process.
 #[test]
 fn b4_a_listener_survives_emfile() {
     let mut own = Command::new(std::env::current_exe().unwrap());

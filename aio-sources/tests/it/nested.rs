@@ -27,7 +27,7 @@ fn pair(outer: &dyn Fn() -> Builder, inner: &dyn Fn() -> Builder) -> (Context, C
     (outer().build().unwrap(), inner().build().unwrap())
 }
 
-/// Both with the same clock.
+/// Makes both with the same clock.
 fn pair_with_clock(
     outer: &dyn Fn() -> Builder,
     inner: &dyn Fn() -> Builder,
@@ -38,7 +38,7 @@ fn pair_with_clock(
     (outer, inner, clock)
 }
 
-/// Polls until the count is reached. (A poll that only learns of a notification is progress, too.)
+/// Polls until the count is reached. (A poll that only accepts a notification is progress, too.)
 fn poll_until(outer: &Context, count: impl Fn() -> u32, expected: u32) {
     while count() < expected {
         assert!(outer.poll(Wait::Block).unwrap());
@@ -158,7 +158,7 @@ fn g4_polled_directly_the_inner_context_does_not_stay_in_poll_mode() {
     });
 }
 
-/// Rule D9. No descriptor becomes readable for what the panic left over.
+/// Rule D9. No descriptor becomes readable for the events that the panic left over.
 #[test]
 fn g4_a_panic_comes_out_and_the_inner_context_goes_on() {
     everywhere(|outer, inner| {
@@ -282,7 +282,7 @@ fn g4_d6_an_inner_callback_may_poll_the_outer_context() {
     });
 }
 
-/// Three deep. A fourth would be more sets in each other than Linux allows.
+/// Three levels. A fourth would nest more sets than Linux allows.
 #[test]
 fn g4_contexts_in_contexts_in_contexts() {
     everywhere(|outer, inner| {
@@ -358,7 +358,8 @@ fn g4_b5_a_nested_context_is_a_member_of_a_group() {
     });
 }
 
-/// What was due in the pause is served by the inner context itself, which then tells the outer one of its next deadline.
+/// The inner context itself serves the timer that was due in the pause, and then passes its next deadline to the outer
+/// one.
 #[test]
 fn g4_b5_deadlines_after_one_that_was_served_in_a_pause_are_kept() {
     everywhere(|outer, inner| {

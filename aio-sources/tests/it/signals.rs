@@ -46,7 +46,7 @@ fn r1_each_signal_is_received(bench: Bench) {
         (Known::SIGUSR2, Signal::USR2),
         (Known::SIGUSR1, Signal::USR1),
     ] {
-        // The system merges those that come before the callback.
+        // The system merges signals that arrive before the callback.
         raise(known).unwrap();
         raise(known).unwrap();
         assert!(bench.block(&cx));
@@ -72,7 +72,7 @@ fn r8_signals_that_are_dropped_are_not_received(bench: Bench) {
     bench.settle(&cx);
     assert!(log.borrow().is_empty());
     assert_eq!(Rc::strong_count(&log), 1, "the callback was dropped");
-    // It is still blocked, and waits for the next one.
+    // The signal is still blocked, and waits for the next `Signals`.
     let _signals = watch(&cx, &[Signal::USR1], &log);
     assert!(bench.block(&cx));
     assert_eq!(log.take()[0].signal, Signal::USR1);
@@ -204,7 +204,7 @@ fn queue(signal: Signal, value: i32) {
     } else {
         (low as usize) << (usize::BITS - u32::BITS)
     });
-    // SAFETY: the thread is this one, which is alive; the value is no pointer to anything that is read.
+    // SAFETY: the thread is this one, which is alive; the value is not a pointer that is read.
     let error = unsafe { libc::pthread_sigqueue(libc::pthread_self(), signal.as_raw(), sent) };
     assert_eq!(error, 0);
 }
@@ -232,7 +232,7 @@ fn r1_real_time_signals_are_queued_with_their_values(bench: Bench) {
         received.is_sorted_by_key(|one| one.signal.as_raw()),
         "lower numbers first"
     );
-    // Those that were not received stay queued.
+    // Signals that were not received stay queued.
     queue(first, 1);
     queue(first, 2);
     drop(signals);

@@ -1,4 +1,4 @@
-//! Worker pools: all work is run, each result comes home once, and work that hangs delays no other.
+//! Worker pools: all work is run, each result is delivered once, and work that hangs delays no other.
 
 use std::cell::{Cell, RefCell};
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -31,7 +31,7 @@ fn until(bench: &Bench, cx: &Context, mut is_done: impl FnMut() -> bool) {
     }
 }
 
-/// Work that ends when it is allowed to.
+/// Returns work that ends when it is allowed to, and the permission.
 fn gate() -> (Sender<()>, impl FnOnce() + Send) {
     let (open, opened) = mpsc::channel();
     (open, move || pass(&opened))
@@ -99,7 +99,7 @@ fn s2_work_that_hangs_delays_no_other_pool_nor_the_loop(bench: Bench) {
     until(&bench, &cx, || hanging.in_flight() == 0);
 }
 
-/// Also when the pool has seen nothing but short work, which one thread runs.
+/// Also if the pool has run only short work so far, on one thread.
 fn s2_work_that_hangs_among_short_work_delays_no_other(bench: Bench) {
     let cx = bench.context();
     let pool = WorkerPool::new(&cx, "work", 3);
@@ -132,7 +132,7 @@ fn s2_as_many_threads_as_are_needed_and_allowed(bench: Bench) {
     let cx = bench.context();
     let pool = WorkerPool::new(&cx, "work", 3);
     assert_eq!(pool.threads(), 0);
-    // Three that wait for each other, so each has a thread; and more, for which none is left.
+    // Three that wait for each other, so each has a thread; and more, for which no thread is left.
     let all = Arc::new(Barrier::new(3));
     for _ in 0..9 {
         let all = all.clone();
@@ -181,7 +181,7 @@ fn s2_a_panic_of_the_work_reaches_its_callback(bench: Bench) {
     until(&bench, &cx, || pool.in_flight() == 0);
     let payload = payload.take().unwrap();
     assert_eq!(payload.downcast_ref::<&str>(), Some(&"on purpose"));
-    // The thread is there for more.
+    // The thread takes further work.
     pool.run(|| (), |_, _| {}).unwrap();
     until(&bench, &cx, || pool.in_flight() == 0);
 }
@@ -233,7 +233,7 @@ fn d9_a_panic_of_a_callback_loses_no_other_result(bench: Bench) {
     assert_eq!((ran.get(), panics), (4, 1));
 }
 
-/// The bell of the later results rings before the loop delivers what the first panic has left.
+/// The bell of the later results rings before the loop delivers the results that the first panic has left.
 fn d9_a_panic_of_what_was_left_by_another_panic_loses_no_later_result(bench: Bench) {
     let cx = bench.context();
     let pool = WorkerPool::new(&cx, "work", 1);
@@ -246,7 +246,7 @@ fn d9_a_panic_of_what_was_left_by_another_panic_loses_no_later_result(bench: Ben
         };
         pool.run(|| (), done).unwrap();
     };
-    // The only thread has come so far when it is there.
+    // When the only thread arrives there, it has ended all earlier work.
     let stop = || {
         let (arrived, has_arrived) = mpsc::channel();
         let (open, work) = gate();

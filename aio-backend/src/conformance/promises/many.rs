@@ -9,7 +9,7 @@ use super::super::fixtures::{A, B, IN, Kind, Source, TIMEOUT, add, check, expect
 use super::super::oracle::{Oracle, is_readable};
 use crate::{Backend, Interest, Peek, ReadyList, Token};
 
-/// Sources of a kind, watched for reading as tokens from `first` on, all of them ready.
+/// Adds sources of a kind, watched for reading as tokens from `first` on, and makes all of them ready.
 fn ready_ones(backend: &mut dyn Backend, kind: Kind, first: u32, count: u32) -> Vec<Source> {
     let one = |index| {
         let source = Source::new(kind);
@@ -22,7 +22,7 @@ fn ready_ones(backend: &mut dyn Backend, kind: Kind, first: u32, count: u32) -> 
     (first..first + count).map(one).collect()
 }
 
-/// Returns how often each token was reported in so many checks.
+/// Returns the number of reports of each token in this number of checks.
 fn turns(backend: &mut dyn Backend, limit: usize, checks: usize) -> BTreeMap<u32, usize> {
     let mut turns = BTreeMap::new();
     for _ in 0..checks {
@@ -35,7 +35,7 @@ fn turns(backend: &mut dyn Backend, limit: usize, checks: usize) -> BTreeMap<u32
 
 pub(super) fn five_thousand_descriptors(backend: &mut dyn Backend) {
     const COUNT: u32 = 5_000;
-    /// Several backends may be tested at the same time, but not all of them with so many.
+    /// Several backends may be tested at the same time, but only one of them with so many descriptors.
     static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
     let _alone = ONE_AT_A_TIME.lock().unwrap_or_else(PoisonError::into_inner);
     let (limit, wanted) = (raise_limit(), u64::from(COUNT) + 1_000);
@@ -67,7 +67,7 @@ pub(super) fn five_thousand_descriptors(backend: &mut dyn Backend) {
         2 * checks
     );
     for index in 0..COUNT {
-        // Now and then a check still reports the descriptors that are left.
+        // Now and then a check still reports the remaining descriptors.
         need(backend.remove(Token::new(index, 1)), "a remove");
         if index % 1_000 == 999 && index + 1 < COUNT {
             let found = wait_at_most(backend, Some(TIMEOUT), 64);
@@ -89,7 +89,7 @@ pub(super) fn no_starvation_past_one_batch(backend: &mut dyn Backend) {
     const COUNT: u32 = 150;
     let sources = ready_ones(backend, Kind::Eventfd, 0, COUNT);
     for limit in [64, 16, 7, 1] {
-        // No event is consumed, so all stay ready: so many checks report each descriptor four times.
+        // No event is consumed, so all stay ready. This number of checks reports each descriptor four times.
         let checks = 4 * COUNT as usize / limit;
         let turns = turns(backend, limit, checks);
         assert!(

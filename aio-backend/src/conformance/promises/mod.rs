@@ -10,7 +10,8 @@ mod tokens;
 
 use super::promise::Promise;
 
-/// Makes the list, and a macro with a test for each promise: its name, what it promises, and what mends most backends that break it.
+/// Makes the list, and a macro with a test for each promise. An entry has the name, the promise, and the
+/// remedy for most backends that break it.
 macro_rules! promises {
     ($d:tt $($module:ident { $($id:ident: $text:literal, $remedy:literal;)* })*) => {
         /// All promises, in the order of the tests.

@@ -135,7 +135,7 @@ pub(super) fn oneshot_is_no_interest_after_its_event(backend: &mut dyn Backend) 
         reported += found.len();
         assert_eq!(shown(backend), reported, "an event is the end of an interest");
     }
-    // Below the number for which a backend may restructure itself.
+    // Below the number at which a backend may restructure itself.
     for index in 10..150 {
         need(backend.remove(Token::new(index, 1)), "a remove");
         backend.rebalance();
@@ -153,7 +153,7 @@ pub(super) fn oneshot_is_no_interest_after_its_event(backend: &mut dyn Backend) 
     expect(backend, &[(Token::new(3, 1), IN)], "it is armed again");
 }
 
-/// Both ends of a TCP connection over the loopback device.
+/// Returns both ends of a TCP connection over the loopback device.
 fn connection() -> std::io::Result<(OwnedFd, OwnedFd)> {
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?;
     let far = TcpStream::connect(listener.local_addr()?)?;

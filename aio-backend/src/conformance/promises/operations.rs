@@ -1,4 +1,4 @@
-//! Operations, of backends that execute some.
+//! Operations, for backends that execute them.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -6,10 +6,11 @@ use std::time::{Duration, Instant};
 use super::super::fixtures::{A, IN, Kind, Source, TIMEOUT, add, check, expect, expect_soon, need};
 use crate::{Backend, Interest, Operation, Peek, ReadyList, Token};
 
-/// Where completions are reported.
+/// The token under which completions are reported.
 const REPORT: Token = Token::new(9, 4);
 
-/// Submits operations that need not wait. `None` if the backend executes none, which is no fault.
+/// Submits operations that need not wait. Returns `None` if the backend executes no operations, which is no
+/// fault.
 fn submit(backend: &mut dyn Backend, file: &Arc<std::fs::File>, count: usize) -> Option<Vec<Token>> {
     (0..count)
         .map(|_| backend.submit(REPORT, Operation::sync_all(file.clone())).ok())
@@ -52,7 +53,7 @@ pub(super) fn operations_end_once_and_come_back(backend: &mut dyn Backend) {
     }
     assert!(backend.in_flight() == 0, "all have come back");
     assert!(Arc::strong_count(&file) == 1, "nothing of the operations is kept");
-    // Those that have not come back do so at the end.
+    // Operations that have not been returned are returned at the end.
     let Some(ids) = submit(backend, &file, 20) else {
         return;
     };

@@ -1,4 +1,4 @@
-//! What descriptors of every kind are reported for.
+//! The readiness that waits report for descriptors of every kind.
 
 use std::rc::Rc;
 use std::time::{Duration, Instant};
@@ -285,7 +285,7 @@ pub(super) fn a_closed_number_is_reported_or_silent(backend: &mut dyn Backend) {
             "an add",
         );
         expect(backend, &[(token, IN)], "it is open");
-        // The file is gone with its number, unless something else shares it.
+        // The file is closed with its number, unless another number shares it.
         let file = is_shared.then_some(pipe);
         number.close();
         other.feed();
@@ -299,7 +299,7 @@ pub(super) fn a_closed_number_is_reported_or_silent(backend: &mut dyn Backend) {
             }
         }
         other.consume();
-        // It may say that there is nothing to remove.
+        // It may return `NotFound`.
         let _ = backend.remove(token);
         assert_eq!(
             Rc::strong_count(&number),
@@ -325,7 +325,7 @@ pub(super) fn a_closed_number_is_refused(backend: &mut dyn Backend) {
     add(backend, &other, B, Interest::READ);
     other.feed();
     let number = Number::of(&other.fd);
-    // Silent from the start, and closed meanwhile.
+    // Silent from the start, and closed afterwards.
     need(
         backend.add(Rc::clone(&number).into(), A, Interest::NONE),
         "an add without an interest",

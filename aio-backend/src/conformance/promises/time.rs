@@ -1,6 +1,6 @@
 //! Timeouts, wake-ups and interruptions.
 //!
-//! Every wait is asserted not to be early. Only the best of many waits is asserted to be in time, because the machine may be busy.
+//! No wait may be early. Of many waits only the best must be in time, because the machine may be busy.
 
 use std::time::{Duration, Instant};
 
@@ -13,7 +13,7 @@ const LATE: Duration = Duration::from_micros(650);
 /// The number of attempts until one wait is in time.
 const TRIES: u32 = 200;
 
-/// The duration of a wait without events.
+/// Returns the duration of a wait without events.
 #[track_caller]
 fn empty_wait(backend: &mut dyn Backend, timeout: Duration) -> Duration {
     let start = Instant::now();
@@ -27,7 +27,8 @@ fn empty_wait(backend: &mut dyn Backend, timeout: Duration) -> Duration {
     took
 }
 
-/// Asserts that no wait is early, and that of several one after the other each is in time at least once in many tries.
+/// Asserts that no wait is early, and that each of several consecutive waits is in time at least once in many
+/// tries.
 #[track_caller]
 fn punctual(backend: &mut dyn Backend, timeout: Duration) {
     let idle = Source::new(Kind::PipeReader);
@@ -72,7 +73,7 @@ pub(super) fn timeout_of_5_ms(backend: &mut dyn Backend) {
 
 pub(super) fn timeout_never_early(backend: &mut dyn Backend) {
     let idle = Source::new(Kind::PipeReader);
-    // Also where nothing is watched at all.
+    // Also if nothing is watched at all.
     empty_wait(backend, Duration::from_micros(700));
     add(backend, &idle, A, Interest::READ);
     for nanos in [
@@ -89,7 +90,7 @@ pub(super) fn timeout_not_a_millisecond_late(backend: &mut dyn Backend) {
     punctual(backend, Duration::from_micros(2_100));
 }
 
-/// How late an event is that a wait without a timeout has to wait for.
+/// The delay of an event for which a wait without a timeout waits.
 const A_WHILE: Duration = Duration::from_millis(150);
 
 pub(super) fn no_timeout_waits_for_an_event(backend: &mut dyn Backend) {
@@ -101,7 +102,7 @@ pub(super) fn no_timeout_waits_for_an_event(backend: &mut dyn Backend) {
         assert_eq!(found, [(A, IN)], "a wait without a timeout ends with an event");
         reader.consume();
     }
-    // Nor does it give up after a while.
+    // A wait without a timeout does not end after a while, either.
     let mouth = reader.mouth();
     let late = || {
         std::thread::sleep(A_WHILE);
@@ -146,7 +147,8 @@ pub(super) fn a_timeout_beyond_all_time_is_no_error(backend: &mut dyn Backend) {
     for timeout in [
         Duration::from_micros(59_999_999),
         Duration::from_secs(60),
-        // One more millisecond than an `int` holds, and two that become nothing or a minute when cut carelessly.
+        // The first is one more millisecond than an `int` holds; the others become nothing or a minute if
+        // truncated.
         Duration::from_millis(1 << 31),
         Duration::from_millis(1 << 32),
         Duration::from_millis((1 << 32) + 1),
@@ -197,10 +199,10 @@ pub(super) fn interruptions_are_no_errors(backend: &mut dyn Backend) {
     });
 }
 
-/// A wait that goes on after each signal has to end all the same: what is left of its time gets shorter.
+/// Asserts that a wait ends even if it continues after each signal: its remaining time gets shorter.
 fn assert_waits_end_between_signals(backend: &mut dyn Backend) {
     const SHORT: Duration = Duration::from_millis(20);
-    /// They take ten times as long, at least.
+    /// The signals take at least ten times as long.
     const SIGNALS: u32 = 4_000;
     let ends = || in_a_storm_of(SIGNALS, || wait_at_most(backend, Some(SHORT), 64)).1;
     assert!(

@@ -15,7 +15,7 @@ pub(super) fn remove_and_use_the_number_again(backend: &mut dyn Backend) {
         add(backend, &source, former, Interest::READ);
         expect(backend, &[(former, IN)], "it is ready");
         need(backend.remove(former), "a remove");
-        // Its file stays open under another number, and is still ready.
+        // The file stays open under another number, and is still ready.
         let ghost = need(source.fd.try_clone(), "one more descriptor");
         expect(backend, &[], "it was removed, though it is ready still");
 
@@ -215,7 +215,7 @@ pub(super) fn files_are_closed_after_removal(backend: &mut dyn Backend) {
             let mut bytes = [0; 64];
             let read = loop {
                 match rustix::io::read(&peer, &mut bytes) {
-                    // What the socket had written.
+                    // The data that the socket had written.
                     Ok(read) if read > 0 => {}
                     read => break read,
                 }
