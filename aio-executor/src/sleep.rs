@@ -119,6 +119,14 @@ impl Alarm {
     }
 }
 
+impl Drop for Sleep {
+    /// The waker goes first: the task is not to be woken by the end of the timer.
+    fn drop(&mut self) {
+        let waker = self.alarm.upgrade().and_then(|alarm| alarm.waker.take());
+        drop(waker); // outside the borrow
+    }
+}
+
 impl Drop for Alarm {
     /// The context is dropped: a task of another one is not to wait for ever.
     fn drop(&mut self) {

@@ -41,11 +41,22 @@ pin_project! {
         fn drop(this: Pin<&mut Self>) {
             let mut this = this.project();
             if this.future.is_some() {
-                this.future.set(None);
-                drop(this.join.finish(Err(JoinError::Gone(gone()))));
+                give_up(this.join, || this.future.set(None));
             }
         }
     }
+}
+
+/// Drops what would have become the result of a task, then tells the joiner that there will be none, also if the drop panics.
+pub(crate) fn give_up<T>(join: &Join<T>, drop_it: impl FnOnce()) {
+    struct Report<'a, T>(&'a Join<T>);
+    impl<T> Drop for Report<'_, T> {
+        fn drop(&mut self) {
+            drop(self.0.finish(Err(JoinError::Gone(gone()))));
+        }
+    }
+    let _report = Report(join);
+    drop_it();
 }
 
 /// Why a context is being dropped.
