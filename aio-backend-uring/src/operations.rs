@@ -298,7 +298,7 @@ impl InFlight {
         let file = Fd(self.operation.file.as_fd().as_raw_fd());
         match &mut self.operation.action {
             FileAction::Read { at, into, flags } => {
-                let (at, flags) = (at.unwrap_or(u64::MAX), flags.bits() as i32);
+                let (at, flags) = (offset(*at), flags.bits() as i32);
                 match into {
                     Buffers::One(buffer) => {
                         let Piece { from, len } = Piece::of(buffer);
@@ -319,7 +319,7 @@ impl InFlight {
                 }
             }
             FileAction::Write { at, from, flags } => {
-                let (at, flags) = (at.unwrap_or(u64::MAX), flags.bits() as i32);
+                let (at, flags) = (offset(*at), flags.bits() as i32);
                 match from {
                     Buffers::One(buffer) => {
                         let len = buffer.len().min(MOST_BYTES) as u32;
@@ -387,6 +387,11 @@ impl Piece {
             len: buffer.len(),
         }
     }
+}
+
+/// Returns the position as the kernel takes it, to which the largest number is the current position. No file has the position of that number.
+fn offset(at: Option<u64>) -> u64 {
+    at.map_or(u64::MAX, |at| at.min(u64::MAX - 1))
 }
 
 /// Returns the pieces of foreign memory, or those that were made for several buffers.

@@ -143,7 +143,8 @@ impl Allocation {
 pub enum FileAction {
     /// `preadv2(2)`.
     Read {
-        /// The position in the file; `None` for the current position, and for files without positions, such as pipes.
+        /// The position in the file; `None` for the current position, and for files without positions, such as pipes. No file has a position
+        /// beyond `i64::MAX`: the result is `EINVAL`.
         at: Option<u64>,
         /// Where the data go.
         into: Buffers,
@@ -152,7 +153,7 @@ pub enum FileAction {
     },
     /// `pwritev2(2)`.
     Write {
-        /// The position in the file; `None` for the current position, and for files without positions.
+        /// The position in the file, as of `Read`.
         at: Option<u64>,
         /// The data.
         from: Buffers,

@@ -33,16 +33,12 @@ fn attempt(operation: &mut Operation) -> io::Result<usize> {
         FileAction::Read { at, into, flags } => {
             let flags = ReadWriteFlags::from_bits_retain(flags.bits());
             let mut slices = slices_mut(into)?;
-            Ok(retry_on_intr(|| {
-                preadv2(file, &mut slices, at.unwrap_or(CURRENT), flags)
-            })?)
+            Ok(retry_on_intr(|| preadv2(file, &mut slices, offset(*at), flags))?)
         }
         FileAction::Write { at, from, flags } => {
             let flags = ReadWriteFlags::from_bits_retain(flags.bits());
             let slices = slices(from)?;
-            Ok(retry_on_intr(|| {
-                pwritev2(file, &slices, at.unwrap_or(CURRENT), flags)
-            })?)
+            Ok(retry_on_intr(|| pwritev2(file, &slices, offset(*at), flags))?)
         }
         FileAction::Sync { data_only: true } => Ok(retry_on_intr(|| fdatasync(file)).map(|()| 0)?),
         FileAction::Sync { data_only: false } => Ok(retry_on_intr(|| fsync(file)).map(|()| 0)?),
@@ -55,6 +51,11 @@ fn attempt(operation: &mut Operation) -> io::Result<usize> {
         }
         _ => Err(unknown()),
     }
+}
+
+/// The position as the system call takes it. The largest number, which no file has, is not to mean the current position.
+fn offset(at: Option<u64>) -> u64 {
+    at.map_or(CURRENT, |at| at.min(CURRENT - 1))
 }
 
 fn mode(how: Allocation) -> FallocateFlags {
