@@ -86,13 +86,13 @@ impl ChildExit {
         self.process.id
     }
 
-    /// Kills the process, as [`Child::kill`] does. The callback comes when it has ended.
+    /// Kills the process. The callback comes when it has ended. It is this process that is killed, and no other one that has got its number
+    /// after something else has reaped it.
     ///
     /// # Errors
     /// The system's. Killing a process that has ended is none.
     pub fn kill(&self) -> io::Result<()> {
-        let mut child = self.process.child.borrow_mut();
-        child.as_mut().map_or(Ok(()), Child::kill)
+        self.process.kill()
     }
 
     /// Takes the callback back and returns the process, which goes on.
