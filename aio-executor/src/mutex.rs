@@ -51,6 +51,7 @@ struct State<T> {
     value: Option<Box<T>>,
     /// The waiter that the value is reserved for, if it is not free.
     reserved: Option<u64>,
+    /// In the order of their numbers, by which they are found.
     waiters: VecDeque<(u64, Waker)>,
     next_id: u64,
 }
@@ -144,8 +145,9 @@ impl<T> State<T> {
     /// Has a waiter wait with this waker; returns the former one.
     fn enqueue(&mut self, waiter: Option<u64>, waker: &Waker) -> (u64, Option<Waker>) {
         if let Some(id) = waiter
-            && let Some((_, known)) = self.waiters.iter_mut().find(|(known, _)| *known == id)
+            && let Some(place) = self.place(id)
         {
+            let known = &mut self.waiters[place].1;
             let former = (!known.will_wake(waker)).then(|| mem::replace(known, waker.clone()));
             return (id, former);
         }
@@ -155,13 +157,16 @@ impl<T> State<T> {
         (id, None)
     }
 
+    fn place(&self, waiter: u64) -> Option<usize> {
+        self.waiters.binary_search_by_key(&waiter, |(id, _)| *id).ok()
+    }
+
     /// The waiter waits no longer. Returns its waker, or that of the next one, to which its reservation goes.
     fn give_up(&mut self, waiter: u64) -> (Option<Waker>, Option<Waker>) {
         if self.reserved == Some(waiter) {
             return (None, faulty!(ReservationKept, self.reserve(), None));
         }
-        let place = self.waiters.iter().position(|(id, _)| *id == waiter);
-        let own = place.and_then(|place| self.waiters.remove(place));
+        let own = self.place(waiter).and_then(|place| self.waiters.remove(place));
         (own.map(|(_, waker)| waker), None)
     }
 }

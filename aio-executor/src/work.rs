@@ -93,6 +93,10 @@ impl<F: Future> Work for Body<F> {
     fn fail(self: Pin<&mut Self>, why: JoinError) -> Option<JoinError> {
         let mut this = self.project();
         this.future.set(None);
+        if this.join.is_finished() {
+            // What woke the joiner has panicked.
+            return Some(why);
+        }
         this.join.finish(Err(why))?.err()
     }
 
