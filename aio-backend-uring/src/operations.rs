@@ -30,6 +30,8 @@ use crate::status::Status;
 const MOST_RETRIES: u8 = 100;
 /// The longest transfer of the system.
 const MOST_BYTES: usize = 0x7fff_f000;
+/// The most buffers of a transfer.
+const MOST_PIECES: usize = 1024;
 /// This bit of the user data is set for operations only.
 pub(crate) const IS_OPERATION: u64 = 1 << 63;
 
@@ -310,7 +312,7 @@ impl InFlight {
                     }
                     several => {
                         let pieces = pieces_of(several, &self.pieces);
-                        let (first, count) = (pieces.as_ptr().cast(), pieces.len() as u32);
+                        let (first, count) = (pieces.as_ptr().cast(), pieces.len().min(MOST_PIECES) as u32);
                         opcode::Readv::new(file, first, count)
                             .offset(at)
                             .rw_flags(flags)
@@ -330,7 +332,7 @@ impl InFlight {
                     }
                     several => {
                         let pieces = pieces_of(several, &self.pieces);
-                        let (first, count) = (pieces.as_ptr().cast(), pieces.len() as u32);
+                        let (first, count) = (pieces.as_ptr().cast(), pieces.len().min(MOST_PIECES) as u32);
                         opcode::Writev::new(file, first, count)
                             .offset(at)
                             .rw_flags(flags)

@@ -143,8 +143,8 @@ impl Allocation {
 pub enum FileAction {
     /// `preadv2(2)`.
     Read {
-        /// The position in the file; `None` for the current position, and for files without positions, such as pipes. No file has a position
-        /// beyond `i64::MAX`: the result is `EINVAL`.
+        /// The position in the file; `None` for the current position. Files without positions, such as pipes, ignore it. No file has a
+        /// position beyond `i64::MAX`: the result is `EINVAL`.
         at: Option<u64>,
         /// Where the data go.
         into: Buffers,
