@@ -131,6 +131,7 @@ impl WorkerQueue {
 
     /// What a thread does.
     fn work(self: &Arc<Self>) {
+        let _ending = Ending(self);
         let mut state = self.lock();
         state.demand.arrive();
         loop {
@@ -147,7 +148,6 @@ impl WorkerQueue {
                 }
             }
         }
-        state.threads -= 1;
     }
 
     fn run_next<'a>(self: &'a Arc<Self>, mut state: Locked<'a>) -> Locked<'a> {
@@ -226,5 +226,14 @@ impl WorkerQueue {
 
     fn lock(&self) -> Locked<'_> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// A thread ends, perhaps because a result panics that it drops.
+struct Ending<'a>(&'a WorkerQueue);
+
+impl Drop for Ending<'_> {
+    fn drop(&mut self) {
+        self.0.lock().threads -= 1;
     }
 }

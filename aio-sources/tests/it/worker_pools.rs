@@ -21,6 +21,7 @@ everywhere! {
     s2_a_panic_of_the_work_reaches_its_callback
     s2_a_dropped_pool_drops_what_was_not_begun
     s2_a_context_that_is_dropped_drops_the_callbacks_and_refuses_more_work
+    d9_a_result_that_panics_when_a_thread_drops_it_ends_the_thread
     d9_a_panic_of_a_callback_loses_no_other_result
     d9_a_panic_of_what_was_left_by_another_panic_loses_no_later_result
 }
@@ -237,6 +238,33 @@ fn s2_a_context_that_is_dropped_drops_the_callbacks_and_refuses_more_work(bench:
     assert!(refused.to_string().contains("context"), "{refused}");
     assert_eq!((Rc::strong_count(&kept), pool.in_flight()), (1, 0));
     open.send(()).unwrap();
+}
+
+/// There is no callback any more, so the thread drops the result.
+fn d9_a_result_that_panics_when_a_thread_drops_it_ends_the_thread(bench: Bench) {
+    struct Panics;
+    impl Drop for Panics {
+        fn drop(&mut self) {
+            panic!("on purpose");
+        }
+    }
+    let cx = bench.context();
+    let pool = WorkerPool::new(&cx, "work", 1);
+    let (open, work) = gate();
+    let (began, has_begun) = mpsc::channel();
+    let begin = move || {
+        began.send(()).unwrap();
+        work();
+        Panics
+    };
+    pool.run(begin, |_, _| panic!("the context is gone")).unwrap();
+    has_begun.recv().unwrap();
+    assert_eq!(pool.threads(), 1);
+    drop(cx);
+    open.send(()).unwrap();
+    while pool.threads() > 0 {
+        thread::yield_now();
+    }
 }
 
 fn d9_a_panic_of_a_callback_loses_no_other_result(bench: Bench) {
