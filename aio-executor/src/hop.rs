@@ -130,7 +130,7 @@ impl Future for Hop {
 }
 
 impl Drop for Hop {
-    /// A task that goes on without having waited for the move does not want it any more.
+    /// A task that drops this without having awaited it stays where it is.
     fn drop(&mut self) {
         if let Some(refused) = &self.refused {
             withdraw(refused);

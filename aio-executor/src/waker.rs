@@ -1,4 +1,4 @@
-//! [`TaskWaker`]: a wake queues the task and schedules the bottom half that polls what is queued.
+//! [`TaskWaker`]: a wake queues the task and schedules the bottom half that polls the queued tasks.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -9,25 +9,25 @@ use aio_notify::{HomeThread, Inbox, Node, Urgency};
 
 use crate::sync::faulty;
 
-/// What the tasks of a context share with their wakers.
-pub(crate) struct Door {
-    /// The tasks that were woken. Closed when the context is dropped.
+/// The tasks of a context that were woken, and the bottom half that polls them. All wakers of the context share it.
+pub(crate) struct WakeQueue {
+    /// Closed when the context is dropped.
     woken: Inbox<TaskId>,
     home: HomeThread,
-    /// Polls them.
-    bell: BottomHalf,
-    /// The home thread has rung the bell, and it has not begun. Only the home thread uses this.
-    is_rung: AtomicBool,
+    /// Polls the tasks.
+    poller: BottomHalf,
+    /// The home thread has scheduled `poller`, which has not begun. Only the home thread uses this.
+    is_scheduled: AtomicBool,
 }
 
-impl Door {
-    /// A door whose bell is `bell`.
-    pub(crate) fn new(bell: BottomHalf) -> Arc<Self> {
+impl WakeQueue {
+    /// A queue whose tasks `poller` polls.
+    pub(crate) fn new(poller: BottomHalf) -> Arc<Self> {
         Arc::new(Self {
             woken: Inbox::new(),
             home: HomeThread::here(),
-            bell,
-            is_rung: AtomicBool::new(false),
+            poller,
+            is_scheduled: AtomicBool::new(false),
         })
     }
 
@@ -35,47 +35,47 @@ impl Door {
         &self.woken
     }
 
-    /// Has the tasks polled that were woken. The home thread rings once for many.
+    /// Schedules the poller. The home thread does it once for many wakes.
     #[inline]
-    pub(crate) fn ring(&self) {
+    pub(crate) fn schedule(&self) {
         if self.home.is_here() {
-            self.ring_at_home();
+            self.schedule_at_home();
         } else {
-            self.bell.schedule();
+            self.poller.schedule();
         }
     }
 
-    /// As [`ring`](Self::ring), for the home thread.
+    /// As [`schedule`](Self::schedule), for the home thread.
     #[inline]
-    pub(crate) fn ring_at_home(&self) {
-        if !self.is_rung.load(Ordering::Relaxed) {
-            self.is_rung.store(true, Ordering::Relaxed);
-            self.bell.schedule();
+    pub(crate) fn schedule_at_home(&self) {
+        if !self.is_scheduled.load(Ordering::Relaxed) {
+            self.is_scheduled.store(true, Ordering::Relaxed);
+            self.poller.schedule();
         }
     }
 
-    /// The bell has begun.
+    /// The poller has begun.
     pub(crate) fn begin(&self) {
-        self.is_rung.store(false, Ordering::Relaxed);
+        self.is_scheduled.store(false, Ordering::Relaxed);
     }
 
-    /// Rings if there are tasks in the inbox.
-    fn ring_for_new(&self) {
+    /// Schedules the poller if there are tasks in the inbox.
+    fn schedule_for_new(&self) {
         if self.woken.pending() {
-            self.ring_at_home();
+            self.schedule_at_home();
         }
     }
 
-    /// Takes back the ring for tasks that were polled meanwhile.
+    /// Cancels what the home thread has scheduled for tasks that were polled meanwhile.
     ///
-    /// Ordering: a thread that has rung before has queued its task before that. The cancellation, which takes its ring back, acquires
-    /// this, so that the task is seen after.
-    pub(crate) fn silence(&self) {
-        if self.is_rung.load(Ordering::Relaxed) {
-            self.is_rung.store(false, Ordering::Relaxed);
-            self.bell.cancel();
+    /// Ordering: another thread queues its task before it schedules the poller. The cancellation, which also takes that schedule back, acquires
+    /// it, so the task is found afterwards.
+    pub(crate) fn unschedule(&self) {
+        if self.is_scheduled.load(Ordering::Relaxed) {
+            self.is_scheduled.store(false, Ordering::Relaxed);
+            self.poller.cancel();
         }
-        faulty!(SilencedForAll, self.ring_for_new());
+        faulty!(UnscheduledForAll, self.schedule_for_new());
     }
 }
 
@@ -91,13 +91,13 @@ pub(crate) struct TaskId {
 /// Wakes a task, from any thread. A wake allocates nothing, and several before the poll are one: the node is queued once.
 pub(crate) struct TaskWaker {
     node: Node<TaskId>,
-    door: Arc<Door>,
+    queue: Arc<WakeQueue>,
 }
 
 impl TaskWaker {
-    pub(crate) fn new(id: TaskId, door: Arc<Door>) -> Arc<Self> {
+    pub(crate) fn new(id: TaskId, queue: Arc<WakeQueue>) -> Arc<Self> {
         let node = Node::new(id);
-        Arc::new(Self { node, door })
+        Arc::new(Self { node, queue })
     }
 
     /// Whether the task was woken and is not polled yet.
@@ -107,25 +107,25 @@ impl TaskWaker {
 
     /// Whether this thread is the home of the context that polls the task.
     pub(crate) fn is_at_home(&self) -> bool {
-        self.door.home.is_here()
+        self.queue.home.is_here()
     }
 
-    /// The bell is rung also if the node was queued already: the thread that has queued it may not have rung yet.
+    /// Schedules the poller also if the node was queued already: the thread that has queued it may not have scheduled it yet.
     #[inline]
-    fn queue(&self) {
-        let door = &*self.door;
-        faulty!(RungBeforeQueued, door.woken.post(&self.node, Urgency::Normal); door.ring());
+    fn enqueue(&self) {
+        let queue = &*self.queue;
+        faulty!(ScheduledBeforeQueued, queue.woken.post(&self.node, Urgency::Normal); queue.schedule());
     }
 }
 
 impl Wake for TaskWaker {
     #[inline]
     fn wake(self: Arc<Self>) {
-        self.queue();
+        self.enqueue();
     }
 
     #[inline]
     fn wake_by_ref(self: &Arc<Self>) {
-        self.queue();
+        self.enqueue();
     }
 }

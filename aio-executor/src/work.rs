@@ -11,7 +11,7 @@ use pin_project_lite::pin_project;
 use crate::join::{Join, JoinError};
 use crate::waker::TaskWaker;
 
-/// A task as a context has it. Dropping it before it is done tells the joiner that there will be no result.
+/// A task as a context has it. If it is dropped before it is done, its joiner gets an error.
 pub(crate) trait Work {
     /// Polls the future. Once it is done, it is dropped, and then the result is published.
     fn poll(self: Pin<&mut Self>, polling: &mut Polling<'_>) -> Poll<()>;
