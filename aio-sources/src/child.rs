@@ -33,6 +33,8 @@ pub struct ChildExit {
 impl ChildExit {
     /// Calls `on_exit` once, when the process has ended and was reaped.
     ///
+    /// The pipes of `child` stay open as long as it is kept here. Take its `stdin` out first if the process reads that to its end.
+    ///
     /// The status is an error if something else has reaped the process, such as a `wait` for any child.
     ///
     /// # Errors

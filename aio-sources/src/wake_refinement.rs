@@ -43,6 +43,7 @@ pub struct WakeRefinement {
     /// Dropped to end the thread.
     stop: Option<Sender<()>>,
     thread: Option<JoinHandle<()>>,
+    remote: Remote,
 }
 
 impl WakeRefinement {
@@ -51,7 +52,7 @@ impl WakeRefinement {
     /// # Errors
     /// What the system says to a thread.
     pub fn start(mut calibration: WakeCalibration, remote: &Remote) -> io::Result<Self> {
-        let remote = remote.clone();
+        let (own, remote) = (remote.clone(), remote.clone());
         let (stop, stopped) = mpsc::channel::<()>();
         let mut pace = Pace::new(remote.stats());
         // What was measured at start is shown at once.
@@ -74,12 +75,18 @@ impl WakeRefinement {
                     .name("wake-cost".to_owned())
                     .spawn(refine)?,
             ),
+            remote: own,
         })
     }
 }
 
 impl Drop for WakeRefinement {
     fn drop(&mut self) {
+        if self.remote.is_inherited() {
+            // A forked child has no such thread to wait for.
+            std::mem::forget((self.stop.take(), self.thread.take()));
+            return;
+        }
         drop(self.stop.take());
         if let Some(thread) = self.thread.take() {
             // It cannot panic, and there is no result to pass on.

@@ -7,6 +7,8 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use aio_notify::HomeProcess;
+
 use crate::worker_demand::{Demand, Role, WATCH};
 
 /// A thread without work ends after this time.
@@ -16,6 +18,7 @@ const IDLE: Duration = Duration::from_secs(10);
 pub(crate) type Job = Box<dyn FnOnce() + Send>;
 
 pub(crate) struct WorkerQueue {
+    process: HomeProcess,
     name: String,
     most: usize,
     state: Mutex<State>,
@@ -43,6 +46,7 @@ type Locked<'a> = MutexGuard<'a, State>;
 impl WorkerQueue {
     pub(crate) fn new(name: &str, most: usize, announce: impl Fn() + Send + Sync + 'static) -> Self {
         Self {
+            process: HomeProcess::here(),
             name: name.to_owned(),
             most,
             state: Mutex::new(State {
@@ -209,8 +213,12 @@ impl WorkerQueue {
         (state, is_called)
     }
 
-    /// Drops the jobs that were not begun. The threads end after the jobs that they run.
+    /// Drops the jobs that were not begun. The threads end after the jobs that they run. A forked child has no threads, and one of the parent's
+    /// may have held the lock.
     pub(crate) fn close(&self) {
+        if !self.process.is_here() {
+            return;
+        }
         let mut state = self.lock();
         state.is_closed = true;
         let jobs = mem::take(&mut state.jobs);
