@@ -30,6 +30,8 @@ use crate::status::Status;
 const MOST_RETRIES: u8 = 100;
 /// The longest transfer of the system.
 const MOST_BYTES: usize = 0x7fff_f000;
+/// The most buffers of a transfer.
+const MOST_PIECES: usize = 1024;
 /// This bit of the user data is set for operations only.
 pub(crate) const IS_OPERATION: u64 = 1 << 63;
 
@@ -298,7 +300,7 @@ impl InFlight {
         let file = Fd(self.operation.file.as_fd().as_raw_fd());
         match &mut self.operation.action {
             FileAction::Read { at, into, flags } => {
-                let (at, flags) = (at.unwrap_or(u64::MAX), flags.bits() as i32);
+                let (at, flags) = (offset(*at), flags.bits() as i32);
                 match into {
                     Buffers::One(buffer) => {
                         let Piece { from, len } = Piece::of(buffer);
@@ -310,7 +312,7 @@ impl InFlight {
                     }
                     several => {
                         let pieces = pieces_of(several, &self.pieces);
-                        let (first, count) = (pieces.as_ptr().cast(), pieces.len() as u32);
+                        let (first, count) = (pieces.as_ptr().cast(), pieces.len().min(MOST_PIECES) as u32);
                         opcode::Readv::new(file, first, count)
                             .offset(at)
                             .rw_flags(flags)
@@ -319,7 +321,7 @@ impl InFlight {
                 }
             }
             FileAction::Write { at, from, flags } => {
-                let (at, flags) = (at.unwrap_or(u64::MAX), flags.bits() as i32);
+                let (at, flags) = (offset(*at), flags.bits() as i32);
                 match from {
                     Buffers::One(buffer) => {
                         let len = buffer.len().min(MOST_BYTES) as u32;
@@ -330,7 +332,7 @@ impl InFlight {
                     }
                     several => {
                         let pieces = pieces_of(several, &self.pieces);
-                        let (first, count) = (pieces.as_ptr().cast(), pieces.len() as u32);
+                        let (first, count) = (pieces.as_ptr().cast(), pieces.len().min(MOST_PIECES) as u32);
                         opcode::Writev::new(file, first, count)
                             .offset(at)
                             .rw_flags(flags)
@@ -387,6 +389,11 @@ impl Piece {
             len: buffer.len(),
         }
     }
+}
+
+/// Returns the position as the kernel takes it, to which the largest number is the current position. No file has the position of that number.
+fn offset(at: Option<u64>) -> u64 {
+    at.map_or(u64::MAX, |at| at.min(u64::MAX - 1))
 }
 
 /// Returns the pieces of foreign memory, or those that were made for several buffers.

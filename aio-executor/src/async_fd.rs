@@ -44,11 +44,11 @@ use crate::waiters::{POLLER, Waiters};
 /// ```
 #[must_use = "dropped at once, it closes the descriptor"]
 pub struct AsyncFd<F> {
-    port: Rc<Port<F>>,
+    shared: Rc<Shared<F>>,
 }
 
-/// The shared state of the handler and the [`AsyncFd`].
-struct Port<F> {
+/// What the handler and the [`AsyncFd`] share.
+struct Shared<F> {
     owner: F,
     read: Direction,
     write: Direction,
@@ -80,7 +80,7 @@ impl<F: AsFd + 'static> AsyncFd<F> {
     /// descriptor.
     pub fn new(cx: &Context, owner: F) -> io::Result<Self> {
         rustix::io::ioctl_fionbio(&owner, true)?;
-        let port = Rc::new(Port {
+        let shared = Rc::new(Shared {
             owner,
             read: Direction::default(),
             write: Direction::default(),
@@ -88,10 +88,10 @@ impl<F: AsFd + 'static> AsyncFd<F> {
             interest: Cell::new(Interest::NONE),
             ended: RefCell::new(None),
         });
-        let handler = Rc::new(Watched(port.clone()));
+        let handler = Rc::new(Watched(shared.clone()));
         let registration = cx.watch(handler, Interest::NONE)?;
-        port.registration.replace(Some(registration));
-        Ok(Self { port })
+        shared.registration.replace(Some(registration));
+        Ok(Self { shared })
     }
 }
 
@@ -99,7 +99,7 @@ impl<F: AsFd> AsyncFd<F> {
     /// Returns the owner of the descriptor.
     #[must_use]
     pub fn get_ref(&self) -> &F {
-        &self.port.owner
+        &self.shared.owner
     }
 
     /// Waits until there are data to read, the peer has hung up, or the descriptor has an error. May return
@@ -121,7 +121,7 @@ impl<F: AsFd> AsyncFd<F> {
 
     fn ready(&self, interest: Interest) -> Ready<'_, F> {
         Ready {
-            port: &self.port,
+            shared: &self.shared,
             interest,
             waiter: None,
         }
@@ -149,7 +149,7 @@ impl<F: AsFd> AsyncFd<F> {
         work: &mut impl FnMut(&F) -> io::Result<R>,
     ) -> io::Result<R> {
         loop {
-            match work(&self.port.owner) {
+            match work(&self.shared.owner) {
                 Err(why) if why.kind() == ErrorKind::WouldBlock => self.ready(interest).await?,
                 Err(why) if why.kind() == ErrorKind::Interrupted => {}
                 done => return done,
@@ -165,10 +165,10 @@ impl<F: AsFd> AsyncFd<F> {
         mut work: impl FnMut(&F) -> io::Result<R>,
     ) -> Poll<io::Result<R>> {
         loop {
-            match work(&self.port.owner) {
+            match work(&self.shared.owner) {
                 Err(why) if why.kind() == ErrorKind::WouldBlock => {
-                    self.port.want(interest)?;
-                    self.port.direction(interest).add(POLLER, polling.waker());
+                    self.shared.add_interest(interest)?;
+                    self.shared.direction(interest).add(POLLER, polling.waker());
                     return Poll::Pending;
                 }
                 Err(why) if why.kind() == ErrorKind::Interrupted => {}
@@ -180,12 +180,12 @@ impl<F: AsFd> AsyncFd<F> {
 
 impl<F> Drop for AsyncFd<F> {
     fn drop(&mut self) {
-        let registration = self.port.registration.take();
+        let registration = self.shared.registration.take();
         drop(registration); // outside the borrow: it drops the handler
     }
 }
 
-impl<F> Port<F> {
+impl<F> Shared<F> {
     fn direction(&self, interest: Interest) -> &Direction {
         if interest == Interest::READ {
             &self.read
@@ -194,8 +194,8 @@ impl<F> Port<F> {
         }
     }
 
-    /// Makes the backend watch for this interest, too.
-    fn want(&self, interest: Interest) -> io::Result<()> {
+    /// Adds to what the backend watches for.
+    fn add_interest(&self, interest: Interest) -> io::Result<()> {
         if let Some(Ended { kind, text }) = &*self.ended.borrow() {
             return Err(io::Error::new(*kind, text.clone()));
         }
@@ -213,7 +213,8 @@ impl<F> Port<F> {
         Ok(())
     }
 
-    fn is_ready(&self, interest: Interest) {
+    /// The descriptor is ready: wakes the tasks that wait for it.
+    fn notify_ready(&self, interest: Interest) {
         let direction = self.direction(interest);
         if !direction.waiters.is_empty() {
             direction.is_unwanted.set(false);
@@ -243,17 +244,16 @@ impl Direction {
     }
 }
 
-/// The handler. The context drops it with the registration, or at its own end, which wakes all remaining
-/// wakers.
-struct Watched<F>(Rc<Port<F>>);
+/// The handler. The context drops it with the registration, or at its own end, and it leaves no waker behind.
+struct Watched<F>(Rc<Shared<F>>);
 
 impl<F: AsFd + 'static> Handler for Watched<F> {
     fn readable(&self, _: &Context) {
-        self.0.is_ready(Interest::READ);
+        self.0.notify_ready(Interest::READ);
     }
 
     fn writable(&self, _: &Context) {
-        self.0.is_ready(Interest::WRITE);
+        self.0.notify_ready(Interest::WRITE);
     }
 
     fn invalidated(&self, _: &Context, why: io::Error) {
@@ -276,13 +276,13 @@ impl<F> Drop for Watched<F> {
 
 impl<F: AsFd> AsFd for AsyncFd<F> {
     fn as_fd(&self) -> BorrowedFd<'_> {
-        self.port.owner.as_fd()
+        self.shared.owner.as_fd()
     }
 }
 
 impl<F: fmt::Debug> fmt::Debug for AsyncFd<F> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_tuple("AsyncFd").field(&self.port.owner).finish()
+        f.debug_tuple("AsyncFd").field(&self.shared.owner).finish()
     }
 }
 
@@ -306,7 +306,7 @@ impl<F: fmt::Debug> fmt::Debug for AsyncFd<F> {
 /// ```
 #[must_use = "a future does nothing before it is awaited"]
 pub struct Ready<'a, F> {
-    port: &'a Port<F>,
+    shared: &'a Shared<F>,
     interest: Interest,
     waiter: Option<Waiter>,
 }
@@ -320,7 +320,7 @@ struct Waiter {
 
 impl<F> Ready<'_, F> {
     fn waiters(&self) -> &Waiters {
-        &self.port.direction(self.interest).waiters
+        &self.shared.direction(self.interest).waiters
     }
 }
 
@@ -328,7 +328,7 @@ impl<F> Future for Ready<'_, F> {
     type Output = io::Result<()>;
 
     fn poll(mut self: Pin<&mut Self>, polling: &mut Polling<'_>) -> Poll<Self::Output> {
-        self.port.want(self.interest)?;
+        self.shared.add_interest(self.interest)?;
         let waiters = self.waiters();
         let events = waiters.events();
         let waiter = match self.waiter {
@@ -339,7 +339,9 @@ impl<F> Future for Ready<'_, F> {
                 events,
             },
         };
-        self.port.direction(self.interest).add(waiter.id, polling.waker());
+        self.shared
+            .direction(self.interest)
+            .add(waiter.id, polling.waker());
         self.waiter = Some(waiter);
         Poll::Pending
     }

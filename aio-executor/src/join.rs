@@ -196,6 +196,11 @@ impl<T> Join<T> {
         JoinHandle { join: Some(self) }
     }
 
+    /// Whether there is a result, or it was returned.
+    pub(crate) fn is_finished(&self) -> bool {
+        self.with(|state| !matches!(state.result, Outcome::Pending))
+    }
+
     fn with<R>(&self, change: impl FnOnce(&mut State<T>) -> R) -> R {
         change(&mut self.state.lock().unwrap_or_else(PoisonError::into_inner))
     }
@@ -311,8 +316,7 @@ impl<T> JoinHandle<T> {
     /// Returns whether the task is done: awaiting the handle would not wait.
     #[must_use]
     pub fn is_finished(&self) -> bool {
-        self.join()
-            .with(|state| !matches!(state.result, Outcome::Pending))
+        self.join().is_finished()
     }
 
     /// Blocks this thread until the task is done.

@@ -52,6 +52,7 @@ struct State<T> {
     value: Option<Box<T>>,
     /// The waiter for which the value is reserved, if it is not free.
     reserved: Option<u64>,
+    /// In the order of their numbers, by which they are found.
     waiters: VecDeque<(u64, Waker)>,
     next_id: u64,
 }
@@ -146,8 +147,9 @@ impl<T> State<T> {
     /// Queues a waiter with this waker, or replaces its waker. Returns the former waker.
     fn enqueue(&mut self, waiter: Option<u64>, waker: &Waker) -> (u64, Option<Waker>) {
         if let Some(id) = waiter
-            && let Some((_, known)) = self.waiters.iter_mut().find(|(known, _)| *known == id)
+            && let Some(place) = self.place(id)
         {
+            let known = &mut self.waiters[place].1;
             let former = (!known.will_wake(waker)).then(|| mem::replace(known, waker.clone()));
             return (id, former);
         }
@@ -157,13 +159,16 @@ impl<T> State<T> {
         (id, None)
     }
 
-    /// Removes a waiter. Returns its waker, or that of the next one, which gets its reservation.
+    fn place(&self, waiter: u64) -> Option<usize> {
+        self.waiters.binary_search_by_key(&waiter, |(id, _)| *id).ok()
+    }
+
+    /// The waiter waits no longer. Returns its waker, or that of the next one, to which its reservation goes.
     fn give_up(&mut self, waiter: u64) -> (Option<Waker>, Option<Waker>) {
         if self.reserved == Some(waiter) {
             return (None, faulty!(ReservationKept, self.reserve(), None));
         }
-        let place = self.waiters.iter().position(|(id, _)| *id == waiter);
-        let own = place.and_then(|place| self.waiters.remove(place));
+        let own = self.place(waiter).and_then(|place| self.waiters.remove(place));
         (own.map(|(_, waker)| waker), None)
     }
 }

@@ -8,7 +8,7 @@ use aio_context::{Context, Gone, Remote};
 use crate::current::current;
 use crate::join::{Join, JoinError, JoinHandle};
 use crate::tasks::{Task, arrive};
-use crate::work::Body;
+use crate::work::{Body, give_up};
 
 /// Spawns a future on another context.
 pub(crate) fn send<F>(to: &Remote, future: F) -> JoinHandle<F::Output>
@@ -67,8 +67,7 @@ impl<M, T> Maker<M, T> {
 impl<M, T> Drop for Maker<M, T> {
     fn drop(&mut self) {
         if let Some(make) = self.make.take() {
-            drop(make);
-            drop(self.join.finish(Err(JoinError::Gone(Gone::Dropped))));
+            give_up(&self.join, || drop(make));
         }
     }
 }

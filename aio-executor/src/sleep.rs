@@ -119,6 +119,14 @@ impl Alarm {
     }
 }
 
+impl Drop for Sleep {
+    /// The waker goes first: the task is not to be woken by the end of the timer.
+    fn drop(&mut self) {
+        let waker = self.alarm.upgrade().and_then(|alarm| alarm.waker.take());
+        drop(waker); // outside the borrow
+    }
+}
+
 impl Drop for Alarm {
     /// Wakes the task when the context is dropped, because a task of another context must not wait for ever.
     fn drop(&mut self) {

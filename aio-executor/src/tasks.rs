@@ -1,8 +1,8 @@
 //! [`Tasks`]: the tasks of one context, and the order in which they are polled.
 //!
-//! The context owns this, and with it the futures: it drops them when it is dropped, on its thread (rule E3).
-//! Wakers hold only a slot's number. A free slot keeps its waker for the next task, so a spawn allocates only
-//! the future and the state that it shares with the handle.
+//! The context owns this, and with it the futures: it drops them when it is dropped, on its thread (rule E3). A waker has the number of
+//! a slot, not the future. A slot that is free keeps its waker for the next task, so that a spawn allocates the future and what the handle
+//! shares with it, and nothing else.
 //!
 //! # Which tasks are polled
 //! The bottom half polls the woken tasks, in the order of the wakes, including those that are woken
@@ -25,7 +25,7 @@ use aio_notify::{Dequeued, Item, RunQueue};
 use crate::current::{Polls, Request};
 use crate::join::{JoinError, PanicValue};
 use crate::sync::Mutex;
-use crate::waker::{Door, TaskId, TaskWaker};
+use crate::waker::{TaskId, TaskWaker, WakeQueue};
 use crate::work::Work;
 
 /// The number of tasks that are polled in a row.
@@ -52,12 +52,12 @@ impl Task {
 
 /// The tasks of one context.
 pub(crate) struct Tasks {
-    door: Arc<Door>,
-    /// Tasks that were woken, and taken from the door.
-    queue: RefCell<RunQueue<TaskId>>,
-    /// As `queue`; polled before it.
+    wakes: Arc<WakeQueue>,
+    /// Woken while they were polled in an earlier run of the bottom half. They are polled before `queue`.
     first: RefCell<VecDeque<Dequeued<TaskId>>>,
-    /// Tasks that were woken while they were polled, for the next run of the bottom half.
+    /// Woken, and taken from `wakes`.
+    queue: RefCell<RunQueue<TaskId>>,
+    /// Woken while they were polled in this run: for the next one.
     later: RefCell<VecDeque<Dequeued<TaskId>>>,
     slots: RefCell<Vec<Rc<Slot>>>,
     /// Slots without a task.
@@ -81,8 +81,8 @@ struct Slot {
 }
 
 impl Slot {
-    fn new(id: TaskId, door: &Arc<Door>) -> Rc<Self> {
-        let shared = TaskWaker::new(id, door.clone());
+    fn new(id: TaskId, wakes: &Arc<WakeQueue>) -> Rc<Self> {
+        let shared = TaskWaker::new(id, wakes.clone());
         Rc::new(Self {
             id,
             waker: Waker::from(shared.clone()),
@@ -93,8 +93,8 @@ impl Slot {
         })
     }
 
-    /// Returns whether the waker has only these two owners.
-    fn is_unknown(&self) -> bool {
+    /// Whether no future keeps a clone of the waker.
+    fn is_unshared(&self) -> bool {
         Arc::strong_count(&self.shared) == 2
     }
 
@@ -125,9 +125,9 @@ impl Tasks {
     #[inline]
     fn of(cx: &Context) -> Rc<Self> {
         cx.extension(|cx| Self {
-            door: Door::new(cx.bottom_half(NAME, |cx| Self::of(cx).poll_woken(cx))),
-            queue: RefCell::default(),
+            wakes: WakeQueue::new(cx.bottom_half(NAME, |cx| Self::of(cx).poll_woken(cx))),
             first: RefCell::default(),
+            queue: RefCell::default(),
             later: RefCell::default(),
             slots: RefCell::default(),
             free: RefCell::default(),
@@ -143,21 +143,21 @@ impl Tasks {
         let Some(place) = free else {
             let place = slots.len() as u32;
             let id = TaskId { place, generation: 0 };
-            slots.push(Slot::new(id, &self.door));
+            slots.push(Slot::new(id, &self.wakes));
             return slots[place as usize].clone();
         };
         let slot = &mut slots[place as usize];
-        if !slot.is_unknown() {
+        if !slot.is_unshared() {
             // A waker of a former task is left.
             let generation = slot.id.generation.wrapping_add(1);
-            *slot = Slot::new(TaskId { place, generation }, &self.door);
+            *slot = Slot::new(TaskId { place, generation }, &self.wakes);
         }
         slot.clone()
     }
 
     /// Polls the woken tasks.
     fn poll_woken(&self, cx: &Context) {
-        self.door.begin();
+        self.wakes.begin();
         let run = self.run.get() + 1;
         self.run.set(run);
         self.first.borrow_mut().append(&mut self.later.borrow_mut());
@@ -165,7 +165,7 @@ impl Tasks {
         for _ in 0..BUDGET {
             let Some(woken) = self.next() else { break };
             if self.has_queued() {
-                self.door.ring_at_home(); // for polls inside the task
+                self.wakes.schedule_at_home(); // for polls inside the task
             }
             if let Some(slot) = self.begin(woken, run) {
                 self.poll(&slot, run, &polls);
@@ -180,7 +180,7 @@ impl Tasks {
         }
         let mut queue = self.queue.borrow_mut();
         if queue.is_empty() {
-            queue.take(self.door.woken());
+            queue.take(self.wakes.woken());
         }
         queue.pop()
     }
@@ -292,9 +292,9 @@ impl Tasks {
     /// Ends a run of the bottom half, perhaps by a panic.
     fn end(&self) {
         if self.has_queued() || !self.later.borrow().is_empty() {
-            self.door.ring_at_home();
+            self.wakes.schedule_at_home();
         } else {
-            self.door.silence();
+            self.wakes.unschedule();
         }
     }
 }
@@ -315,6 +315,6 @@ fn take<T>(shared: &Mutex<Option<T>>) -> Option<T> {
 impl Drop for Tasks {
     /// Closes the inbox when the context is dropped. The tasks are dropped with the slots, after this.
     fn drop(&mut self) {
-        self.door.woken().close(&mut self.queue.borrow_mut());
+        self.wakes.woken().close(&mut self.queue.borrow_mut());
     }
 }

@@ -9,6 +9,7 @@ use std::task::Waker;
 pub(crate) struct Waiters {
     events: Cell<u64>,
     next_id: Cell<u64>,
+    /// In the order of their numbers, by which they are found.
     waiting: RefCell<Vec<(u64, Waker)>>,
 }
 
@@ -34,8 +35,9 @@ impl Waiters {
     /// Adds a waiter, or replaces its waker.
     pub(crate) fn add(&self, id: u64, waker: &Waker) {
         let mut waiting = self.waiting.borrow_mut();
-        let Some((_, known)) = waiting.iter_mut().find(|(known, _)| *known == id) else {
-            return waiting.push((id, waker.clone()));
+        let known = match place(&waiting, id) {
+            Ok(place) => &mut waiting[place].1,
+            Err(place) => return waiting.insert(place, (id, waker.clone())),
         };
         if !known.will_wake(waker) {
             let former = mem::replace(known, waker.clone());
@@ -46,8 +48,7 @@ impl Waiters {
 
     pub(crate) fn remove(&self, id: u64) {
         let mut waiting = self.waiting.borrow_mut();
-        let place = waiting.iter().position(|(known, _)| *known == id);
-        let removed = place.map(|place| waiting.swap_remove(place));
+        let removed = place(&waiting, id).map(|place| waiting.remove(place));
         drop(waiting);
         drop(removed);
     }
@@ -63,4 +64,9 @@ impl Waiters {
             *waiting = woken;
         }
     }
+}
+
+/// Where a waiter is, or where it is to be inserted.
+fn place(waiting: &[(u64, Waker)], id: u64) -> Result<usize, usize> {
+    waiting.binary_search_by_key(&id, |(known, _)| *known)
 }

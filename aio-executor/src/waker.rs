@@ -9,26 +9,25 @@ use aio_notify::{HomeThread, Inbox, Node, Urgency};
 
 use crate::sync::faulty;
 
-/// The shared state of a context's tasks and their wakers.
-pub(crate) struct Door {
-    /// The tasks that were woken. Closed when the context is dropped.
+/// The tasks of a context that were woken, and the bottom half that polls them. All wakers of the context share it.
+pub(crate) struct WakeQueue {
+    /// Closed when the context is dropped.
     woken: Inbox<TaskId>,
     home: HomeThread,
-    /// The bottom half that polls them.
-    bell: BottomHalf,
-    /// Set if the home thread has scheduled the bottom half, which has not begun. Only the home thread uses
-    /// this.
-    is_rung: AtomicBool,
+    /// Polls the tasks.
+    poller: BottomHalf,
+    /// The home thread has scheduled `poller`, which has not begun. Only the home thread uses this.
+    is_scheduled: AtomicBool,
 }
 
-impl Door {
-    /// Makes a door whose bottom half is `bell`.
-    pub(crate) fn new(bell: BottomHalf) -> Arc<Self> {
+impl WakeQueue {
+    /// A queue whose tasks `poller` polls.
+    pub(crate) fn new(poller: BottomHalf) -> Arc<Self> {
         Arc::new(Self {
             woken: Inbox::new(),
             home: HomeThread::here(),
-            bell,
-            is_rung: AtomicBool::new(false),
+            poller,
+            is_scheduled: AtomicBool::new(false),
         })
     }
 
@@ -36,47 +35,47 @@ impl Door {
         &self.woken
     }
 
-    /// Schedules the bottom half for the woken tasks. The home thread schedules it once for many.
+    /// Schedules the poller. The home thread does it once for many wakes.
     #[inline]
-    pub(crate) fn ring(&self) {
+    pub(crate) fn schedule(&self) {
         if self.home.is_here() {
-            self.ring_at_home();
+            self.schedule_at_home();
         } else {
-            self.bell.schedule();
+            self.poller.schedule();
         }
     }
 
-    /// As [`ring`](Self::ring), for the home thread.
+    /// As [`schedule`](Self::schedule), for the home thread.
     #[inline]
-    pub(crate) fn ring_at_home(&self) {
-        if !self.is_rung.load(Ordering::Relaxed) {
-            self.is_rung.store(true, Ordering::Relaxed);
-            self.bell.schedule();
+    pub(crate) fn schedule_at_home(&self) {
+        if !self.is_scheduled.load(Ordering::Relaxed) {
+            self.is_scheduled.store(true, Ordering::Relaxed);
+            self.poller.schedule();
         }
     }
 
-    /// Records that the bottom half has begun.
+    /// The poller has begun.
     pub(crate) fn begin(&self) {
-        self.is_rung.store(false, Ordering::Relaxed);
+        self.is_scheduled.store(false, Ordering::Relaxed);
     }
 
-    /// Schedules the bottom half if there are tasks in the inbox.
-    fn ring_for_new(&self) {
+    /// Schedules the poller if there are tasks in the inbox.
+    fn schedule_for_new(&self) {
         if self.woken.pending() {
-            self.ring_at_home();
+            self.schedule_at_home();
         }
     }
 
-    /// Cancels the bottom half if its tasks were polled meanwhile.
+    /// Cancels what the home thread has scheduled for tasks that were polled meanwhile.
     ///
-    /// Ordering: a thread that has scheduled it before has queued its task before that. The cancellation
-    /// acquires this, so that the task is visible afterwards.
-    pub(crate) fn silence(&self) {
-        if self.is_rung.load(Ordering::Relaxed) {
-            self.is_rung.store(false, Ordering::Relaxed);
-            self.bell.cancel();
+    /// Ordering: another thread queues its task before it schedules the poller. The cancellation, which also takes that schedule back, acquires
+    /// it, so the task is found afterwards.
+    pub(crate) fn unschedule(&self) {
+        if self.is_scheduled.load(Ordering::Relaxed) {
+            self.is_scheduled.store(false, Ordering::Relaxed);
+            self.poller.cancel();
         }
-        faulty!(SilencedForAll, self.ring_for_new());
+        faulty!(UnscheduledForAll, self.schedule_for_new());
     }
 }
 
@@ -93,13 +92,13 @@ pub(crate) struct TaskId {
 /// node is queued once.
 pub(crate) struct TaskWaker {
     node: Node<TaskId>,
-    door: Arc<Door>,
+    queue: Arc<WakeQueue>,
 }
 
 impl TaskWaker {
-    pub(crate) fn new(id: TaskId, door: Arc<Door>) -> Arc<Self> {
+    pub(crate) fn new(id: TaskId, queue: Arc<WakeQueue>) -> Arc<Self> {
         let node = Node::new(id);
-        Arc::new(Self { node, door })
+        Arc::new(Self { node, queue })
     }
 
     /// Returns whether the task was woken and is not polled yet.
@@ -109,26 +108,25 @@ impl TaskWaker {
 
     /// Returns whether this thread is the home of the context that polls the task.
     pub(crate) fn is_at_home(&self) -> bool {
-        self.door.home.is_here()
+        self.queue.home.is_here()
     }
 
-    /// Queues the node. Schedules the bottom half even if the node was queued already, because the thread
-    /// that has queued it may not have done so yet.
+    /// Schedules the poller also if the node was queued already: the thread that has queued it may not have scheduled it yet.
     #[inline]
-    fn queue(&self) {
-        let door = &*self.door;
-        faulty!(RungBeforeQueued, door.woken.post(&self.node, Urgency::Normal); door.ring());
+    fn enqueue(&self) {
+        let queue = &*self.queue;
+        faulty!(ScheduledBeforeQueued, queue.woken.post(&self.node, Urgency::Normal); queue.schedule());
     }
 }
 
 impl Wake for TaskWaker {
     #[inline]
     fn wake(self: Arc<Self>) {
-        self.queue();
+        self.enqueue();
     }
 
     #[inline]
     fn wake_by_ref(self: &Arc<Self>) {
-        self.queue();
+        self.enqueue();
     }
 }

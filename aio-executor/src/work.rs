@@ -11,7 +11,7 @@ use pin_project_lite::pin_project;
 use crate::join::{Join, JoinError};
 use crate::waker::TaskWaker;
 
-/// A task that a context owns. If it is dropped before it is done, the joiner gets an error.
+/// A task as a context has it. If it is dropped before it is done, its joiner gets an error.
 pub(crate) trait Work {
     /// Polls the future. Once it is done, it is dropped, and then the result is published.
     fn poll(self: Pin<&mut Self>, polling: &mut Polling<'_>) -> Poll<()>;
@@ -41,14 +41,25 @@ pin_project! {
         fn drop(this: Pin<&mut Self>) {
             let mut this = this.project();
             if this.future.is_some() {
-                this.future.set(None);
-                drop(this.join.finish(Err(JoinError::Gone(gone()))));
+                give_up(this.join, || this.future.set(None));
             }
         }
     }
 }
 
-/// Returns the reason why a context is being dropped.
+/// Drops what would have become the result of a task, then tells the joiner that there will be none, also if the drop panics.
+pub(crate) fn give_up<T>(join: &Join<T>, drop_it: impl FnOnce()) {
+    struct Report<'a, T>(&'a Join<T>);
+    impl<T> Drop for Report<'_, T> {
+        fn drop(&mut self) {
+            drop(self.0.finish(Err(JoinError::Gone(gone()))));
+        }
+    }
+    let _report = Report(join);
+    drop_it();
+}
+
+/// Why a context is being dropped.
 pub(crate) fn gone() -> Gone {
     if std::thread::panicking() {
         Gone::Panicked
@@ -82,6 +93,10 @@ impl<F: Future> Work for Body<F> {
     fn fail(self: Pin<&mut Self>, why: JoinError) -> Option<JoinError> {
         let mut this = self.project();
         this.future.set(None);
+        if this.join.is_finished() {
+            // What woke the joiner has panicked.
+            return Some(why);
+        }
         this.join.finish(Err(why))?.err()
     }
 

@@ -49,6 +49,9 @@ use crate::panics::resuming;
 /// # Ok(()) }
 /// ```
 ///
+/// If a descriptor of a source cannot be watched, one `tracing` event tells of it, and the main context is served again and again: if it
+/// serves this very context, for example.
+///
 /// # Errors
 /// The error of the system for one more epoll set; `WouldBlock` if another thread owns the main context; as
 /// [`Context::watch`].
@@ -65,6 +68,7 @@ pub fn watch_main_context(cx: &Context, main: &MainContext) -> io::Result<Regist
             .timer(ClockId::Monotonic, move |_, _| wakes.wakeup())
             .disarmed(),
         has_complained: Cell::new(false),
+        has_unwatched: Cell::new(false),
     });
     let owner = main.acquire().map_err(|why| {
         let why = format!("{why}: run it on one thread only");
@@ -88,6 +92,8 @@ struct Inside {
     /// Ends the wait of the context when GLib's timeout has passed.
     deadline: Timer,
     has_complained: Cell<bool>,
+    /// A descriptor could not be watched, which is logged once.
+    has_unwatched: Cell<bool>,
 }
 
 /// The result of a query: the descriptors that GLib waits for, and a priority.
@@ -120,18 +126,28 @@ impl Inside {
     /// Queries GLib's descriptors and timeout, and waits for them.
     fn ask(&self) {
         let (asked, timeout) = Asked::query(&self.main);
-        let all_watched = self.watch(&asked.fds);
+        let watched = self.watch(&asked.fds);
         self.asked.replace(Some(asked));
         match u64::try_from(timeout) {
-            // A descriptor that the set cannot watch, such as a file, is ready.
-            _ if !all_watched => self.deadline.arm_after(Duration::ZERO),
+            _ if watched.is_err() => self.deadline.arm_after(Duration::ZERO),
             Ok(ms) => self.deadline.arm_after(Duration::from_millis(ms)),
             Err(_) => self.deadline.cancel(),
         }
+        // A file is ready at any time. With anything else the context does not sleep any more.
+        if let Err(error) = watched
+            && error != Errno::PERM
+            && !self.has_unwatched.replace(true)
+        {
+            let error = io::Error::from(error);
+            tracing::error!(
+                %error,
+                "cannot wait for a descriptor of a GLib source, so its main context is served again and again"
+            );
+        }
     }
 
-    /// Makes these descriptors the members of the set. Returns `false` if one cannot be watched.
-    fn watch(&self, fds: &[ffi::GPollFD]) -> bool {
+    /// Makes these descriptors the members of the set. Returns why one cannot be.
+    fn watch(&self, fds: &[ffi::GPollFD]) -> Result<(), Errno> {
         let mut members = self.members.borrow_mut();
         for &number in members.iter() {
             if !fds.iter().any(|wanted| wanted.fd == number) {
@@ -140,7 +156,7 @@ impl Inside {
             }
         }
         members.clear();
-        let mut all_watched = true;
+        let mut all_watched = Ok(());
         for wanted in fds {
             members.push(wanted.fd);
             let (data, flags) = (
@@ -152,7 +168,7 @@ impl Inside {
             if watched == Err(Errno::NOENT) {
                 watched = epoll::add(&self.set, borrow(wanted.fd), data, flags);
             }
-            all_watched &= watched.is_ok();
+            all_watched = all_watched.and(watched);
         }
         all_watched
     }

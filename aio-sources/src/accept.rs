@@ -1,9 +1,11 @@
 //! [`Accept`]: the sockets on which a [`Listener`](crate::Listener) can listen.
 
-use std::io::{self, ErrorKind};
+use std::io;
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::os::fd::AsFd;
 use std::os::unix::net::{self, UnixListener, UnixStream};
+
+use rustix::io::Errno;
 
 /// A socket that accepts clients.
 ///
@@ -95,11 +97,21 @@ impl Accept for UnixListener {
     }
 }
 
-/// Returns `true` if the error belongs to the next client, which is gone already.
+/// Whether the error is one of the client that was next, which is gone already, or of its network: accept(2) names those to be ignored.
 pub(crate) fn is_the_clients(why: &io::Error) -> bool {
-    use ErrorKind::{ConnectionAborted, ConnectionReset, HostUnreachable, Interrupted, NetworkUnreachable};
     matches!(
-        why.kind(),
-        ConnectionAborted | ConnectionReset | HostUnreachable | Interrupted | NetworkUnreachable
+        Errno::from_io_error(why),
+        Some(
+            Errno::CONNABORTED
+                | Errno::CONNRESET
+                | Errno::HOSTDOWN
+                | Errno::HOSTUNREACH
+                | Errno::INTR
+                | Errno::NETDOWN
+                | Errno::NETUNREACH
+                | Errno::NONET
+                | Errno::NOPROTOOPT
+                | Errno::PROTO
+        )
     )
 }

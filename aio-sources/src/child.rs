@@ -33,6 +33,8 @@ pub struct ChildExit {
 impl ChildExit {
     /// Calls `on_exit` once, after the process has ended and was reaped.
     ///
+    /// The pipes of `child` stay open as long as it is kept here. Take its `stdin` out first if the process reads that to its end.
+    ///
     /// The status is an error if something else has reaped the process, such as a `wait` for any child.
     ///
     /// # Errors
@@ -86,13 +88,13 @@ impl ChildExit {
         self.process.id
     }
 
-    /// Kills the process, as [`Child::kill`] does. The callback is called after it has ended.
+    /// Kills the process. The callback comes when it has ended. It is this process that is killed, and no other one that has got its number
+    /// after something else has reaped it.
     ///
     /// # Errors
     /// The error of the system. Killing a process that has ended is not an error.
     pub fn kill(&self) -> io::Result<()> {
-        let mut child = self.process.child.borrow_mut();
-        child.as_mut().map_or(Ok(()), Child::kill)
+        self.process.kill()
     }
 
     /// Removes the callback and returns the process, which goes on.

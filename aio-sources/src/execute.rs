@@ -33,16 +33,12 @@ fn attempt(operation: &mut Operation) -> io::Result<usize> {
         FileAction::Read { at, into, flags } => {
             let flags = ReadWriteFlags::from_bits_retain(flags.bits());
             let mut slices = slices_mut(into)?;
-            Ok(retry_on_intr(|| {
-                preadv2(file, &mut slices, at.unwrap_or(CURRENT), flags)
-            })?)
+            at_position(*at, |at| preadv2(file, &mut slices, at, flags))
         }
         FileAction::Write { at, from, flags } => {
             let flags = ReadWriteFlags::from_bits_retain(flags.bits());
             let slices = slices(from)?;
-            Ok(retry_on_intr(|| {
-                pwritev2(file, &slices, at.unwrap_or(CURRENT), flags)
-            })?)
+            at_position(*at, |at| pwritev2(file, &slices, at, flags))
         }
         FileAction::Sync { data_only: true } => Ok(retry_on_intr(|| fdatasync(file)).map(|()| 0)?),
         FileAction::Sync { data_only: false } => Ok(retry_on_intr(|| fsync(file)).map(|()| 0)?),
@@ -54,6 +50,16 @@ fn attempt(operation: &mut Operation) -> io::Result<usize> {
             usize::try_from(rustix::fs::fstat(file)?.st_size).map_err(|_| Errno::OVERFLOW.into())
         }
         _ => Err(unknown()),
+    }
+}
+
+/// Calls `transfer` with the position as the system takes it. A file without positions has the current one, as for a ring.
+fn at_position(at: Option<u64>, mut transfer: impl FnMut(u64) -> Result<usize, Errno>) -> io::Result<usize> {
+    // The largest number, which no file has, is not to mean the current position.
+    let position = at.map_or(CURRENT, |at| at.min(CURRENT - 1));
+    match retry_on_intr(|| transfer(position)) {
+        Err(Errno::SPIPE) => Ok(retry_on_intr(|| transfer(CURRENT))?),
+        result => Ok(result?),
     }
 }
 

@@ -287,9 +287,7 @@ fn invalid(why: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> io::Erro
 fn end_of(thread: JoinHandle<io::Result<()>>) -> io::Result<()> {
     thread.join().unwrap_or_else(|panic| {
         let message = message(&*panic);
-        Err(io::Error::other(format!(
-            "a callback panicked on the I/O thread: {message}"
-        )))
+        Err(io::Error::other(format!("the I/O thread panicked: {message}")))
     })
 }
 

@@ -67,20 +67,20 @@ impl Nested {
         let embedded = inner.embed()?;
         let server = Rc::new_cyclic(|own: &Weak<Server>| {
             let (of_timer, of_bottom_half) = (own.clone(), own.clone());
-            let is_due = move |outer: &Context, _: &Timer| {
+            let on_deadline = move |outer: &Context, _: &Timer| {
                 if let Some(server) = of_timer.upgrade() {
-                    server.is_due(outer);
+                    server.deadline_passed(outer);
                 }
             };
-            let is_served = move |_: &Context| {
+            let arm_again = move |_: &Context| {
                 if let Some(server) = of_bottom_half.upgrade() {
                     server.deadline.arm_after(Duration::ZERO);
                 }
             };
             Server {
                 embedded,
-                deadline: outer.timer(ClockId::Monotonic, is_due).disarmed(),
-                missed: inner.bottom_half("nested", is_served),
+                deadline: outer.timer(ClockId::Monotonic, on_deadline).disarmed(),
+                missed: inner.bottom_half("nested", arm_again),
                 group,
             }
         });
@@ -126,9 +126,9 @@ impl Server {
         }
     }
 
-    /// Handles a deadline that has passed. If anything is due during a pause, the descriptor becomes
-    /// readable, so that the outer context serves the inner one when it resumes.
-    fn is_due(&self, outer: &Context) {
+    /// The deadline has passed. If anything is due during a pause, the descriptor becomes readable, so that the outer context serves the
+    /// inner one when it resumes.
+    fn deadline_passed(&self, outer: &Context) {
         if !outer.is_paused(self.group) {
             return self.serve();
         }

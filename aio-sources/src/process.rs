@@ -7,7 +7,7 @@ use std::process::{Child, ExitStatus};
 
 use aio_context::{Context, Handler, Token};
 use rustix::io::Errno;
-use rustix::process::{Pid, PidfdFlags, pidfd_open};
+use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
 
 type OnExit = Box<dyn FnOnce(&Context, io::Result<ExitStatus>)>;
 
@@ -34,6 +34,14 @@ impl Process {
             child: RefCell::new(Some(child)),
             on_exit: Cell::new(Some(Box::new(on_exit))),
             token: Cell::new(None),
+        }
+    }
+
+    /// Kills the process, unless it has ended.
+    pub(crate) fn kill(&self) -> io::Result<()> {
+        match pidfd_send_signal(&self.pidfd, Signal::KILL) {
+            Ok(()) | Err(Errno::SRCH) => Ok(()),
+            Err(why) => Err(why.into()),
         }
     }
 }

@@ -44,6 +44,7 @@ pub struct WakeRefinement {
     /// Dropped to end the thread.
     stop: Option<Sender<()>>,
     thread: Option<JoinHandle<()>>,
+    remote: Remote,
 }
 
 impl WakeRefinement {
@@ -52,7 +53,7 @@ impl WakeRefinement {
     /// # Errors
     /// The error of the system for a thread.
     pub fn start(mut calibration: WakeCalibration, remote: &Remote) -> io::Result<Self> {
-        let remote = remote.clone();
+        let (own, remote) = (remote.clone(), remote.clone());
         let (stop, stopped) = mpsc::channel::<()>();
         let mut pace = Pace::new(remote.stats());
         // The figures show the measurement at start at once.
@@ -75,12 +76,18 @@ impl WakeRefinement {
                     .name("wake-cost".to_owned())
                     .spawn(refine)?,
             ),
+            remote: own,
         })
     }
 }
 
 impl Drop for WakeRefinement {
     fn drop(&mut self) {
+        if self.remote.is_inherited() {
+            // A forked child has no such thread to wait for.
+            std::mem::forget((self.stop.take(), self.thread.take()));
+            return;
+        }
         drop(self.stop.take());
         if let Some(thread) = self.thread.take() {
             // The thread cannot panic, and has no result.

@@ -1,16 +1,16 @@
 //! [`WorkerPool`]: threads for work that blocks, and a callback at home with each result.
 
 use std::any::Any;
-use std::cell::{Cell, RefCell};
+use std::cell::{Cell, OnceCell, RefCell};
 use std::collections::HashMap;
 use std::fmt;
 use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::rc::Rc;
+use std::rc::{Rc, Weak};
 use std::sync::Arc;
 use std::thread;
 
-use aio_context::{BottomHalf, Context, WeakContext};
+use aio_context::{BottomHalf, Context, Gone, WeakContext};
 
 use crate::worker_queue::{Job, WorkerQueue};
 use crate::{Channel, Event, Sender};
@@ -28,8 +28,8 @@ use crate::{Channel, Event, Sender};
 /// Each pool has its own threads. Work that hangs occupies a thread of its pool. It never delays the work of
 /// another pool or the loop.
 ///
-/// Dropping the pool drops its callbacks and the work that no thread has begun. Work that has begun goes on, and its result is dropped
-/// on the thread that made it.
+/// Dropping the pool, or its context, drops the callbacks and the work that no thread has begun. Work that has begun goes on, and its result is
+/// dropped on the thread that made it.
 ///
 /// # Examples
 /// ```
@@ -55,7 +55,8 @@ use crate::{Channel, Event, Sender};
 #[must_use = "dropped at once, it drops the work that was not begun"]
 pub struct WorkerPool {
     queue: Arc<WorkerQueue>,
-    callbacks: Rc<RefCell<HashMap<u64, Callback>>>,
+    /// Its context owns them.
+    callbacks: Weak<Callbacks>,
     next_id: Cell<u64>,
     context: WeakContext,
     /// Wakes threads for the work of an iteration.
@@ -68,9 +69,47 @@ pub struct WorkerPool {
 type Outcome = thread::Result<Box<dyn Any + Send>>;
 type Callback = Box<dyn FnOnce(&Context, Outcome)>;
 
+/// The callbacks of work whose result has not come.
+#[derive(Default)]
+struct Callbacks {
+    by_id: RefCell<HashMap<u64, Callback>>,
+    queue: OnceCell<Arc<WorkerQueue>>,
+}
+
 struct Finished {
     id: u64,
     outcome: Outcome,
+}
+
+impl Callbacks {
+    /// Calls the one that waits for this result.
+    fn deliver(&self, cx: &Context, Finished { id, outcome }: Finished) {
+        let callback = self.by_id.borrow_mut().remove(&id);
+        cx.skip_spin(!self.by_id.borrow().is_empty());
+        if let Some(callback) = callback {
+            callback(cx, outcome);
+        }
+    }
+
+    fn len(&self) -> usize {
+        self.by_id.borrow().len()
+    }
+
+    /// Drops the work that no thread has begun, and all callbacks.
+    fn close(&self) {
+        if let Some(queue) = self.queue.get() {
+            queue.close();
+        }
+        // A callback that is dropped may do anything, also use this very table.
+        let callbacks = self.by_id.take();
+        drop(callbacks);
+    }
+}
+
+impl Drop for Callbacks {
+    fn drop(&mut self) {
+        self.close();
+    }
 }
 
 impl WorkerPool {
@@ -80,24 +119,23 @@ impl WorkerPool {
     /// If `most` is zero.
     pub fn new(cx: &Context, name: &str, most: usize) -> Self {
         assert!(most > 0, "a pool without a thread never runs its work");
-        let callbacks: Rc<RefCell<HashMap<u64, Callback>>> = Rc::default();
-        let waiting = callbacks.clone();
+        let callbacks = Rc::new(Callbacks::default());
+        let at_home = Rc::downgrade(&callbacks);
         let (sender, channel) = Channel::new(cx, move |cx, event| {
-            if let Event::Value(Finished { id, outcome }) = event {
-                let callback = waiting.borrow_mut().remove(&id);
-                cx.skip_spin(!waiting.borrow().is_empty());
-                if let Some(callback) = callback {
-                    callback(cx, outcome);
-                }
+            if let Event::Value(finished) = event {
+                callbacks.deliver(cx, finished);
             }
         });
         let results = sender.clone();
         let queue = Arc::new(WorkerQueue::new(name, most, move || results.ring()));
+        if let Some(callbacks) = at_home.upgrade() {
+            let _ = callbacks.queue.set(queue.clone());
+        }
         let waking = queue.clone();
         let wake = cx.bottom_half("wake a worker", move |_| waking.call_all());
         Self {
             queue,
-            callbacks,
+            callbacks: at_home,
             next_id: Cell::new(0),
             context: cx.downgrade(),
             wake,
@@ -114,12 +152,16 @@ impl WorkerPool {
     /// `done` may do anything, including to poll and to submit more work.
     ///
     /// # Errors
-    /// The error of the system if there is no thread and none can be started. `work` and `done` are then dropped.
+    /// The error of the system if there is no thread and none can be started; [`Gone`] if the context was dropped. `work` and `done` are then
+    /// dropped.
     pub fn run<T: Send + 'static>(
         &self,
         work: impl FnOnce() -> T + Send + 'static,
         done: impl FnOnce(&Context, thread::Result<T>) + 'static,
     ) -> io::Result<()> {
+        let (Some(cx), Some(callbacks)) = (self.context.upgrade(), self.callbacks.upgrade()) else {
+            return Err(io::Error::other(Gone::Dropped));
+        };
         let id = self.next_id.get();
         let sender = self.sender.clone();
         let job: Job = Box::new(move || {
@@ -131,10 +173,8 @@ impl WorkerPool {
         if self.queue.push(job)? {
             self.wake.schedule();
         }
-        if let Some(cx) = self.context.upgrade() {
-            // The threads may need the core of this loop.
-            cx.skip_spin(true);
-        }
+        // The threads may need the core of this loop.
+        cx.skip_spin(true);
         self.next_id.set(id + 1);
         let callback: Callback =
             Box::new(
@@ -144,14 +184,14 @@ impl WorkerPool {
                     Err(panic) => done(cx, Err(panic)),
                 },
             );
-        self.callbacks.borrow_mut().insert(id, callback);
+        callbacks.by_id.borrow_mut().insert(id, callback);
         Ok(())
     }
 
     /// Returns the number of submitted items whose callback was not called yet.
     #[must_use]
     pub fn in_flight(&self) -> usize {
-        self.callbacks.borrow().len()
+        self.callbacks.upgrade().map_or(0, |callbacks| callbacks.len())
     }
 
     /// Returns the present number of threads, including idle ones.
@@ -163,10 +203,12 @@ impl WorkerPool {
 
 impl Drop for WorkerPool {
     fn drop(&mut self) {
-        self.queue.close();
-        // Dropping a callback may use the pool's context, and this very table.
-        let callbacks = self.callbacks.take();
-        drop(callbacks);
+        if let Some(callbacks) = self.callbacks.upgrade() {
+            callbacks.close();
+        }
+        if let Some(cx) = self.context.upgrade() {
+            cx.skip_spin(false);
+        }
     }
 }
 

@@ -7,6 +7,8 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use aio_notify::HomeProcess;
+
 use crate::worker_demand::{Demand, Role, WATCH};
 
 /// The time after which a thread without work ends.
@@ -16,6 +18,7 @@ const IDLE: Duration = Duration::from_secs(10);
 pub(crate) type Job = Box<dyn FnOnce() + Send>;
 
 pub(crate) struct WorkerQueue {
+    process: HomeProcess,
     name: String,
     most: usize,
     state: Mutex<State>,
@@ -43,6 +46,7 @@ type Locked<'a> = MutexGuard<'a, State>;
 impl WorkerQueue {
     pub(crate) fn new(name: &str, most: usize, announce: impl Fn() + Send + Sync + 'static) -> Self {
         Self {
+            process: HomeProcess::here(),
             name: name.to_owned(),
             most,
             state: Mutex::new(State {
@@ -133,6 +137,7 @@ impl WorkerQueue {
 
     /// Runs a thread of the pool.
     fn work(self: &Arc<Self>) {
+        let _ending = Ending(self);
         let mut state = self.lock();
         state.demand.arrive();
         loop {
@@ -149,7 +154,6 @@ impl WorkerQueue {
                 }
             }
         }
-        state.threads -= 1;
     }
 
     fn run_next<'a>(self: &'a Arc<Self>, mut state: Locked<'a>) -> Locked<'a> {
@@ -211,8 +215,12 @@ impl WorkerQueue {
         (state, is_called)
     }
 
-    /// Drops the jobs that were not begun. The threads end after the jobs that they run.
+    /// Drops the jobs that were not begun. The threads end after the jobs that they run. A forked child has no threads, and one of the parent's
+    /// may have held the lock.
     pub(crate) fn close(&self) {
+        if !self.process.is_here() {
+            return;
+        }
         let mut state = self.lock();
         state.is_closed = true;
         let jobs = mem::take(&mut state.jobs);
@@ -228,5 +236,14 @@ impl WorkerQueue {
 
     fn lock(&self) -> Locked<'_> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// A thread ends, perhaps because a result panics that it drops.
+struct Ending<'a>(&'a WorkerQueue);
+
+impl Drop for Ending<'_> {
+    fn drop(&mut self) {
+        self.0.lock().threads -= 1;
     }
 }

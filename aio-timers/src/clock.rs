@@ -10,6 +10,9 @@ use crate::Moment;
 
 /// A source of time, real or simulated.
 ///
+/// A clock may be set forward or back. A wait ends when the clock shows its end, so after it was set back a wait takes so much longer,
+/// and one on a clock that runs backwards does not end by itself.
+///
 /// ```
 /// use aio_timers::{Clock, Moment};
 /// use std::cell::Cell;

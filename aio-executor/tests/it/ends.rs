@@ -3,6 +3,7 @@
 use std::cell::{Cell, RefCell};
 use std::future::{pending, poll_fn};
 use std::os::unix::net::UnixStream;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::rc::Rc;
 use std::sync::{Arc, Barrier, Mutex};
 use std::task::{Poll, Wake, Waker};
@@ -24,6 +25,8 @@ everywhere! {
     e3_futures_that_are_given_up_leave_no_waker
     e3_a_task_that_waits_for_a_timer_of_a_context_that_goes_does_not_hang
     e3_the_joiner_is_woken_after_the_future_was_dropped
+    e3_a_joiner_learns_of_a_future_that_panics_as_its_context_drops_it
+    e3_a_joiner_learns_of_a_maker_that_panics_as_its_context_drops_it
 }
 
 /// Records the thread on which it is dropped.
@@ -280,4 +283,39 @@ fn e3_the_joiner_is_woken_after_the_future_was_dropped(bench: Bench) {
         drop(cx);
         assert_eq!(*records.1.lock().unwrap(), Some(1));
     }
+}
+
+/// Panics when it is dropped.
+struct Panics;
+
+impl Drop for Panics {
+    fn drop(&mut self) {
+        panic!("on purpose");
+    }
+}
+
+fn e3_a_joiner_learns_of_a_future_that_panics_as_its_context_drops_it(bench: Bench) {
+    for has_begun in [false, true] {
+        let cx = bench.context();
+        let owned = Panics;
+        let task = cx.remote().spawn(async move {
+            let _owned = owned;
+            pending::<()>().await;
+        });
+        if has_begun {
+            bench.settle(&cx);
+        }
+        let other = cx.spawn(pending::<()>());
+        assert!(catch_unwind(AssertUnwindSafe(|| drop(cx))).is_err());
+        assert!(matches!(result(task), Err(JoinError::Gone(_))));
+        assert!(matches!(result(other), Err(JoinError::Gone(_))));
+    }
+}
+
+fn e3_a_joiner_learns_of_a_maker_that_panics_as_its_context_drops_it(bench: Bench) {
+    let cx = bench.context();
+    let owned = Panics;
+    let task = cx.remote().call(move |_| drop(owned));
+    assert!(catch_unwind(AssertUnwindSafe(|| drop(cx))).is_err());
+    assert!(matches!(result(task), Err(JoinError::Gone(_))));
 }

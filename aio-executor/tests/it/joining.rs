@@ -1,10 +1,12 @@
 //! E2: results, cancellation and panics.
 
 use std::cell::RefCell;
-use std::future::pending;
+use std::future::{Future as _, pending};
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::pin::Pin;
 use std::rc::Rc;
-use std::sync::mpsc;
+use std::sync::{Arc, mpsc};
+use std::task::{Context as Polling, Wake, Waker};
 use std::thread;
 
 use aio_context::{Context, Gone, Wait};
@@ -24,6 +26,7 @@ everywhere! {
     e2_a_panic_reaches_the_joiner_and_the_context_goes_on
     e2_a_panic_without_a_joiner_comes_out_of_the_poll
     e2_a_future_that_panics_when_it_is_dropped_has_panicked
+    e2_a_waker_that_panics_takes_no_result_away
 }
 
 fn is_cancelled<T>(result: &Result<T, JoinError>) -> bool {
@@ -208,6 +211,24 @@ fn e2_a_future_that_panics_when_it_is_dropped_has_panicked(bench: Bench) {
     task.cancel();
     let outcome = bench.join(&cx, task);
     assert!(matches!(outcome, Err(JoinError::Panicked(_))), "{outcome:?}");
+}
+
+fn e2_a_waker_that_panics_takes_no_result_away(bench: Bench) {
+    struct Panics;
+    impl Wake for Panics {
+        fn wake(self: Arc<Self>) {
+            panic!("on purpose");
+        }
+    }
+    let cx = bench.context();
+    let waker = Waker::from(Arc::new(Panics));
+    let mut task = cx.spawn(async { 5 });
+    let polled = Pin::new(&mut task).poll(&mut Polling::from_waker(&waker));
+    assert!(polled.is_pending());
+    let other = cx.spawn(async { 6 });
+    assert!(catch_unwind(AssertUnwindSafe(|| bench.settle(&cx))).is_err());
+    assert_eq!(result(task).unwrap(), 5);
+    assert_eq!(bench.join(&cx, other).unwrap(), 6);
 }
 
 #[test]

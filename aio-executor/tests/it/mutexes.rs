@@ -59,6 +59,25 @@ fn e2_a_waiter_that_gives_up_is_passed_over(bench: Bench) {
     assert!(mutex.try_lock().is_some());
 }
 
+/// In steps that grow with the number of the others, this would take minutes.
+#[test]
+fn e2_a_hundred_thousand_waiters_ask_again_and_give_up() {
+    let mutex = Mutex::new(1);
+    let guard = mutex.try_lock().unwrap();
+    let mut polling = Polling::from_waker(Waker::noop());
+    let mut waiting: Vec<_> = (0..100_000).map(|_| mutex.lock()).collect();
+    for _ in 0..2 {
+        for waits in &mut waiting {
+            assert!(Pin::new(waits).poll(&mut polling).is_pending());
+        }
+    }
+    while let Some(last) = waiting.pop() {
+        drop(last);
+    }
+    drop(guard);
+    assert!(mutex.try_lock().is_some());
+}
+
 #[test]
 fn e2_a_value_that_is_reserved_is_not_free() {
     let mutex = Mutex::new(1);

@@ -16,6 +16,7 @@ everywhere! {
     s2_many_operations_are_awaited_at_once
     s2_a_dropped_future_cancels
     s2_a_future_outlives_its_context
+    s2_a_future_outlives_its_context_while_its_pool_is_there
     e2_a_task_that_is_cancelled_cancels_its_operation
 }
 
@@ -111,6 +112,23 @@ fn s2_a_future_outlives_its_context(bench: Bench) {
     });
     bench.check(&cx);
     drop(both);
+    drop(cx);
+    for (future, _reader, writer) in hung {
+        drop(writer);
+        let mut polling = Polling::from_waker(Waker::noop());
+        let ended = pin!(future).poll(&mut polling);
+        assert!(matches!(ended, Poll::Ready(Err(Gone::Dropped))), "{ended:?}");
+    }
+}
+
+/// A task of another context may wait for it.
+fn s2_a_future_outlives_its_context_while_its_pool_is_there(bench: Bench) {
+    let (cx, both) = ways(bench);
+    let hung = both.each_ref().map(|io| {
+        let (operation, reader, writer) = hanging();
+        (submit(io, operation).unwrap(), reader, writer)
+    });
+    bench.check(&cx);
     drop(cx);
     for (future, _reader, writer) in hung {
         drop(writer);

@@ -1,6 +1,6 @@
 //! E2: timers as futures, on a clock that the test sets.
 
-use std::future::pending;
+use std::future::{Future as _, pending, poll_fn};
 use std::time::Duration;
 
 use aio_context::{ClockId, Moment};
@@ -14,6 +14,7 @@ everywhere! {
     e2_sleeps_end_in_the_order_of_their_deadlines
     e2_a_sleep_that_is_dropped_disarms_its_timer
     e2_a_sleep_can_be_moved
+    e1_a_sleep_that_is_dropped_wakes_no_task
     e2_a_timeout_is_over_or_returns_the_result
     e2_the_virtual_clock_may_stand_still
 }
@@ -76,6 +77,25 @@ fn e2_a_sleep_that_is_dropped_disarms_its_timer(bench: Bench) {
     bench.settle(&cx);
     clock.advance(ms(100));
     assert!(!bench.check(&cx), "no timer fires");
+}
+
+/// Neither does a timeout whose future was faster.
+fn e1_a_sleep_that_is_dropped_wakes_no_task(bench: Bench) {
+    let (cx, _clock) = bench.simulated();
+    let polls = Count::default();
+    let counted = polls.clone();
+    let task = async {
+        timeout(ms(10), yield_now()).await.unwrap();
+        pending::<()>().await;
+    };
+    let mut task = Box::pin(task);
+    let task = cx.spawn(poll_fn(move |polling| {
+        counted.up();
+        task.as_mut().poll(polling)
+    }));
+    bench.settle(&cx);
+    assert_eq!(polls.get(), 2, "at first, and after it has yielded");
+    drop(task);
 }
 
 fn e2_a_sleep_can_be_moved(bench: Bench) {

@@ -178,6 +178,30 @@ fn g3_d9_a_context_in_a_main_loop_in_a_context() {
 }
 
 #[test]
+fn g3_a_main_context_that_serves_its_own_context_is_reported_once() {
+    everywhere(|cx, main| {
+        let _inside = watch_main_context(cx, main).unwrap();
+        let runs = Count::default();
+        let logged = aio_testing::events(|| {
+            let _attached = attach(cx, Some(main)).unwrap();
+            let counted = runs.clone();
+            cx.after(MS, move |_| {
+                counted.up();
+            });
+            poll_until(cx, || runs.get(), 1);
+            let counted = runs.clone();
+            cx.after(MS, move |_| {
+                counted.up();
+            });
+            poll_until(cx, || runs.get(), 2);
+        });
+        let reports = logged.iter().filter(|line| line.contains("GLib"));
+        assert_eq!(reports.count(), 1, "{logged:?}");
+        assert!(is_asleep(cx));
+    });
+}
+
+#[test]
 fn g3_a_main_context_of_another_thread_is_refused() {
     let (cx, main) = (Context::new().unwrap(), ownerless());
     let (owned, done) = (std::sync::Barrier::new(2), std::sync::Barrier::new(2));

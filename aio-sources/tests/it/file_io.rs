@@ -2,7 +2,7 @@
 
 use std::cell::{Cell, RefCell};
 use std::fs::File;
-use std::io::{self, Read as _, Write as _};
+use std::io::{self, Read as _, Seek as _, SeekFrom, Write as _};
 use std::os::fd::{AsFd, BorrowedFd};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::rc::Rc;
@@ -17,6 +17,9 @@ use aio_testing::{Bench, Count, Spoil, spoiled, thoroughly};
 thoroughly! {
     s2_each_operation_does_what_its_system_call_does
     s2_errors_come_with_the_buffers
+    s2_no_offset_means_another_place
+    s2_a_file_without_positions_ignores_the_offset
+    s2_more_buffers_than_the_system_takes_are_a_short_transfer
     s2_ten_thousand_operations_end_once_each
     s2_completions_are_delivered_in_nested_polls
     s2_a_completion_may_submit_and_drop_anything
@@ -160,6 +163,64 @@ fn s2_errors_come_with_the_buffers(bench: Bench) {
             refused.into_operation().buffers(),
             Some(Buffers::Foreign(_))
         ));
+    });
+}
+
+/// The largest offsets are none of a file, and none of them is the current position.
+fn s2_no_offset_means_another_place(bench: Bench) {
+    const EINVAL: i32 = 22;
+    both_ways(bench, |cx, io| {
+        let run = |operation| execute(&bench, cx, &io, operation);
+        let mut positioned = tempfile::tempfile().unwrap();
+        positioned.write_all(b"0123456789").unwrap();
+        positioned.seek(SeekFrom::Start(4)).unwrap();
+        let file = Arc::new(positioned);
+        for at in [i64::MAX as u64 + 1, u64::MAX - 1, u64::MAX] {
+            for several in [false, true] {
+                let buffers = |byte| match several {
+                    false => Buffers::from(vec![byte; 2]),
+                    true => Buffers::from(vec![vec![byte; 1], vec![byte; 1]]),
+                };
+                let read = run(Operation::read(file.clone(), at, buffers(0)));
+                assert_eq!(number(&read), Some(EINVAL), "read at {at}");
+                let written = run(Operation::write(file.clone(), at, buffers(b'x')));
+                assert_eq!(number(&written), Some(EINVAL), "write at {at}");
+            }
+        }
+        let read = run(Operation::read(file.clone(), i64::MAX as u64, vec![0; 2]));
+        assert!(read.result.is_err() || read.result.unwrap() == 0);
+        let all = run(Operation::read(file.clone(), 0, vec![0; 16]));
+        assert_eq!(all.into_bytes().unwrap(), b"0123456789");
+        let here = run(Operation::read(file, None, vec![0; 16]));
+        assert_eq!(here.into_bytes().unwrap(), b"456789");
+    });
+}
+
+fn s2_a_file_without_positions_ignores_the_offset(bench: Bench) {
+    both_ways(bench, |cx, io| {
+        let run = |operation| execute(&bench, cx, &io, operation);
+        let (reader, writer) = io::pipe().unwrap();
+        assert_eq!(
+            run(Operation::write(Arc::new(writer), 7, b"piped".to_vec()))
+                .result
+                .unwrap(),
+            5
+        );
+        let read = run(Operation::read(Arc::new(reader), 3, vec![0; 16]));
+        assert_eq!(read.into_bytes().unwrap(), b"piped");
+    });
+}
+
+fn s2_more_buffers_than_the_system_takes_are_a_short_transfer(bench: Bench) {
+    both_ways(bench, |cx, io| {
+        let run = |operation| execute(&bench, cx, &io, operation);
+        let file = file(b"");
+        for (number, transferred) in [(1024, 1024), (1025, 1024), (3000, 1024)] {
+            let written = run(Operation::write(file.clone(), 0, vec![vec![b'x']; number]));
+            assert_eq!(written.result.unwrap(), transferred);
+            let read = run(Operation::read(file.clone(), 0, vec![vec![0]; number]));
+            assert_eq!(read.result.unwrap(), transferred);
+        }
     });
 }
 

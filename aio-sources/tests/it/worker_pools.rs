@@ -20,6 +20,8 @@ everywhere! {
     s2_results_are_delivered_in_nested_polls
     s2_a_panic_of_the_work_reaches_its_callback
     s2_a_dropped_pool_drops_what_was_not_begun
+    s2_a_context_that_is_dropped_drops_the_callbacks_and_refuses_more_work
+    d9_a_result_that_panics_when_a_thread_drops_it_ends_the_thread
     d9_a_panic_of_a_callback_loses_no_other_result
     d9_a_panic_of_what_was_left_by_another_panic_loses_no_later_result
 }
@@ -211,6 +213,58 @@ fn s2_a_dropped_pool_drops_what_was_not_begun(bench: Bench) {
         thread::yield_now();
     }
     bench.settle(&cx);
+}
+
+fn s2_a_context_that_is_dropped_drops_the_callbacks_and_refuses_more_work(bench: Bench) {
+    let cx = bench.context();
+    let pool = WorkerPool::new(&cx, "work", 1);
+    let (open, work) = gate();
+    let (kept, never) = (Rc::new(()), Arc::new(()));
+    let (began, has_begun) = mpsc::channel();
+    let callback = kept.clone();
+    let begin = move || {
+        began.send(()).unwrap();
+        work();
+    };
+    pool.run(begin, move |_, _| drop(callback)).unwrap();
+    has_begun.recv().unwrap();
+    let (owned, callback) = (never.clone(), kept.clone());
+    pool.run(move || drop(owned), move |_, _| drop(callback)).unwrap();
+    drop(cx);
+    assert_eq!((Rc::strong_count(&kept), pool.in_flight()), (1, 0));
+    assert_eq!(Arc::strong_count(&never), 1, "no thread has begun it");
+    let callback = kept.clone();
+    let refused = pool.run(|| (), move |_, _| drop(callback)).unwrap_err();
+    assert!(refused.to_string().contains("context"), "{refused}");
+    assert_eq!((Rc::strong_count(&kept), pool.in_flight()), (1, 0));
+    open.send(()).unwrap();
+}
+
+/// There is no callback any more, so the thread drops the result.
+fn d9_a_result_that_panics_when_a_thread_drops_it_ends_the_thread(bench: Bench) {
+    struct Panics;
+    impl Drop for Panics {
+        fn drop(&mut self) {
+            panic!("on purpose");
+        }
+    }
+    let cx = bench.context();
+    let pool = WorkerPool::new(&cx, "work", 1);
+    let (open, work) = gate();
+    let (began, has_begun) = mpsc::channel();
+    let begin = move || {
+        began.send(()).unwrap();
+        work();
+        Panics
+    };
+    pool.run(begin, |_, _| panic!("the context is gone")).unwrap();
+    has_begun.recv().unwrap();
+    assert_eq!(pool.threads(), 1);
+    drop(cx);
+    open.send(()).unwrap();
+    while pool.threads() > 0 {
+        thread::yield_now();
+    }
 }
 
 fn d9_a_panic_of_a_callback_loses_no_other_result(bench: Bench) {

@@ -209,8 +209,8 @@ models! { check:
 }
 
 faults! {
-    e1_planted_rung_before_queued: RungBeforeQueued in a_wake_while_the_loop_falls_asleep;
-    e1_planted_silenced_for_all: SilencedForAll in a_wake_while_others_are_polled;
+    e1_planted_scheduled_before_queued: ScheduledBeforeQueued in a_wake_while_the_loop_falls_asleep;
+    e1_planted_unscheduled_for_all: UnscheduledForAll in a_wake_while_others_are_polled;
     e2_planted_woken_before_cancelled: WokenBeforeCancelled in a_cancellation_while_the_loop_falls_asleep;
     e2_planted_joiner_not_woken: JoinerNotWoken in another_thread_spawns_and_waits;
     e2_planted_reserved_is_free: ReservedIsFree in a_mutex_that_is_handed_over;
