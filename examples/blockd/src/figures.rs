@@ -16,6 +16,8 @@ pub(crate) struct ExportState {
     pub(crate) socket: String,
     /// The disk, as `--export` spells it: `path=FILE`, `ram` or `null`.
     pub(crate) disk: String,
+    #[serde(default, skip_serializing_if = "ImageState::is_in_place")]
+    pub(crate) image: ImageState,
     /// Bytes.
     pub(crate) size: u64,
     pub(crate) readonly: bool,
@@ -32,6 +34,25 @@ pub(crate) struct ExportState {
     pub(crate) in_flight: usize,
     /// Whether it completes its last requests and is then removed.
     pub(crate) is_leaving: bool,
+}
+
+/// What has become of an image since it was opened.
+#[derive(Clone, Copy, Debug, Default, Deserialize, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub(crate) enum ImageState {
+    /// Its path names it, as far as known; or the disk is no image.
+    #[default]
+    InPlace,
+    /// Its path names another file or device.
+    Replaced,
+    /// Its path names nothing.
+    Missing,
+}
+
+impl ImageState {
+    fn is_in_place(&self) -> bool {
+        *self == Self::InPlace
+    }
 }
 
 /// An event loop, as `list` shows it.
