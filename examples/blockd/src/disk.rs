@@ -19,11 +19,13 @@ mod slices;
 mod sys;
 mod units;
 
+use std::fmt;
 use std::io;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use crate::buffers::Bytes;
+use crate::figures::ImageState;
 pub(crate) use access::Access;
 pub(crate) use clear::Cleared;
 use cut::Cut;
@@ -45,6 +47,17 @@ pub enum Source {
     Ram(u64),
     /// A disk of this number of bytes that ignores writes and leaves read buffers unchanged, for measurements.
     Null(u64),
+}
+
+impl fmt::Display for Source {
+    /// As `--export` spells it, without the size, which can change.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::File(path) => write!(f, "path={}", path.display()),
+            Self::Ram(_) => f.write_str("ram"),
+            Self::Null(_) => f.write_str("null"),
+        }
+    }
 }
 
 #[derive(Debug)]
@@ -115,7 +128,15 @@ impl Disk {
         matches!(self.medium, Medium::File(_))
     }
 
-    /// Returns `true` if data bypass the page cache.
+    /// What has become of the image. If the system does not tell, it is taken to be in place. Can wait for a file server.
+    pub(crate) fn image_state(&self) -> ImageState {
+        match &self.medium {
+            Medium::File(image) => image.state().unwrap_or_default(),
+            Medium::Ram(_) | Medium::Null => ImageState::InPlace,
+        }
+    }
+
+    /// Whether data go past the page cache.
     pub(crate) fn is_direct(&self) -> bool {
         self.access.direct
     }

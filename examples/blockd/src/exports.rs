@@ -4,6 +4,8 @@
 //! another process runs in the [background](Background), and the first loop continues with the result.
 
 mod checks;
+mod images;
+mod listing;
 mod memory;
 
 use std::cell::{Cell, RefCell};
@@ -11,18 +13,17 @@ use std::rc::{Rc, Weak};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use aio_context::{ClockId, Context, WeakContext};
+use aio_context::{Context, WeakContext};
 use anyhow::{anyhow, bail};
 
 pub(crate) use checks::{check_threads, check_unique};
 
 use crate::background::Background;
 use crate::calls::Done;
-use crate::disk::Source;
 use crate::export::{Export, IoThreads, parse_size};
-use crate::figures::{ExportState, List, LoopState, Snapshot, merge};
+use crate::figures::ImageState;
 use crate::hosted::ExportId;
-use crate::loops::{Activity, Local, Loops};
+use crate::loops::{Local, Loops};
 use crate::opened::Opened;
 use crate::process::PassedSockets;
 use crate::remote_hosts::Peer;
@@ -47,6 +48,8 @@ pub(crate) struct Exports {
     /// Exports that are being opened, and the indexes of their loops.
     opening: RefCell<Vec<(Export, Vec<usize>)>>,
     next_id: Cell<ExportId>,
+    /// A thread finds out what the paths of images name.
+    is_checking: Cell<bool>,
 }
 
 /// An export.
@@ -61,6 +64,8 @@ struct Entry {
     /// Set when the export takes no more requests.
     is_leaving: Cell<bool>,
     is_resizing: Cell<bool>,
+    /// What has become of its image, as far as known.
+    image: Cell<ImageState>,
 }
 
 impl Entry {
@@ -91,6 +96,7 @@ impl Exports {
             entries: RefCell::default(),
             opening: RefCell::default(),
             next_id: Cell::default(),
+            is_checking: Cell::default(),
         })
     }
 
@@ -204,6 +210,7 @@ impl Exports {
             threads,
             is_leaving: Cell::default(),
             is_resizing: Cell::default(),
+            image: Cell::default(),
         }
     }
 
@@ -347,17 +354,20 @@ impl Exports {
         }
         let device = entry.device.clone();
         let resize = move || {
-            let resized = match wanted {
-                None => device.disk.adopt_size().map(drop),
-                Some(bytes) => device.disk.resize(bytes, may_shrink),
-            };
-            Ok(resized?)
+            match wanted {
+                None => device.disk.adopt_size().map(drop)?,
+                Some(bytes) => device.disk.resize(bytes, may_shrink)?,
+            }
+            Ok(device.disk.image_state())
         };
         let me = self.me.clone();
         self.background
-            .run(&cx, resize, move |cx, resized: anyhow::Result<()>| {
+            .run(&cx, resize, move |cx, resized: anyhow::Result<ImageState>| {
                 entry.is_resizing.set(false);
-                let size = resized.map(|()| entry.device.disk.size());
+                let size = resized.map(|image| {
+                    entry.has_image(image);
+                    entry.device.disk.size()
+                });
                 let Some(exports) = me.upgrade() else { return };
                 // A client is notified also after a failure: an earlier change may have succeeded.
                 let id = entry.id;
@@ -397,102 +407,12 @@ impl Exports {
         self.find(name).ok().map(|entry| entry.threads.clone())
     }
 
-    /// Returns the names of the loops of an export.
-    fn thread_names(&self, entry: &Entry) -> String {
-        let names: Vec<&str> = entry
-            .threads
-            .iter()
-            .map(|thread| self.loops.name(*thread))
-            .collect();
-        names.join("+")
-    }
-
     /// Fails if an export that is served, or is being opened, has the same name or socket.
     fn check_unique(&self, export: &Export) -> anyhow::Result<()> {
         let (entries, opening) = (self.entries.borrow(), self.opening.borrow());
         let others = entries.iter().map(|entry| &entry.export);
         let others = others.chain(opening.iter().map(|(export, _)| export));
         check_unique(others, export, self.loops.own().nbd().is_some())
-    }
-
-    /// Passes the present exports and loops to `done`. `metrics` is the address of the metrics.
-    pub(crate) fn list(
-        &self,
-        cx: &Context,
-        metrics: Option<String>,
-        done: impl FnOnce(&Context, List) + 'static,
-    ) {
-        let me = self.me.clone();
-        let now = |cx: &Context, local: &Local| (local.activities(), local.state(cx));
-        self.loops.gather(cx, now, move |cx, gathered| {
-            let Some(exports) = me.upgrade() else { return };
-            let mut activities = Vec::new();
-            let mut loops = Vec::new();
-            for (index, result) in gathered.into_iter().enumerate() {
-                let (of_loop, state) = result
-                    .unwrap_or_else(|| (Vec::new(), LoopState::without_response(exports.loops.name(index))));
-                activities.extend(of_loop);
-                loops.push(state);
-            }
-            let entries = exports.entries.borrow();
-            let list = List {
-                exports: entries
-                    .iter()
-                    .map(|entry| exports.state(entry, &activities))
-                    .collect(),
-                loops,
-                metrics,
-            };
-            drop(entries);
-            done(cx, list);
-        });
-    }
-
-    fn state(&self, entry: &Entry, activities: &[Activity]) -> ExportState {
-        let export = &entry.export;
-        // The activities of the export, one from each of its loops.
-        let of_loops = || activities.iter().filter(|activity| activity.id == entry.id);
-        ExportState {
-            name: export.log_name(),
-            thread: self.thread_names(entry),
-            socket: export
-                .socket
-                .as_ref()
-                .map(|socket| socket.to_string_lossy().into_owned())
-                .unwrap_or_default(),
-            disk: match &export.source {
-                Source::File(path) => format!("path={}", path.display()),
-                Source::Ram(_) => "ram".to_owned(),
-                Source::Null(_) => "null".to_owned(),
-            },
-            size: entry.device.disk.size(),
-            readonly: export.readonly,
-            queues: export.queues,
-            connected: of_loops().any(|activity| activity.connected),
-            nbd_clients: of_loops().map(|activity| activity.nbd_clients).sum(),
-            serving: of_loops().map(|activity| activity.serving).sum(),
-            in_flight: of_loops().map(|activity| activity.in_flight).sum(),
-            is_leaving: entry.is_leaving.get(),
-        }
-    }
-
-    /// Passes the statistics of the loops and exports to `done`, without those of loops that do not respond.
-    pub(crate) fn snapshot(&self, cx: &Context, done: impl FnOnce(&Context, Snapshot) + 'static) {
-        let now = |cx: &Context, local: &Local| (local.export_figures(), local.figures(cx));
-        self.loops.gather(cx, now, move |cx, gathered| {
-            let mut exports = Vec::new();
-            let mut loops = Vec::new();
-            for (of_loop, figures) in gathered.into_iter().flatten() {
-                exports.extend(of_loop);
-                loops.push(figures);
-            }
-            let snapshot = Snapshot {
-                at_ns: cx.now(ClockId::Monotonic).as_nanos(),
-                exports: merge(exports),
-                loops,
-            };
-            done(cx, snapshot);
-        });
     }
 }
 

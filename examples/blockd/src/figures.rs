@@ -16,7 +16,9 @@ pub(crate) struct ExportState {
     pub(crate) socket: String,
     /// The disk, in the form of `--export`: `path=FILE`, `ram` or `null`.
     pub(crate) disk: String,
-    /// The size in bytes.
+    #[serde(default, skip_serializing_if = "ImageState::is_in_place")]
+    pub(crate) image: ImageState,
+    /// Bytes.
     pub(crate) size: u64,
     pub(crate) readonly: bool,
     /// The most queues of a client.
@@ -34,7 +36,26 @@ pub(crate) struct ExportState {
     pub(crate) is_leaving: bool,
 }
 
-/// An event loop, in the answer to `list`.
+/// What has become of an image since it was opened.
+#[derive(Clone, Copy, Debug, Default, Deserialize, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub(crate) enum ImageState {
+    /// Its path names it, as far as known; or the disk is no image.
+    #[default]
+    InPlace,
+    /// Its path names another file or device.
+    Replaced,
+    /// Its path names nothing.
+    Missing,
+}
+
+impl ImageState {
+    fn is_in_place(&self) -> bool {
+        *self == Self::InPlace
+    }
+}
+
+/// An event loop, as `list` shows it.
 #[derive(Clone, Debug, Deserialize, PartialEq, Eq, Serialize)]
 pub(crate) struct LoopState {
     pub(crate) name: String,

@@ -5,7 +5,7 @@ use std::io;
 use std::path::Path;
 use std::sync::Arc;
 
-use anyhow::Context as _;
+use anyhow::{Context as _, ensure};
 
 use crate::disk::{Disk, Source};
 use crate::export::{Export, passed_name};
@@ -58,6 +58,11 @@ pub(crate) fn permissions(mode: Option<u32>, name: Option<&str>) -> anyhow::Resu
 /// Returns the number of a group.
 fn group(name: &str) -> anyhow::Result<u32> {
     if let Ok(number) = name.parse() {
+        // To the system it means that the group stays as it is.
+        ensure!(
+            number != u32::MAX,
+            "group={number} is not a group; getent group shows the groups"
+        );
         return Ok(number);
     }
     let group =
@@ -96,4 +101,27 @@ fn cannot_open(path: &Path, readonly: bool, why: io::ErrorKind) -> String {
         _ => String::new(),
     };
     format!("cannot open the image {path} for {how}{remedy}")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn c34_a_group_is_a_name_or_a_number_that_a_group_can_have() {
+        assert_eq!(permissions(None, Some("0")).unwrap().group, Some(0));
+        assert_eq!(
+            permissions(None, Some("4294967294")).unwrap().group,
+            Some(u32::MAX - 1)
+        );
+        for (name, explanation) in [
+            ("4294967295", "is not a group"),
+            ("4294967296", "there is no group"),
+            ("-1", "there is no group"),
+            ("no such group", "there is no group"),
+        ] {
+            let error = permissions(None, Some(name)).unwrap_err().to_string();
+            assert!(error.contains(explanation), "{error}");
+        }
+    }
 }

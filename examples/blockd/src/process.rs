@@ -19,7 +19,9 @@ use listenfd::ListenFd;
 
 use crate::log::LogLevel;
 
-/// The longest wait until the service manager accepts a notification.
+/// The most sockets that can be passed.
+const MOST_PASSED: u64 = 4096;
+/// The longest wait until the service manager takes a notification.
 const MOST_WAIT: Duration = Duration::from_secs(1);
 
 /// The inputs of a daemon from its process.
@@ -50,11 +52,14 @@ impl PassedSockets {
     /// If one of them is not a listening Unix socket, or two have the same name; with the remedy.
     pub fn from_environment() -> anyhow::Result<Self> {
         let names = env::var("LISTEN_FDNAMES").unwrap_or_default();
-        let mut names = names.split(':').filter(|name| !name.is_empty());
+        let count = env::var("LISTEN_FDS").unwrap_or_default();
+        if count.parse().is_ok_and(|count: u64| count > MOST_PASSED) {
+            bail!("LISTEN_FDS={count}: at most {MOST_PASSED} sockets can be passed");
+        }
         let mut passed = ListenFd::from_env();
         let mut sockets = BTreeMap::new();
         for index in 0..passed.len() {
-            let name = names.next().unwrap_or("unknown").to_owned();
+            let name = name_of(&names, index).to_owned();
             let what = || {
                 format!(
                     "the socket {name:?} that was passed is of no use; blockd takes Unix sockets of ListenStream="
@@ -107,8 +112,14 @@ impl PassedSockets {
     }
 }
 
-/// Sends lines such as `READY=1` to the service manager, if the variable NOTIFY_SOCKET names its socket. An
-/// error is logged.
+/// The name of a socket in the value of LISTEN_FDNAMES. One without a name still has its place there.
+fn name_of(names: &str, index: usize) -> &str {
+    let name = names.split(':').nth(index).unwrap_or_default();
+    if name.is_empty() { "unknown" } else { name }
+}
+
+/// Tells the service manager about the daemon, with lines such as `READY=1`, if the variable NOTIFY_SOCKET names its socket. An error is
+/// logged.
 pub fn notify(state: &str) {
     let Some(target) = env::var_os("NOTIFY_SOCKET").filter(|target| !target.is_empty()) else {
         return;
@@ -156,6 +167,17 @@ mod tests {
         drop(receiver);
         let gone = send(path.as_os_str().as_bytes(), b"READY=1").unwrap_err();
         assert_eq!(gone.kind(), io::ErrorKind::ConnectionRefused);
+    }
+
+    /// Otherwise clients of one socket would get the disk of another.
+    #[test]
+    fn c34_sockets_behind_one_without_a_name_keep_theirs() {
+        let names = |text: &'static str| [0, 1, 2].map(|index| name_of(text, index));
+        assert_eq!(names("a:b:c"), ["a", "b", "c"]);
+        assert_eq!(names(":b:c"), ["unknown", "b", "c"]);
+        assert_eq!(names("a::c"), ["a", "unknown", "c"]);
+        assert_eq!(names("a"), ["a", "unknown", "unknown"]);
+        assert_eq!(names(""), ["unknown"; 3]);
     }
 
     #[test]

@@ -105,6 +105,7 @@ impl Server {
             let opened = Opened::open(export.clone(), &process.sockets)?;
             server.exports.serve(&server.context, opened)?;
         }
+        server.exports.watch_images(&server.context);
         for address in &args.nbd {
             if let Some(nbd) = &nbd {
                 nbd.listen(&server.context, address, &process.sockets)?;

@@ -23,6 +23,8 @@ use rustix::io::Errno;
 use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType};
 use rustix::process::Pid;
 
+use crate::peer_process::peer_process;
+
 /// The time between two attempts to get a lock that another process holds.
 const LOCK_AGAIN: Duration = Duration::from_millis(10);
 /// The time between two checks whether the socket of an ended process is closed, and their number.
@@ -32,6 +34,9 @@ const CLOSE_TRIES: u32 = 1000;
 const TRIES_TO_BIND: u32 = 200;
 /// The most attempts to get the lock at the end, for each socket.
 const TRIES_TO_REMOVE: u32 = 5;
+
+/// The most bytes of a path: clients put a zero byte behind it.
+const MOST_PATH: usize = 107;
 
 /// The most clients that wait in a socket's queue; the system may have a lower limit.
 const BACKLOG: i32 = 4096;
@@ -154,6 +159,10 @@ impl Accept for Listener {
 /// Returns a non-blocking socket with this path. It does not listen yet.
 fn bind(path: &Path, permissions: Permissions) -> anyhow::Result<OwnedFd> {
     let bound = || -> Result<OwnedFd, Errno> {
+        // The system takes one more, which most clients do not.
+        if path.as_os_str().len() > MOST_PATH {
+            return Err(Errno::NAMETOOLONG);
+        }
         let address = SocketAddrUnix::new(path)?;
         let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
         let socket = rustix::net::socket_with(AddressFamily::UNIX, SocketType::STREAM, flags, None)?;
@@ -304,14 +313,12 @@ fn probe(path: &Path) -> anyhow::Result<Probe> {
     loop {
         match rustix::net::connect(probe.as_fd(), &address) {
             Ok(()) => {
-                let made_by = rustix::net::sockopt::socket_peercred(&probe)
-                    .with_context(what)?
-                    .pid;
-                let has_ended = rustix::process::test_kill_process(made_by) == Err(Errno::SRCH);
-                return Ok(if has_ended {
+                let made_by = peer_process(&probe).with_context(what)?;
+                let has_ended = |made_by| rustix::process::test_kill_process(made_by) == Err(Errno::SRCH);
+                return Ok(if made_by.is_some_and(has_ended) {
                     Probe::Ended
                 } else {
-                    Probe::Taken(Some(made_by))
+                    Probe::Taken(made_by)
                 });
             }
             // The backlog is full.
@@ -328,6 +335,22 @@ fn probe(path: &Path) -> anyhow::Result<Probe> {
 mod tests {
     use super::*;
     use std::sync::Barrier;
+
+    /// The system takes a path of 108 bytes, and most clients do not.
+    #[test]
+    fn c7_the_path_of_a_socket_has_at_most_107_bytes() {
+        let directory = tempfile::tempdir().unwrap();
+        let rest = MOST_PATH - directory.path().as_os_str().len() - 1;
+        let longest = directory.path().join("x".repeat(rest));
+        let listener = Listener::bind(&longest, Permissions::default()).unwrap();
+        UnixStream::connect(&longest).unwrap();
+        drop(listener);
+        let error = Listener::bind(
+            &directory.path().join("x".repeat(rest + 1)),
+            Permissions::default(),
+        );
+        assert!(error.unwrap_err().to_string().contains("at most 107 bytes"));
+    }
 
     #[test]
     fn a_stale_socket_makes_room_and_a_live_one_does_not() {

@@ -8,7 +8,7 @@ use super::args::{Action, CtlArgs};
 use super::connection::Connection;
 use super::stats;
 use super::table::Table;
-use crate::figures::List;
+use crate::figures::{ImageState, List};
 
 /// Executes `blockd ctl`.
 pub(super) fn run(args: &CtlArgs, out: &mut dyn Write) -> anyhow::Result<()> {
@@ -56,9 +56,18 @@ pub(super) fn run(args: &CtlArgs, out: &mut dyn Write) -> anyhow::Result<()> {
 fn print_list(list: &List, out: &mut dyn Write) -> io::Result<()> {
     let mut table = Table::new(&["NAME", "DISK", "SIZE", "CLIENT", "QUEUES", "THREAD", "SOCKET"]);
     for export in &list.exports {
-        let disk = match export.readonly {
-            true => format!("{} (read-only)", export.disk),
-            false => export.disk.clone(),
+        let notes = [
+            export.readonly.then_some("read-only"),
+            match export.image {
+                ImageState::InPlace => None,
+                ImageState::Replaced => Some("replaced by another file"),
+                ImageState::Missing => Some("renamed or deleted"),
+            },
+        ];
+        let notes: Vec<&str> = notes.into_iter().flatten().collect();
+        let disk = match notes.is_empty() {
+            true => export.disk.clone(),
+            false => format!("{} ({})", export.disk, notes.join("; ")),
         };
         let client = match (export.is_leaving, export.connected) {
             (true, _) => "leaving",

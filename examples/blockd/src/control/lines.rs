@@ -147,11 +147,13 @@ fn within(cx: &Context, limit: Duration, what: String, done: Done) -> Done {
     })
 }
 
-/// Adds a warning to the answer, and logs it, if the disks of this export and others can take more memory
-/// than there is.
+/// Adds a warning to the answer if the disk of this export and others can take more memory than there is, which is logged, or if its image
+/// is not at its path any more, which has been logged.
 fn with_warning(exports: &Exports, name: &str, mut answer: Value) -> Value {
     if let Some(warning) = exports.memory_warning(name) {
         tracing::warn!("{warning}");
+        answer["warning"] = warning.into();
+    } else if let Some(warning) = exports.image_warning(name) {
         answer["warning"] = warning.into();
     }
     answer

@@ -14,9 +14,9 @@ impl Table {
         Self { rows: vec![heading] }
     }
 
-    /// Adds a row with as many cells as the heading has.
+    /// Adds a row with as many cells as the heading has. Control characters, which paths can contain, are escaped.
     pub(super) fn row(&mut self, cells: impl IntoIterator<Item = String>) {
-        self.rows.push(cells.into_iter().collect());
+        self.rows.push(cells.into_iter().map(printable).collect());
     }
 
     /// Writes all rows. The last column is not padded.
@@ -39,9 +39,34 @@ impl Table {
     }
 }
 
+fn printable(cell: String) -> String {
+    if !cell.contains(char::is_control) {
+        return cell;
+    }
+    let mut text = String::new();
+    for character in cell.chars() {
+        match character.is_control() {
+            true => text.extend(character.escape_default()),
+            false => text.push(character),
+        }
+    }
+    text
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// A path is no way to change what a terminal shows of others.
+    #[test]
+    fn control_characters_are_escaped() {
+        let mut table = Table::new(&["SOCKET"]);
+        table.row(["a\n\u{1b}[2J\u{e4}".to_owned()]);
+        let mut out = Vec::new();
+        table.write(&mut out).unwrap();
+        let text = String::from_utf8(out).unwrap();
+        assert_eq!(text, "SOCKET\na\\n\\u{1b}[2J\u{e4}\n");
+    }
 
     #[test]
     fn columns_are_as_wide_as_their_widest_cell() {

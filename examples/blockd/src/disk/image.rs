@@ -6,6 +6,7 @@ mod ring;
 mod ring_file;
 mod size;
 mod slices;
+mod state;
 mod whole;
 
 use std::cell::RefCell;

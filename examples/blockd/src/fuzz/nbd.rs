@@ -41,6 +41,7 @@ impl Scene {
                 workers: None,
                 limit: LineLimit::new(name.into(), None),
                 stats: Rc::default(),
+                writes: Rc::default(),
             });
         }
         Self { context, nbd }

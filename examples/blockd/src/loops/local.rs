@@ -16,7 +16,7 @@ use crate::figures::{ExportFigures, LoopFigures, LoopState};
 use crate::host::Host;
 use crate::hosted::{ExportId, Hosted, HostedExports};
 use crate::limit::LineLimit;
-use crate::nbd::{Nbd, NbdExport, NbdStats};
+use crate::nbd::{Nbd, NbdExport, NbdStats, Writes};
 use crate::opened::Opened;
 use crate::polling::Polling;
 use crate::remote_hosts::{Peer, RemoteHosts};
@@ -52,6 +52,8 @@ struct Served {
     acceptor: Option<Rc<Acceptor>>,
     /// The statistics of its NBD clients.
     nbd: Rc<NbdStats>,
+    /// Those of NBD clients that are not complete.
+    writes: Rc<Writes>,
 }
 
 /// The present clients of an export.
@@ -167,6 +169,7 @@ impl Local {
             }
         };
         let stats: Rc<NbdStats> = Rc::default();
+        let writes: Rc<Writes> = Rc::default();
         if let Some(nbd) = &self.nbd {
             nbd.catalog().add(NbdExport {
                 name: export.nbd_name(),
@@ -176,6 +179,7 @@ impl Local {
                 workers: self.engine.workers(cx, &export.source),
                 limit: LineLimit::new(name.as_str().into(), Some(cx)),
                 stats: stats.clone(),
+                writes: writes.clone(),
             });
         }
         self.served.borrow_mut().push(Rc::new(Served {
@@ -184,6 +188,7 @@ impl Local {
             device,
             acceptor,
             nbd: stats,
+            writes,
         }));
         Ok(())
     }
@@ -287,7 +292,8 @@ impl Local {
             .nbd
             .as_ref()
             .map_or(0, |nbd| nbd.in_flight_of(&served.device));
-        of_vhost_user + of_nbd
+        // Writes of clients that have disconnected get no replies.
+        of_vhost_user + of_nbd.max(served.writes.count())
     }
 
     /// Returns the clients of all exports.

@@ -8,6 +8,7 @@ use std::sync::Arc;
 use super::moving::MoveClient;
 use super::stats::NbdStats;
 use super::wire::transmission;
+use super::writes::Writes;
 use crate::engine::Workers;
 use crate::limit::LineLimit;
 use crate::request::Device;
@@ -23,6 +24,8 @@ pub(crate) struct NbdExport {
     /// Limits the log lines about its clients.
     pub(crate) limit: Rc<LineLimit>,
     pub(crate) stats: Rc<NbdStats>,
+    /// The writes of its clients that are not complete.
+    pub(crate) writes: Rc<Writes>,
 }
 
 impl NbdExport {
@@ -80,6 +83,7 @@ impl Catalog {
             device,
             workers: None,
             stats: Rc::default(),
+            writes: Rc::default(),
         });
         self.exports.borrow_mut().push(export.clone());
         self.elsewhere.borrow_mut().push((export, move_client));
@@ -168,6 +172,7 @@ pub(super) mod tests {
             workers: None,
             limit: LineLimit::new(name.into(), None),
             stats: Rc::default(),
+            writes: Rc::default(),
         }
     }
 

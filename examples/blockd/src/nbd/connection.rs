@@ -28,6 +28,7 @@ use crate::request::Device;
 
 mod executing;
 mod handover;
+mod writing;
 
 /// The time limit of the handshake, from the connection on.
 const TIMEOUT: Duration = Duration::from_secs(10);
@@ -268,6 +269,10 @@ impl Connection {
                     return Ok(Interest::READ);
                 }
                 Stop::Jobs => return Ok(Interest::NONE),
+                Stop::Writes => {
+                    self.wait_for_writes(state);
+                    return Ok(Interest::NONE);
+                }
                 Stop::Disconnect => {
                     return if self.is_idle(state) {
                         Err(End::Client)
@@ -303,7 +308,7 @@ impl Connection {
         loop {
             match phase {
                 Phase::Requests(transmission) => {
-                    let submit = |export: &NbdExport, job| self.submit(export, job);
+                    let submit = |export: &NbdExport, job, write| self.submit(export, job, write);
                     return Ok(transmission.process(input, out, turn, &submit)?);
                 }
                 Phase::Handshake(_) if *is_ending => return Ok(Stop::Disconnect),
@@ -334,7 +339,9 @@ impl Connection {
                             }
                             self.has_agreed(&agreement.export.limit);
                             let limit = agreement.export.limit.clone();
-                            *phase = Self::begin_requests(&limit, agreement);
+                            let transmission = Self::begin_requests(&limit, agreement);
+                            transmission.enter(self.me.clone());
+                            *phase = Phase::Requests(transmission);
                         }
                     }
                 }
@@ -349,10 +356,10 @@ impl Connection {
         self.limit.replace(limit.clone());
     }
 
-    fn begin_requests(limit: &LineLimit, agreement: Agreement) -> Phase {
+    fn begin_requests(limit: &LineLimit, agreement: Agreement) -> Transmission {
         agreement.export.stats.has_client();
         limit.log(Kind::Clients, format_args!("NBD: a client has connected"));
-        Phase::Requests(Transmission::new(agreement))
+        Transmission::new(agreement)
     }
 
     /// Schedules another turn after the turns of the other handlers of the loop.

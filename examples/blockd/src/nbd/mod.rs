@@ -11,6 +11,7 @@
 //! | `request`, `transmission`, `job`, `replies` | requests: checked, executed by the loop or by threads, answered |
 //! | `stats` | counters of requests |
 //! | `wire` | numbers and headers of the protocol |
+//! | `writes` | the order of writes of different connections |
 //!
 //! The first loop listens and executes the handshakes. A client that has chosen an export of another loop is
 //! moved there with the bytes that it has sent already.
@@ -40,6 +41,7 @@ mod stats;
 mod transmission;
 mod turn;
 mod wire;
+mod writes;
 
 use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
@@ -57,6 +59,7 @@ use listener::Bound;
 pub(crate) use moving::{MoveClient, Moved};
 use places::{MOST_CONNECTIONS, Places};
 pub(crate) use stats::NbdStats;
+pub(crate) use writes::Writes;
 
 use crate::limit::{Kind, LineLimit};
 use crate::process::PassedSockets;

@@ -7,6 +7,8 @@
 
 mod by_loop;
 
+use std::rc::Weak;
+
 use super::catalog::NbdExport;
 use super::input::Input;
 use super::job::{Job, Payload, clear, extents};
@@ -17,6 +19,7 @@ use super::request::{Asked, Kind, Refusal, Request};
 use super::stats::NbdStats;
 use super::turn::{Failure, Stop, Turn};
 use super::wire::RequestHeader;
+use super::writes::{Client, Underway, Writer};
 use crate::disk::DiskError;
 use crate::limit::Kind as Line;
 
@@ -58,16 +61,21 @@ enum Current {
         error: Option<DiskError>,
     },
     /// The loop trims or zeroes.
-    Clear { request: Request, done: u64 },
+    Clear {
+        request: Request,
+        done: u64,
+        write: Option<Underway>,
+    },
 }
 
 /// Passes a job to the ring or to a thread.
-pub(super) type Submit<'a> = &'a dyn Fn(&NbdExport, Job) -> Result<(), Failure>;
+pub(super) type Submit<'a> = &'a dyn Fn(&NbdExport, Job, Option<Underway>) -> Result<(), Failure>;
 
 /// The requests of a connection.
 #[derive(Debug)]
 pub(super) struct Transmission {
     agreement: Agreement,
+    client: Client,
     format: Format,
     current: Option<Current>,
     jobs: usize,
@@ -82,12 +90,24 @@ impl Transmission {
             format: Format {
                 structured: agreement.structured,
             },
+            client: Client::new(&agreement.export.writes),
             agreement,
             current: None,
             jobs: 0,
             job_bytes: 0,
             is_ending: false,
         }
+    }
+
+    /// The client has come, and has this connection.
+    pub(super) fn enter(&self, writer: Weak<dyn Writer>) {
+        self.client.enter(writer);
+    }
+
+    /// Wakes the connection once a write of another client is complete. Returns whether that is a former one.
+    pub(super) fn wait_for_writes(&self) -> bool {
+        self.client.wait();
+        self.client.waits_for_former()
     }
 
     pub(super) fn agreement(&self) -> &Agreement {
@@ -104,6 +124,7 @@ impl Transmission {
     /// Begins no more requests, and drops one whose data are incomplete.
     pub(super) fn end(&mut self) {
         self.is_ending = true;
+        self.client.leave();
         let is_incomplete = |current: &mut Current| {
             matches!(
                 current,
@@ -188,10 +209,16 @@ impl Transmission {
         let Some(header) = RequestHeader::parse(input.data())? else {
             return Ok(Some(Stop::Input));
         };
+        if self.client.waits_for_former() {
+            return Ok(Some(Stop::Writes));
+        }
         match Asked::check(&header, &self.agreement) {
             Asked::Execute(request) => {
                 if self.must_wait(&request, out) {
                     return Ok(Some(Stop::Jobs));
+                }
+                if self.client.is_overlapped(&request) {
+                    return Ok(Some(Stop::Writes));
                 }
                 input.consume(RequestHeader::LEN);
                 self.execute(request, out, turn, submit)?;
@@ -264,7 +291,14 @@ impl Transmission {
             }
             Kind::Write => self.current = Some(Current::Write { request, done, error }),
             Kind::Flush => self.reply(out, &request, disk.flush()),
-            Kind::Trim | Kind::WriteZeroes { .. } => self.current = Some(Current::Clear { request, done: 0 }),
+            Kind::Trim | Kind::WriteZeroes { .. } => {
+                let write = self.client.begin(&request);
+                self.current = Some(Current::Clear {
+                    request,
+                    done: 0,
+                    write,
+                });
+            }
             Kind::BlockStatus { .. } => match extents(disk, &request) {
                 Ok(extents) => {
                     self.stats().executed(request.figures(false), false);
@@ -320,15 +354,20 @@ impl Transmission {
                     self.current = Some(Current::Collect { job, filled });
                     return Ok(Some(Stop::Input));
                 }
+                // Another client may have begun one since.
+                if self.client.is_overlapped(&job.request) {
+                    self.current = Some(Current::Collect { job, filled });
+                    return Ok(Some(Stop::Writes));
+                }
                 self.submit(job, submit)?;
             }
             Current::Read { request, done, error } => self.read_on(request, done, error, out, turn)?,
-            Current::Clear { request, done } => {
+            Current::Clear { request, done, write } => {
                 match clear(&self.agreement.export.device.disk, &request, done) {
                     Ok((cleared, cost)) if done + cleared < request.len.into() => {
                         turn.spend(cost);
                         let done = done + cleared;
-                        self.current = Some(Current::Clear { request, done });
+                        self.current = Some(Current::Clear { request, done, write });
                     }
                     Ok((_, cost)) => {
                         turn.spend(cost);
@@ -343,7 +382,8 @@ impl Transmission {
 
     fn submit(&mut self, job: Job, submit: Submit<'_>) -> Result<(), Failure> {
         let bytes = job_bytes(&job.request);
-        submit(&self.agreement.export, job)?;
+        let write = self.client.begin(&job.request);
+        submit(&self.agreement.export, job, write)?;
         self.jobs += 1;
         self.job_bytes += bytes;
         Ok(())

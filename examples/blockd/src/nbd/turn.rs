@@ -36,6 +36,8 @@ pub(super) enum Stop {
     Turn,
     /// Threads must end requests.
     Jobs,
+    /// Writes of other clients must be complete.
+    Writes,
     /// The client disconnects.
     Disconnect,
     /// Another loop serves the client from now on.

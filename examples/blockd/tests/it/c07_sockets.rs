@@ -6,6 +6,7 @@ use std::process::{Child, Command, Stdio};
 use rustix::process::{Pid, Signal, kill_process};
 
 use crate::client::{Client, pattern};
+use crate::images::attempt;
 use crate::process::{blockd, complaint, first_line, ready, terminate};
 
 #[test]
@@ -152,4 +153,31 @@ fn c7_the_listener_of_a_socket_is_named() {
         "{error}"
     );
     terminate(other);
+}
+
+/// The daemon of a container's host has no number there.
+#[test]
+fn c7_a_daemon_in_another_namespace_of_processes_keeps_its_socket() {
+    let unshare = || {
+        let mut unshare = Command::new("unshare");
+        unshare.args(["--pid", "--fork"]);
+        unshare
+    };
+    if attempt(unshare().arg("true")).is_none() {
+        return;
+    }
+    let directory = tempfile::tempdir().unwrap();
+    let socket = directory.path().join("a.sock");
+    let export = format!("ram=1M,socket={}", socket.display());
+    let child = ready(&["--export", &export]);
+    let output = unshare()
+        .arg(env!("CARGO_BIN_EXE_blockd"))
+        .args(["--export", &export])
+        .output()
+        .unwrap();
+    let said = String::from_utf8(output.stderr).unwrap();
+    assert!(!output.status.success(), "two daemons have one socket");
+    assert!(said.contains("another process listens at"), "{said}");
+    Client::simple(&socket).write(0, 0, &pattern(1, 512)).unwrap();
+    terminate(child);
 }

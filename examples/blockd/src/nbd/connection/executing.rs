@@ -14,10 +14,16 @@ use crate::nbd::job::{Job, Payload};
 use crate::nbd::on_ring::{Ended, RingJob};
 use crate::nbd::request::{Kind, Request};
 use crate::nbd::turn::Failure;
+use crate::nbd::writes::Underway;
 
 impl Connection {
-    /// Passes a request to the ring, or to a thread. The request does not end before this function returns.
-    pub(super) fn submit(&self, export: &NbdExport, job: Job) -> Result<(), Failure> {
+    /// Passes a request to the ring, or to a thread. It does not end before this returns.
+    pub(super) fn submit(
+        &self,
+        export: &NbdExport,
+        job: Job,
+        write: Option<Underway>,
+    ) -> Result<(), Failure> {
         let Some(workers) = &export.workers else {
             return Ok(());
         };
@@ -28,7 +34,7 @@ impl Connection {
             .ring_for(is_buffered_write)
             .filter(|_| RingJob::takes(job.request.kind));
         let Some(engine) = engine else {
-            return self.pass_to_thread(export, workers, begun, job);
+            return self.pass_to_thread((export, workers), begun, job, write);
         };
         let (me, place, request) = (self.me.clone(), self.place.clone(), job.request);
         let (device, cancelled) = (export.device.clone(), self.cancelled.clone());
@@ -37,31 +43,34 @@ impl Connection {
             let _place = place;
             let Some(connection) = me.upgrade() else { return };
             match ended {
-                Ended::Result(result) => connection.end_job(&request, begun, Ok(result)),
-                Ended::Threads(job) => connection.leave_ring(begun, job),
+                Ended::Result(result) => {
+                    drop(write);
+                    connection.end_job(&request, begun, Ok(result));
+                }
+                Ended::Threads(job) => connection.leave_ring(begun, job, write),
             }
         });
         Ok(())
     }
 
-    /// Passes a request to a thread after the ring could not execute it.
-    fn leave_ring(&self, begun: Instant, job: Job) {
+    /// Passes a request to a thread that the ring could not execute.
+    fn leave_ring(&self, begun: Instant, job: Job, write: Option<Underway>) {
         let export = match &self.state.borrow().phase {
             Phase::Requests(transmission) => transmission.agreement().export.clone(),
             Phase::Handshake(_) => return,
         };
         let Some(workers) = &export.workers else { return };
-        if let Err(failure) = self.pass_to_thread(&export, workers, begun, job) {
+        if let Err(failure) = self.pass_to_thread((&export, workers), begun, job, write) {
             self.end(&End::Requests(failure));
         }
     }
 
     fn pass_to_thread(
         &self,
-        export: &NbdExport,
-        workers: &Rc<Workers>,
+        (export, workers): (&NbdExport, &Rc<Workers>),
         begun: Instant,
         job: Job,
+        write: Option<Underway>,
     ) -> Result<(), Failure> {
         let (device, cancelled, request) = (export.device.clone(), self.cancelled.clone(), job.request);
         let (me, place) = (self.me.clone(), self.place.clone());
@@ -69,6 +78,7 @@ impl Connection {
         let done = move |_: &Context, result| {
             // The place is released once the thread needs no memory for the request any more.
             let _place = place;
+            drop(write);
             if let Some(connection) = me.upgrade() {
                 connection.end_job(&request, begun, result);
             }

@@ -32,13 +32,17 @@ impl Connection {
             status: moved.status,
         };
         let state = State {
-            phase: Self::begin_requests(&limit, agreement),
+            phase: Phase::Requests(Self::begin_requests(&limit, agreement)),
             input: moved.input,
             out: moved.out,
             is_ending: false,
         };
         let (shared, own) = ((catalog, limit), (state, moved.place));
-        Self::watch(on, moved.socket, shared, own, on_end)
+        let connection = Self::watch(on, moved.socket, shared, own, on_end)?;
+        if let Phase::Requests(transmission) = &connection.state.borrow().phase {
+            transmission.enter(connection.me.clone());
+        }
+        Ok(connection)
     }
 
     /// Moves the connection to the loop of its export.

@@ -50,7 +50,7 @@ impl Session {
     fn process(&mut self) -> Result<Stop, Failure> {
         let mut turn = Turn::new();
         loop {
-            let submit = |_: &NbdExport, job| {
+            let submit = |_: &NbdExport, job, _| {
                 self.jobs.borrow_mut().push(job);
                 Ok(())
             };

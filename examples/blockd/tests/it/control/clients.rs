@@ -1,8 +1,10 @@
 //! Clients of the control socket that break the rules, do not read, or disappear.
 
-use std::io::Write;
+use std::io::{BufRead, BufReader, Read, Write};
 use std::net::Shutdown;
+use std::process::{Command, Stdio};
 
+use rustix::process::{Pid, Signal, kill_process};
 use serde_json::json;
 
 use super::Controlled;
@@ -131,4 +133,51 @@ fn a_client_that_leaves_before_its_answer_harms_none() {
         controlled.tell(&json!({"command": "remove", "name": "added"}));
     }
     controlled.daemon.serves();
+}
+
+/// An operator must not wait without a word: a stopped daemon is named, with what lets it go on.
+#[test]
+fn c21_ctl_tells_that_it_waits_for_a_stopped_daemon() {
+    let controlled = Controlled::start("ram=1M");
+    let pid = controlled.daemon.id();
+    let daemon = Pid::from_raw(pid.cast_signed()).unwrap();
+    kill_process(daemon, Signal::STOP).unwrap();
+    let mut ctl = Command::new(env!("CARGO_BIN_EXE_blockd"))
+        .args(["ctl", "list", "--control"])
+        .arg(&controlled.control)
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut said = String::new();
+    BufReader::new(ctl.stderr.take().unwrap())
+        .read_line(&mut said)
+        .unwrap();
+    kill_process(daemon, Signal::CONT).unwrap();
+    assert!(
+        said.contains(&format!("`kill -CONT {pid}`")) && said.contains("waits for up to"),
+        "{said}"
+    );
+    // The answer is not lost.
+    let mut list = String::new();
+    ctl.stdout.take().unwrap().read_to_string(&mut list).unwrap();
+    assert!(ctl.wait().unwrap().success() && list.contains("first"), "{list}");
+    controlled.daemon.stop();
+}
+
+#[test]
+fn c21_what_is_no_control_socket_is_named() {
+    let controlled = Controlled::start("ram=1M");
+    let file = controlled.path("file");
+    std::fs::write(&file, "").unwrap();
+    let output = Command::new(env!("CARGO_BIN_EXE_blockd"))
+        .args(["ctl", "list", "--control"])
+        .arg(&file)
+        .output()
+        .unwrap();
+    let said = String::from_utf8(output.stderr).unwrap();
+    assert!(
+        !output.status.success() && said.contains("it is not a socket"),
+        "{said}"
+    );
 }

@@ -12,6 +12,7 @@ use serde_json::{Value, json};
 use crate::daemon::Daemon;
 
 mod c14_resize;
+mod c15_replaced_images;
 mod clients;
 mod commands;
 

@@ -34,7 +34,7 @@ pub(crate) fn tool(name: &str) -> Option<Command> {
 }
 
 /// Runs a command. Returns its output if it succeeds, otherwise prints a `skipped` line with the reason.
-fn attempt(command: &mut Command) -> Option<String> {
+pub(crate) fn attempt(command: &mut Command) -> Option<String> {
     let Ok(Output {
         status,
         stdout,
