@@ -1,15 +1,13 @@
 //! What an [`Event`] does: it calls a handler, and acts on the handler's registration (rule R13).
 
 use std::io;
-use std::rc::Rc;
 
-use aio_backend::{Interest, Readiness};
+use aio_backend::{Interest, NotTaken, Readiness};
 
 use crate::context::Inner;
 use crate::descriptors::not_registered;
-use crate::error::WatchError;
 use crate::handler::Entry;
-use crate::{Action, Context, Event, Handler, HandlerMut, Pollable};
+use crate::{Action, Context, Event, Handler, HandlerMut};
 
 /// What a handler is called for.
 enum Direction {
@@ -121,29 +119,13 @@ impl Event {
     ///
     /// # Errors
     /// As [`Registration::replace_with`](crate::Registration::replace_with).
-    pub fn replace<H: Handler>(
-        self,
-        cx: &Context,
-        handler: Rc<H>,
-        interest: Interest,
-    ) -> Result<(), WatchError<H>> {
-        WatchError::offer(handler, |handler| {
-            self.exchange(cx, Entry::plain(handler), interest)
-        })
-    }
-
-    /// As [`replace`](Self::replace), with a polled handler.
-    ///
-    /// # Errors
-    /// As [`replace`](Self::replace).
-    pub fn replace_polled<H: Pollable>(
-        self,
-        cx: &Context,
-        handler: Rc<H>,
-        interest: Interest,
-    ) -> Result<(), WatchError<H>> {
-        WatchError::offer(handler, |handler| {
-            self.exchange(cx, Entry::of_polled(handler), interest)
+    pub fn replace<H>(self, cx: &Context, handler: H, interest: Interest) -> Result<(), NotTaken<H>>
+    where
+        H: Into<Entry> + Clone,
+    {
+        NotTaken::offer(handler, |handler| {
+            self.check_current(cx)?;
+            cx.0.replace(cx, self.token(), handler.into(), Some(interest))
         })
     }
 
@@ -164,11 +146,6 @@ impl Event {
         {
             cx.0.invalidate(cx, self.token(), why);
         }
-    }
-
-    fn exchange(self, cx: &Context, new: Entry, interest: Interest) -> io::Result<()> {
-        self.check_current(cx)?;
-        cx.0.replace(cx, self.token(), new, Some(interest))
     }
 
     fn check_current(self, cx: &Context) -> io::Result<()> {

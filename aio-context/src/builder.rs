@@ -161,7 +161,7 @@ impl Builder {
         let mut registry = Registry::flagged(edges, paused);
         let placeholder = Rc::new(Silent(mailbox.clone()));
         let mut reserve = || {
-            let entry = Entry::plain(placeholder.clone());
+            let entry = Entry::from(placeholder.clone());
             let token = registry.insert(None, entry, Interest::READ, GroupId::DEFAULT)?;
             registry.set_special(token);
             Ok::<_, io::Error>(token)

@@ -174,7 +174,7 @@ pub use context::{Context, Wait, WeakContext};
 pub use embed::Embedded;
 pub use error::{Gone, WatchError};
 pub use event::{Action, Event};
-pub use handler::{Exclusive, Handler, HandlerMut, Pollable};
+pub use handler::{Entry, Exclusive, Handler, HandlerMut, Pollable, Polled};
 pub use iteration::measure::PollTime;
 pub use pausing::Paused;
 pub use registration::Registration;

@@ -112,7 +112,7 @@ impl Context {
             submissions: Submissions::new(),
         });
         let inner = &self.0;
-        let entry = || Entry::plain(completions.clone());
+        let entry = || Entry::from(completions.clone());
         let reserve = || {
             inner
                 .enroll(None, entry(), Interest::READ, completions.group)

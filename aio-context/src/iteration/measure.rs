@@ -64,7 +64,7 @@ impl Inner {
         let polled = entry.polled_mut().ok_or_else(|| {
             io::Error::new(
                 io::ErrorKind::Unsupported,
-                "the handler is never polled: register it with `watch_polled`",
+                "the handler is never polled: register it as `Polled`",
             )
         })?;
         let shown = polled.shown.get_or_insert_default();

@@ -6,7 +6,7 @@ use std::io;
 use std::rc::Rc;
 use std::sync::Arc;
 
-use aio_context::{Context, Interest, Registration};
+use aio_context::{Context, Interest, Polled, Registration};
 
 use crate::adoption;
 use crate::connection::Connection;
@@ -105,7 +105,7 @@ impl Host {
                 _registration: None,
             });
         }
-        let registration = cx.watch_polled(vring.clone(), Interest::READ)?;
+        let registration = cx.watch(Polled(vring.clone()), Interest::READ)?;
         vring.start();
         Ok(Serving {
             vring,
