@@ -162,7 +162,7 @@ pub use aio_backend::{
 #[cfg(feature = "uring")]
 pub use aio_backend_uring::ForeignMemory;
 pub use aio_handlers::GroupId;
-pub use aio_notify::{HandlerMetrics, HandlerStats, set_timer_slack, timer_slack};
+pub use aio_notify::{HandlerMetrics, HandlerStats, LoopStats as Stats, set_timer_slack, timer_slack};
 pub use aio_pollctl::{HandlerMemory, Iteration, Policy, PollParams, PollPolicy, WakeCost};
 pub use aio_timers::{Clock, ManualClock, Moment, Subscription, VirtualClock};
 pub use any_backend::{BackendKind, UnknownBackend};
@@ -180,7 +180,6 @@ pub use pausing::Paused;
 pub use registration::Registration;
 pub use remote::Remote;
 pub use source::{Source, SourceBuilder, SourceWaker};
-pub use stats::Stats;
 pub use submission::{Submit, Submitted};
 pub use timer::{Delayed, Timer, TimerBuilder};
 

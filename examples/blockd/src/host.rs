@@ -96,7 +96,7 @@ impl Host {
             log,
             used_log,
             write_through,
-            call_price: cx.remote().stats().wake_cost.kick,
+            call_price: cx.remote().poll_params().wake_or_assumed().kick,
         };
         let vring = Vring::new(ring, start, config);
         if adoption::adopt(&vring) {

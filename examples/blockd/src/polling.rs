@@ -244,7 +244,7 @@ impl Polling {
         let mut settings = self.settings.borrow().clone();
         if settings.params.wake_is_estimate {
             // It may have been refined since.
-            settings.params.wake = cx.remote().stats().wake_cost;
+            settings.params.wake = cx.remote().poll_params().wake_or_assumed();
         }
         let changed = settings.changed(change)?;
         self.next.replace(Some(changed.policy()?));
