@@ -12,7 +12,15 @@ use aio_handlers::{ChangeError, Recorded, Registry};
 use aio_notify::Counter;
 
 use crate::any_backend::LoopBackend;
-use crate::wall::OWN_TOKENS;
+
+/// A context reserves this many tokens for its own descriptors: that of the notifier, and that of changes of the wall clock.
+const OWN_TOKENS: u32 = 2;
+
+/// Whether `token` is one of a context's own descriptors, which have no handler. They are the first of its registry.
+#[inline]
+pub(crate) const fn is_own(token: Token) -> bool {
+    token.index() < OWN_TOKENS
+}
 
 /// What the registry keeps for a handler, as far as the backend is concerned.
 pub(crate) trait Described {

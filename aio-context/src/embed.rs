@@ -10,11 +10,11 @@ use aio_backend::{ReadyList, Refused};
 use crate::Context;
 use crate::any_backend::pollable;
 use crate::bottom_half;
+use crate::descriptors::is_own;
 use crate::iteration::found::Found;
 use crate::macros::{impl_as_fd, impl_debug};
 use crate::sync::faulty;
 use crate::timer::fire_due;
-use crate::wall::is_own;
 
 /// A context that another event loop, a *foreign loop*, waits for.
 ///

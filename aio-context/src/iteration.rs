@@ -14,9 +14,9 @@ use crate::Context;
 use crate::Event;
 use crate::bottom_half;
 use crate::context::{Inner, Wait};
+use crate::descriptors::is_own;
 use crate::registration::call_each;
 use crate::timer::fire_due;
-use crate::wall::is_own;
 
 mod calling;
 pub(crate) mod concerns;

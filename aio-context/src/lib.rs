@@ -150,7 +150,6 @@ mod timed;
 mod timer;
 mod timers;
 mod wait;
-mod wall;
 
 #[cfg(aio_modelled)]
 use aio_checker as sync;

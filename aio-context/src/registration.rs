@@ -15,10 +15,9 @@ use aio_pollset::EndOwed;
 use crate::Context;
 use crate::context::{Inner, WeakContext};
 use crate::descriptor;
-use crate::descriptors::{Described, not_registered};
+use crate::descriptors::{Described, is_own, not_registered};
 use crate::handler::{Entry, Join};
 use crate::iteration::measure::PollTime;
-use crate::wall::is_own;
 
 /// A registered handler; dropping it removes the handler.
 ///

@@ -15,10 +15,9 @@ use aio_backend::Token;
 use aio_notify::{HandlerCounters, HandlerMetrics};
 
 use crate::context::Inner;
-use crate::descriptors::not_registered;
+use crate::descriptors::{is_own, not_registered};
 use crate::handler::Entry;
 use crate::stats::Timing;
-use crate::wall::is_own;
 use crate::{Context, Registration, Remote};
 
 impl Context {
