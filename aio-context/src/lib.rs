@@ -102,7 +102,7 @@
 //! # What it does not do
 //! It has no algorithm of its own: which facility waits is a [`Backend`], how long to poll is a [`PollPolicy`], and
 //! handlers, timers and the way in for other threads are crates that can be used alone. It keeps no thread of its own,
-//! reads and writes no descriptor but its own, unless an [operation](Context::submit) says so, and knows nothing of futures: those are in `aio-executor`. Threads that run a
+//! reads and writes no descriptor but its own, unless an [operation](Submit) says so, and knows nothing of futures: those are in `aio-executor`. Threads that run a
 //! context, doorbells, signals and other sources are in `aio-sources`.
 //!
 //! # Limitations
@@ -164,7 +164,7 @@ pub use aio_handlers::GroupId;
 pub use aio_notify::{HandlerMetrics, HandlerStats, LoopStats as Stats, set_timer_slack, timer_slack};
 pub use aio_pollctl::{HandlerMemory, Iteration, Policy, PollParams, PollPolicy, WakeCost};
 pub use aio_timers::{Clock, ManualClock, Moment, Subscription, VirtualClock};
-pub use any_backend::{BackendKind, UnknownBackend};
+pub use any_backend::BackendKind;
 pub use bottom_half::BottomHalf;
 pub use builder::Builder;
 pub use clock_id::ClockId;
