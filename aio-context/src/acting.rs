@@ -9,13 +9,6 @@ use crate::descriptors::not_registered;
 use crate::handler::Entry;
 use crate::{Action, Context, Event, Handler, HandlerMut};
 
-/// What a handler is called for.
-enum Direction {
-    Read,
-    Write,
-    Priority,
-}
-
 impl Event {
     /// Calls a handler for each direction that is due. Before each but the first, the registration must still wait for it (rules R9,
     /// D3).
@@ -33,35 +26,30 @@ impl Event {
 
     #[inline(never)]
     fn deliver_all<H: Handler + ?Sized>(self, handler: &H, cx: &Context) {
-        self.each_direction(cx, |direction| match direction {
-            Direction::Read => handler.readable(cx),
-            Direction::Write => handler.writable(cx),
-            Direction::Priority => handler.priority(cx),
-        });
+        let calls: [fn(&H, &Context); 3] = [H::readable, H::writable, H::priority];
+        self.each_direction(cx, calls, |call| call(handler, cx));
     }
 
     /// As [`deliver`](Self::deliver).
     pub(crate) fn deliver_mut<F, H: HandlerMut<F> + ?Sized>(self, handler: &mut H, owner: &F, cx: &Context) {
-        self.each_direction(cx, |direction| match direction {
-            Direction::Read => handler.readable(owner, cx),
-            Direction::Write => handler.writable(owner, cx),
-            Direction::Priority => handler.priority(owner, cx),
-        });
+        let calls: [fn(&mut H, &F, &Context); 3] = [H::readable, H::writable, H::priority];
+        self.each_direction(cx, calls, |call| call(handler, owner, cx));
     }
 
+    /// Makes those of `calls`, for reading, writing and priority, that are due.
     #[inline(always)]
-    fn each_direction(self, cx: &Context, mut call: impl FnMut(Direction)) {
+    fn each_direction<C>(self, cx: &Context, [read, write, priority]: [C; 3], mut call: impl FnMut(C)) {
         let mut is_first = true;
         if self.is_readable() {
-            call(Direction::Read);
+            call(read);
             is_first = false;
         }
         if self.is_writable() && (is_first || self.is_wanted(cx, Readiness::wakes_writer)) {
-            call(Direction::Write);
+            call(write);
             is_first = false;
         }
         if self.is_priority() && (is_first || self.is_wanted(cx, Readiness::wakes_priority)) {
-            call(Direction::Priority);
+            call(priority);
         }
     }
 

@@ -69,7 +69,7 @@ pub struct Embedded {
 
 impl Context {
     /// Lets a foreign loop wait on behalf of this context. The backend moves to one that is itself a descriptor, for good: a
-    /// backend that has none, as ppoll, is replaced by epoll. A ring goes on executing [operations](Self::submit), while
+    /// backend that has none, as ppoll, is replaced by epoll. A ring goes on executing [operations](crate::Submit), while
     /// epoll watches the descriptors; only if the kernel refuses to register an eventfd with the ring, its operations are cancelled. The end of an operation that
     /// reads from an *eventfd* may not wake the foreign loop: the next check finds it. Watch the eventfd instead.
     ///

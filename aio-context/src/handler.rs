@@ -13,7 +13,6 @@ use aio_pollctl::PolledHandler;
 use aio_pollset::{EndOwed, PollSet, Source};
 
 use crate::context::Mailbox;
-use crate::descriptors::Described;
 use crate::macros::{impl_as_fd, impl_debug};
 use crate::stats::Timing;
 use crate::{Context, Event};
@@ -420,6 +419,11 @@ impl Entry {
         Self { handler, more }
     }
 
+    /// The owner of the descriptor.
+    pub(crate) fn owner(&self) -> Rc<dyn AsFd> {
+        self.handler.clone()
+    }
+
     /// Whether its events need more than a call: it is polled, or may not be entered twice.
     #[inline]
     pub(crate) fn is_special(&self) -> bool {
@@ -458,12 +462,6 @@ impl Entry {
     /// Whether it has the same handler as `other`.
     pub(crate) fn is_same(&self, other: &Self) -> bool {
         self.is(&*other.handler)
-    }
-}
-
-impl Described for Entry {
-    fn owner(&self) -> Rc<dyn AsFd> {
-        self.handler.clone()
     }
 }
 

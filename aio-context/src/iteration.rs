@@ -6,7 +6,7 @@ use std::io;
 use std::time::Duration;
 
 use aio_backend::{Readiness, ReadyList, Token};
-use aio_handlers::Delivering;
+use aio_handlers::{Delivering, call_each};
 use aio_notify::BeforePoll;
 use aio_pollctl::{EndedWait, PreSleepSpin, Searched, Waited};
 
@@ -15,7 +15,6 @@ use crate::Event;
 use crate::bottom_half;
 use crate::context::{Inner, Wait};
 use crate::descriptors::is_own;
-use crate::registration::call_each;
 use crate::timer::fire_due;
 
 mod calling;

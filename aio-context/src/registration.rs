@@ -8,14 +8,13 @@ use std::os::fd::{AsFd, AsRawFd, RawFd};
 use std::rc::{Rc, Weak};
 
 use aio_backend::{Interest, NotTaken, Refused, Token, Watched};
-pub(crate) use aio_handlers::call_each;
 use aio_handlers::{GroupId, Running};
 use aio_pollset::EndOwed;
 
 use crate::Context;
 use crate::context::{Inner, WeakContext};
 use crate::descriptor;
-use crate::descriptors::{Described, is_own, not_registered};
+use crate::descriptors::{is_own, not_registered};
 use crate::handler::{Entry, Join};
 use crate::iteration::measure::PollTime;
 
@@ -178,7 +177,7 @@ impl Context {
         if is_own(token) {
             return Err(not_registered());
         }
-        if self.0.descriptors.set_interest(token, interest)? {
+        if self.0.descriptors.set_interest(token, interest, Entry::owner)? {
             self.0.mailbox.notify_if_about_to_wait();
         }
         Ok(())
@@ -231,6 +230,9 @@ impl Inner {
         let number = owner.as_raw_fd();
         let polled = entry.pollable().cloned();
         let token = self.enroll(Some(number), entry, interest, group)?;
+        if cfg!(debug_assertions) {
+            descriptor::warn_if_blocking(owner.as_fd(), interest);
+        }
         let entered = if interest == Interest::NONE {
             // No backend gets to see it.
             descriptor::find(&owner)
@@ -249,12 +251,6 @@ impl Inner {
             let _new = self.join_polled(cx, token, handler);
         }
         self.time_if_on(token);
-        if cfg!(debug_assertions) {
-            let registry = self.descriptors.registry.borrow();
-            let owner = registry.get(token).map(Described::owner);
-            drop(registry);
-            owner.inspect(|owner| descriptor::warn_if_blocking(owner.as_fd(), interest));
-        }
         self.mailbox.notify_if_about_to_wait();
         Ok(token)
     }

@@ -7,7 +7,7 @@ use aio_backend::{Interest, NotTaken, Token, Watched, exchange};
 
 use crate::Context;
 use crate::context::Inner;
-use crate::descriptors::{Described, not_registered};
+use crate::descriptors::not_registered;
 use crate::handler::Entry;
 use crate::registration::{Registration, finish_former};
 
