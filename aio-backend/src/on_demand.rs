@@ -6,7 +6,7 @@ use std::io;
 use std::os::fd::AsFd;
 use std::rc::Rc;
 
-use crate::{Readiness, Token, Watched, errno};
+use crate::{Backend, Interest, LoopBackend, Readiness, Token, Watched, errno};
 
 /// A descriptor of the loop itself that is needed at times, such as one that reports changes of the wall
 /// clock while a timer of that clock is armed.
@@ -16,22 +16,32 @@ use crate::{Readiness, Token, Watched, errno};
 /// A failure is stored until [`forget_failure`](Self::forget_failure), so that a loop does not try again
 /// before each wait.
 ///
-/// The caller adds it to its backend and removes it, so nothing has to be borrowed while it is opened and
-/// read.
-///
 /// # Examples
 /// ```
-/// use aio_backend::{OnDemand, Readiness, Token};
-/// use std::{cell::Cell, io};
+/// use aio_backend::{AnyBackend, LoopBackend, OnDemand, Readiness, Token};
+/// use std::io;
+/// # use aio_backend::{Backend, Interest, ReadyList, Watched};
+/// # #[derive(Debug, Default)]
+/// # struct Mine(usize);
+/// # impl Backend for Mine {
+/// #     fn name(&self) -> &'static str { "mine" }
+/// #     fn add(&mut self, _: Watched, _: Token, _: Interest) -> io::Result<()> { Ok(self.0 += 1) }
+/// #     fn modify(&mut self, _: Token, _: Interest) -> io::Result<()> { Ok(()) }
+/// #     fn remove(&mut self, _: Token) -> io::Result<()> { Ok(self.0 -= 1) }
+/// #     fn wait(&mut self, _: Option<std::time::Duration>, _: &mut ReadyList) -> io::Result<()> { Ok(()) }
+/// #     fn watched(&self) -> usize { self.0 }
+/// #     fn visit(&self, _: &mut dyn FnMut(&Watched, Token, Interest)) {}
+/// #     fn drain(&mut self, _: &mut dyn FnMut(Watched, Token, Interest)) {}
+/// # }
 ///
-/// let watched = Cell::new(0);
+/// let backend = LoopBackend::new(AnyBackend::Usual(Box::new(Mine::default())));
 /// let changes = OnDemand::new(Token::new(1, 0), || io::pipe().map(|(reader, _writer)| reader));
 /// // Before a wait that needs it:
-/// assert!(changes.watch(|_fd, _token| Ok(watched.set(1)))?);
+/// assert!(changes.watch(&backend)?);
 /// // It was reported, and is still needed, and then it is not:
 /// for is_needed in [true, false] {
-///     changes.accept(Readiness::IN, is_needed, |_fd| Ok(()), |_token| watched.set(0))?;
-///     assert_eq!(watched.get() == 1, is_needed);
+///     changes.accept(&backend, Readiness::IN, is_needed, |_fd| Ok(()))?;
+///     assert_eq!(backend.borrow().watched() == 1, is_needed);
 /// }
 /// # Ok::<(), io::Error>(())
 /// ```
@@ -54,12 +64,12 @@ impl<F: AsFd + 'static> OnDemand<F> {
         }
     }
 
-    /// Opens the descriptor, and calls `add` so that the backend watches it for reading, unless it is watched
-    /// already. Returns `false` if that has failed before.
+    /// Opens it and has the backend watch it for reading, unless it is watched already. Returns `false` if that has failed before. The
+    /// backend is not borrowed while it is opened.
     ///
     /// # Errors
-    /// The reason why it could not be opened or watched in this call.
-    pub fn watch(&self, add: impl FnOnce(Watched, Token) -> io::Result<()>) -> io::Result<bool> {
+    /// Why it could not be opened or watched, now.
+    pub fn watch<B: Backend + 'static>(&self, backend: &LoopBackend<B>) -> io::Result<bool> {
         if self.fd.borrow().is_some() {
             return Ok(true);
         }
@@ -68,7 +78,7 @@ impl<F: AsFd + 'static> OnDemand<F> {
         }
         let opened = (self.open)().and_then(|fd| {
             let fd = Rc::new(fd);
-            add(Watched::from(fd.clone()), self.token)?;
+            backend.add(self.token, Watched::from(fd.clone()), Interest::READ)?;
             Ok(fd)
         });
         self.has_failed.set(opened.is_err());
@@ -76,18 +86,17 @@ impl<F: AsFd + 'static> OnDemand<F> {
         Ok(true)
     }
 
-    /// Handles an event of the descriptor. `read` reads it, so that it is not reported again. If it is not
-    /// needed (`is_needed`), reading fails, or its number was closed, it is closed after `remove` has removed
-    /// it from the backend. No effect if it is not open.
+    /// The backend has reported it. `read` reads it, so that it is not reported again. Unless it `is_needed`, and if reading fails or its
+    /// number was closed, it is removed from the backend and closed. No effect if it is not open.
     ///
     /// # Errors
-    /// The reason why it is of no use any more.
-    pub fn accept(
+    /// Why it is of no use any more.
+    pub fn accept<B: Backend + 'static>(
         &self,
+        backend: &LoopBackend<B>,
         readiness: Readiness,
         is_needed: bool,
         read: impl FnOnce(&F) -> io::Result<()>,
-        remove: impl FnOnce(Token),
     ) -> io::Result<()> {
         let Some(fd) = self.fd.take() else {
             return Ok(());
@@ -101,7 +110,8 @@ impl<F: AsFd + 'static> OnDemand<F> {
             self.fd.replace(Some(fd));
             return accepted;
         }
-        remove(self.token);
+        // The descriptor is out of the backend also if that fails, as it does for a number that was closed.
+        let _removed = backend.remove(self.token);
         self.has_failed.set(accepted.is_err());
         accepted
     }
@@ -126,32 +136,48 @@ mod tests {
     use std::io::{PipeReader, PipeWriter, Read, Write};
 
     use super::*;
+    use crate::AnyBackend;
+    use crate::stub::stub;
 
     const TOKEN: Token = Token::new(1, 0);
 
     /// Keeps the descriptor that is added, and refuses the first `refuses` calls.
     #[derive(Debug, Default)]
     struct Mine {
-        kept: RefCell<Option<Watched>>,
-        refuses: Cell<u32>,
+        kept: Option<Watched>,
+        refuses: u32,
     }
 
-    impl Mine {
-        fn add(&self, fd: Watched, token: Token) -> io::Result<()> {
-            assert_eq!(token, TOKEN);
-            if self.refuses.get() > 0 {
-                self.refuses.set(self.refuses.get() - 1);
+    impl Backend for Mine {
+        fn name(&self) -> &'static str {
+            "mine"
+        }
+        fn add(&mut self, fd: Watched, token: Token, interest: Interest) -> io::Result<()> {
+            assert!(token == TOKEN && interest == Interest::READ);
+            if self.refuses > 0 {
+                self.refuses -= 1;
                 return Err(io::ErrorKind::PermissionDenied.into());
             }
-            assert!(self.kept.replace(Some(fd)).is_none());
+            assert!(self.kept.replace(fd).is_none());
             Ok(())
         }
-        fn remove(&self, token: Token) {
+        fn remove(&mut self, token: Token) -> io::Result<()> {
             assert!(token == TOKEN && self.kept.take().is_some());
+            Ok(())
         }
         fn watched(&self) -> usize {
-            self.kept.borrow().iter().count()
+            self.kept.iter().count()
         }
+        stub!(modify wait visit drain);
+    }
+
+    fn backend(refuses: u32) -> LoopBackend<Mine> {
+        let mine = Mine { kept: None, refuses };
+        LoopBackend::new(AnyBackend::Usual(Box::new(mine)))
+    }
+
+    fn watched(backend: &LoopBackend<Mine>) -> usize {
+        backend.borrow().watched()
     }
 
     /// The number of times it was opened, and the other end of the last pipe.
@@ -175,67 +201,55 @@ mod tests {
 
     #[test]
     fn t6_it_is_opened_once_and_stays_watched_while_its_events_are_of_use() {
-        let (backend, (changes, opened)) = (Mine::default(), counted());
+        let (backend, (changes, opened)) = (backend(0), counted());
         for _ in 0..3 {
-            assert!(changes.watch(|fd, token| backend.add(fd, token)).unwrap());
+            assert!(changes.watch(&backend).unwrap());
             opened.1.borrow_mut().as_mut().unwrap().write_all(b"x").unwrap();
-            changes
-                .accept(Readiness::IN, true, read, |token| backend.remove(token))
-                .unwrap();
+            changes.accept(&backend, Readiness::IN, true, read).unwrap();
         }
-        assert_eq!((opened.0.get(), backend.watched()), (1, 1));
+        assert_eq!((opened.0.get(), watched(&backend)), (1, 1));
         opened.1.borrow_mut().as_mut().unwrap().write_all(b"x").unwrap();
-        changes
-            .accept(Readiness::IN, false, read, |token| backend.remove(token))
-            .unwrap();
-        assert_eq!(backend.watched(), 0, "nothing needs it");
+        changes.accept(&backend, Readiness::IN, false, read).unwrap();
+        assert_eq!(watched(&backend), 0, "nothing needs it");
         let writer = opened.1.take();
         assert!(writer.unwrap().write_all(b"x").is_err(), "it is closed");
         // An event that was under way has no effect any more.
         let none = |_: &PipeReader| unreachable!("it is not open");
-        changes
-            .accept(Readiness::IN, true, none, |_| unreachable!())
-            .unwrap();
-        assert!(changes.watch(|fd, token| backend.add(fd, token)).unwrap());
-        assert_eq!((opened.0.get(), backend.watched()), (2, 1));
+        changes.accept(&backend, Readiness::IN, true, none).unwrap();
+        assert!(changes.watch(&backend).unwrap());
+        assert_eq!((opened.0.get(), watched(&backend)), (2, 1));
     }
 
     #[test]
     fn t6_a_refusal_is_reported_once_and_tried_again_when_it_is_forgotten() {
-        let (backend, (changes, opened)) = (Mine::default(), counted());
-        backend.refuses.set(1);
-        let refused = changes.watch(|fd, token| backend.add(fd, token)).unwrap_err();
+        let (backend, (changes, opened)) = (backend(1), counted());
+        let refused = changes.watch(&backend).unwrap_err();
         assert_eq!(refused.kind(), io::ErrorKind::PermissionDenied);
         let writer = opened.1.take();
         assert!(writer.unwrap().write_all(b"x").is_err(), "it is not kept open");
         for _ in 0..3 {
-            assert!(!changes.watch(|fd, token| backend.add(fd, token)).unwrap());
+            assert!(!changes.watch(&backend).unwrap());
         }
-        assert_eq!((opened.0.get(), backend.watched()), (1, 0));
+        assert_eq!((opened.0.get(), watched(&backend)), (1, 0));
         changes.forget_failure();
-        assert!(changes.watch(|fd, token| backend.add(fd, token)).unwrap());
-        assert_eq!((opened.0.get(), backend.watched()), (2, 1));
+        assert!(changes.watch(&backend).unwrap());
+        assert_eq!((opened.0.get(), watched(&backend)), (2, 1));
     }
 
     #[test]
     fn t6_one_that_was_closed_or_cannot_be_read_is_dropped_and_has_failed() {
-        let (backend, (changes, _opened)) = (Mine::default(), counted());
+        let (backend, (changes, _opened)) = (backend(0), counted());
         for readiness in [Readiness::NVAL, Readiness::IN] {
-            assert!(changes.watch(|fd, token| backend.add(fd, token)).unwrap());
+            assert!(changes.watch(&backend).unwrap());
             let fails = |_: &PipeReader| Err(io::ErrorKind::Interrupted.into());
-            let failure = changes
-                .accept(readiness, true, fails, |token| backend.remove(token))
-                .unwrap_err();
+            let failure = changes.accept(&backend, readiness, true, fails).unwrap_err();
             assert_eq!(
                 failure.raw_os_error().is_some(),
                 readiness == Readiness::NVAL,
                 "EBADF"
             );
-            assert_eq!(backend.watched(), 0);
-            assert!(
-                !changes.watch(|fd, token| backend.add(fd, token)).unwrap(),
-                "it has failed"
-            );
+            assert_eq!(watched(&backend), 0);
+            assert!(!changes.watch(&backend).unwrap(), "it has failed");
             changes.forget_failure();
         }
     }

@@ -1,22 +1,13 @@
 //! What an [`Event`] does: it calls a handler, and acts on the handler's registration (rule R13).
 
 use std::io;
-use std::rc::Rc;
 
-use aio_backend::{Interest, Readiness};
+use aio_backend::{Interest, NotTaken, Readiness};
 
 use crate::context::Inner;
 use crate::descriptors::not_registered;
-use crate::error::WatchError;
 use crate::handler::Entry;
-use crate::{Action, Context, Event, Handler, HandlerMut, Pollable};
-
-/// What a handler is called for.
-enum Direction {
-    Read,
-    Write,
-    Priority,
-}
+use crate::{Action, Context, Event, Handler, HandlerMut};
 
 impl Event {
     /// Calls a handler for each direction that is due. Before each but the first, the registration must still wait for it (rules R9,
@@ -35,35 +26,30 @@ impl Event {
 
     #[inline(never)]
     fn deliver_all<H: Handler + ?Sized>(self, handler: &H, cx: &Context) {
-        self.each_direction(cx, |direction| match direction {
-            Direction::Read => handler.readable(cx),
-            Direction::Write => handler.writable(cx),
-            Direction::Priority => handler.priority(cx),
-        });
+        let calls: [fn(&H, &Context); 3] = [H::readable, H::writable, H::priority];
+        self.each_direction(cx, calls, |call| call(handler, cx));
     }
 
     /// As [`deliver`](Self::deliver).
     pub(crate) fn deliver_mut<F, H: HandlerMut<F> + ?Sized>(self, handler: &mut H, owner: &F, cx: &Context) {
-        self.each_direction(cx, |direction| match direction {
-            Direction::Read => handler.readable(owner, cx),
-            Direction::Write => handler.writable(owner, cx),
-            Direction::Priority => handler.priority(owner, cx),
-        });
+        let calls: [fn(&mut H, &F, &Context); 3] = [H::readable, H::writable, H::priority];
+        self.each_direction(cx, calls, |call| call(handler, owner, cx));
     }
 
+    /// Makes those of `calls`, for reading, writing and priority, that are due.
     #[inline(always)]
-    fn each_direction(self, cx: &Context, mut call: impl FnMut(Direction)) {
+    fn each_direction<C>(self, cx: &Context, [read, write, priority]: [C; 3], mut call: impl FnMut(C)) {
         let mut is_first = true;
         if self.is_readable() {
-            call(Direction::Read);
+            call(read);
             is_first = false;
         }
         if self.is_writable() && (is_first || self.is_wanted(cx, Readiness::wakes_writer)) {
-            call(Direction::Write);
+            call(write);
             is_first = false;
         }
         if self.is_priority() && (is_first || self.is_wanted(cx, Readiness::wakes_priority)) {
-            call(Direction::Priority);
+            call(priority);
         }
     }
 
@@ -121,29 +107,13 @@ impl Event {
     ///
     /// # Errors
     /// As [`Registration::replace_with`](crate::Registration::replace_with).
-    pub fn replace<H: Handler>(
-        self,
-        cx: &Context,
-        handler: Rc<H>,
-        interest: Interest,
-    ) -> Result<(), WatchError<H>> {
-        WatchError::offer(handler, |handler| {
-            self.exchange(cx, Entry::plain(handler), interest)
-        })
-    }
-
-    /// As [`replace`](Self::replace), with a polled handler.
-    ///
-    /// # Errors
-    /// As [`replace`](Self::replace).
-    pub fn replace_polled<H: Pollable>(
-        self,
-        cx: &Context,
-        handler: Rc<H>,
-        interest: Interest,
-    ) -> Result<(), WatchError<H>> {
-        WatchError::offer(handler, |handler| {
-            self.exchange(cx, Entry::of_polled(handler), interest)
+    pub fn replace<H>(self, cx: &Context, handler: H, interest: Interest) -> Result<(), NotTaken<H>>
+    where
+        H: Into<Entry> + Clone,
+    {
+        NotTaken::offer(handler, |handler| {
+            self.check_current(cx)?;
+            cx.0.replace(cx, self.token(), handler.into(), Some(interest))
         })
     }
 
@@ -164,11 +134,6 @@ impl Event {
         {
             cx.0.invalidate(cx, self.token(), why);
         }
-    }
-
-    fn exchange(self, cx: &Context, new: Entry, interest: Interest) -> io::Result<()> {
-        self.check_current(cx)?;
-        cx.0.replace(cx, self.token(), new, Some(interest))
     }
 
     fn check_current(self, cx: &Context) -> io::Result<()> {

@@ -2,7 +2,6 @@
 //! foreign loop.
 
 use std::env;
-use std::error::Error;
 use std::fmt;
 use std::io;
 use std::mem;
@@ -61,8 +60,14 @@ pub(crate) fn pollable(
     Ok(fd)
 }
 
+fn invalid(text: String) -> io::Error {
+    io::Error::new(io::ErrorKind::InvalidInput, text)
+}
+
 /// The variable of the environment that names the backend of contexts whose builder names none.
 const VARIABLE: &str = "AIO_BACKEND";
+
+const NEEDS_FEATURE: &str = "; build aio-context with its feature `uring` for this one";
 
 /// A backend that comes with this crate; see [`Builder::backend_kind`](crate::Builder::backend_kind).
 ///
@@ -73,6 +78,8 @@ const VARIABLE: &str = "AIO_BACKEND";
 /// let kind: BackendKind = "epoll".parse()?;
 /// let cx = Context::builder().backend_kind(kind).build()?;
 /// assert_eq!(cx.backend_name(), "epoll");
+/// let unknown = "kqueue".parse::<BackendKind>().unwrap_err();
+/// assert!(unknown.to_string().contains("no backend \"kqueue\""));
 /// # Ok(()) }
 /// ```
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
@@ -138,13 +145,8 @@ impl BackendKind {
         let Some(name) = env::var_os(VARIABLE) else {
             return Ok(Self::default());
         };
-        let name = name.to_string_lossy();
-        name.parse().map_err(|why: UnknownBackend| {
-            io::Error::new(
-                io::ErrorKind::InvalidInput,
-                format!("{VARIABLE} in the environment: {why}"),
-            )
-        })
+        let parsed = name.to_string_lossy().parse();
+        parsed.map_err(|why: io::Error| invalid(format!("{VARIABLE} in the environment: {why}")))
     }
 
     pub(crate) fn open(self) -> io::Result<AnyBackend> {
@@ -165,39 +167,16 @@ impl fmt::Display for BackendKind {
 }
 
 impl FromStr for BackendKind {
-    type Err = UnknownBackend;
+    /// `InvalidInput`, with the names that there are.
+    type Err = io::Error;
 
-    fn from_str(name: &str) -> Result<Self, UnknownBackend> {
+    fn from_str(name: &str) -> io::Result<Self> {
         let kind = Self::ALL.into_iter().find(|kind| kind.name() == name);
-        kind.ok_or_else(|| UnknownBackend {
-            name: name.to_owned(),
+        kind.ok_or_else(|| {
+            let known = Self::ALL.map(Self::name).join(", ");
+            let needs_feature = cfg!(not(feature = "uring")) && name == "uring";
+            let hint = if needs_feature { NEEDS_FEATURE } else { "" };
+            invalid(format!("there is no backend {name:?}; there are {known}{hint}"))
         })
     }
 }
-
-/// No backend has this name.
-///
-/// # Examples
-/// ```
-/// use aio_context::BackendKind;
-///
-/// let unknown = "kqueue".parse::<BackendKind>().unwrap_err();
-/// assert!(unknown.to_string().contains("no backend \"kqueue\""));
-/// ```
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct UnknownBackend {
-    name: String,
-}
-
-impl fmt::Display for UnknownBackend {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let known = BackendKind::ALL.map(BackendKind::name).join(", ");
-        write!(f, "there is no backend {:?}; there are {known}", self.name)?;
-        if cfg!(not(feature = "uring")) && self.name == "uring" {
-            f.write_str("; build aio-context with its feature `uring` for this one")?;
-        }
-        Ok(())
-    }
-}
-
-impl Error for UnknownBackend {}

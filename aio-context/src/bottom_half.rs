@@ -155,40 +155,23 @@ impl Clone for BottomHalf {
 impl_debug!(BottomHalf, "BottomHalf": |it| name = it.name());
 
 /// Runs what is due; true if a callback ran that counts as progress (rules H2-H4, H8).
-#[inline]
-pub(crate) fn run(deferred: &Deferred, mailbox: &Mailbox, cx: &Context) -> bool {
-    if cx.0.metrics.slow.is_set() {
-        run_each::<true>(deferred, mailbox, cx)
-    } else {
-        run_each::<false>(deferred, mailbox, cx)
-    }
-}
-
-/// If `TIMED`, also reports callbacks that are slow (rule M2).
 #[inline(never)]
-fn run_each<const TIMED: bool>(deferred: &Deferred, mailbox: &Mailbox, cx: &Context) -> bool {
+pub(crate) fn run(deferred: &Deferred, mailbox: &Mailbox, cx: &Context) -> bool {
+    const KIND: &str = "bottom half";
     let mut progress = false;
     let mut round = deferred.start(mailbox.inbox());
     while let Some((due, name)) = round.next_named() {
         match due {
             Due::Callback(callback, urgency) => {
                 progress |= urgency == Urgency::Normal;
-                call::<TIMED>(cx, name.unwrap_or("a closure of `defer`"), |cx| callback(cx));
+                let name = || name.unwrap_or("a closure of `defer`");
+                cx.call_named(KIND, name, |cx| callback(cx));
             }
             Due::Message(mut job) => {
                 progress = true;
-                call::<TIMED>(cx, "a closure of `Remote::run`", |cx| (job.contents)(cx));
+                cx.call_named(KIND, || "a closure of `Remote::run`", |cx| (job.contents)(cx));
             }
         }
     }
     progress
-}
-
-#[inline(always)]
-fn call<const TIMED: bool>(cx: &Context, name: &'static str, code: impl FnOnce(&Context)) {
-    if TIMED {
-        cx.call_timed("bottom half", name, code);
-    } else {
-        cx.call(code);
-    }
 }

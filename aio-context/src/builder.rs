@@ -6,7 +6,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
-use aio_backend::{Backend, Interest, Refused, Watched};
+use aio_backend::{Backend, Interest, OnDemand, Refused, Watched};
 use aio_handlers::{GroupId, Registry};
 use aio_notify::{ClockChanges, Nesting};
 use aio_pollctl::{Pacing, Policy, PollParams, PollPolicy};
@@ -15,7 +15,7 @@ use aio_timers::{Clock, Monotonic, VirtualClock, Wall};
 use crate::Context;
 use crate::any_backend::{AnyBackend, BackendKind, LoopBackend};
 use crate::context::{Deferred, Inner, Mailbox, Metrics, move_in};
-use crate::descriptors::Descriptors;
+use crate::descriptors::{Descriptors, is_own};
 use crate::extension::Extensions;
 use crate::handler::{Entry, Silent};
 use crate::iteration::concerns::{BOTTOM_HALVES, Concerns};
@@ -23,7 +23,9 @@ use crate::macros::impl_debug;
 use crate::polling::Polling;
 use crate::stats::Shared;
 use crate::timers::{SharedClock, Timers};
-use crate::wall::{OpenChanges, WallChanges, is_own};
+
+/// Opens a descriptor that becomes readable when the wall clock is changed, until eight bytes are read from it.
+type OpenChanges = Box<dyn Fn() -> io::Result<ClockChanges>>;
 
 /// Events per wait by default.
 const BATCH: usize = 1024;
@@ -161,7 +163,7 @@ impl Builder {
         let mut registry = Registry::flagged(edges, paused);
         let placeholder = Rc::new(Silent(mailbox.clone()));
         let mut reserve = || {
-            let entry = Entry::plain(placeholder.clone());
+            let entry = Entry::from(placeholder.clone());
             let token = registry.insert(None, entry, Interest::READ, GroupId::DEFAULT)?;
             registry.set_special(token);
             Ok::<_, io::Error>(token)
@@ -176,7 +178,7 @@ impl Builder {
             let changes = Box::new(ClockChanges::of_the_system);
             (Arc::new(Wall::new()), changes)
         });
-        let wall_changes = WallChanges::new(open_changes, wall_changes);
+        let wall_changes = OnDemand::new(wall_changes, open_changes);
         let inner = Rc::new(Inner {
             descriptors: Descriptors::new(backend, registry, wakeup, self.batch.unwrap_or(BATCH)),
             polling: Polling::new(

@@ -8,7 +8,7 @@ use aio_backend::Interest;
 use aio_handlers::GroupId;
 
 use crate::macros::{impl_as_fd, impl_debug};
-use crate::{Action, Context, Event, Handler, Pollable, Registration, WatchError};
+use crate::{Action, Context, Event, Handler, Pollable, Polled, Registration, WatchError};
 
 type Callback<F> = Box<dyn Fn(&F, &Context)>;
 type Ready<F> = Box<dyn Fn(&F, &Context, Event) -> Action>;
@@ -246,11 +246,16 @@ impl<F: AsFd + 'static> On<'_, F> {
     /// As [`Context::watch`].
     pub fn watch(self) -> Result<Registration, WatchError<Closures<F>>> {
         let interest = self.interest.unwrap_or_else(|| self.parts.interest()) | self.modes;
-        if self.parts.get(|more| more.poll.as_ref()).is_some() {
-            let handler = Rc::new(self.parts);
-            return self.cx.watch_polled_in(self.group, handler, interest);
-        }
-        self.cx.watch_in(self.group, Rc::new(self.parts), interest)
+        let is_polled = self.parts.get(|more| more.poll.as_ref()).is_some();
+        let add = |handler: Rc<Closures<F>>| {
+            let entry = if is_polled {
+                Polled(handler).into()
+            } else {
+                handler.into()
+            };
+            self.cx.0.add(self.cx, entry, interest, self.group)
+        };
+        WatchError::offer(Rc::new(self.parts), add).map(|token| Registration::new(self.cx, token))
     }
 }
 
@@ -315,7 +320,7 @@ impl<F: AsFd + 'static> Handler for Closures<F> {
     }
 }
 
-/// Registered by [`On::watch`] as one that is polled if there is a closure that polls. Otherwise [`Context::watch_polled`] with it polls
+/// Registered by [`On::watch`] as one that is polled if there is a closure that polls. Otherwise [`Polled`] with it polls
 /// nothing.
 impl<F: AsFd + 'static> Pollable for Closures<F> {
     fn poll(&self) -> bool {

@@ -12,12 +12,14 @@ use aio_handlers::{ChangeError, Recorded, Registry};
 use aio_notify::Counter;
 
 use crate::any_backend::LoopBackend;
-use crate::wall::OWN_TOKENS;
 
-/// What the registry keeps for a handler, as far as the backend is concerned.
-pub(crate) trait Described {
-    /// The owner of the descriptor.
-    fn owner(&self) -> Rc<dyn AsFd>;
+/// A context reserves this many tokens for its own descriptors: that of the notifier, and that of changes of the wall clock.
+const OWN_TOKENS: u32 = 2;
+
+/// Whether `token` is one of a context's own descriptors, which have no handler. They are the first of its registry.
+#[inline]
+pub(crate) const fn is_own(token: Token) -> bool {
+    token.index() < OWN_TOKENS
 }
 
 /// The registry and the backend, always changed together.
@@ -33,7 +35,7 @@ pub(crate) struct Descriptors<E> {
     pub(crate) wakeup_lost: Cell<bool>,
 }
 
-impl<E: Described> Descriptors<E> {
+impl<E> Descriptors<E> {
     pub(crate) fn new(backend: LoopBackend, registry: Registry<E>, wakeup: Token, batch: usize) -> Self {
         Self {
             backend,
@@ -56,9 +58,15 @@ impl<E: Described> Descriptors<E> {
         Some(registry.len().saturating_sub(OWN_TOKENS as usize))
     }
 
-    /// Changes an interest, or arms one again that is reported once. Returns `false` if nothing was to be done.
+    /// Changes an interest, or arms one again that is reported once. `owner` returns the owner of the descriptor. Returns `false` if
+    /// nothing was to be done.
     #[inline]
-    pub(crate) fn set_interest(&self, token: Token, interest: Interest) -> io::Result<bool> {
+    pub(crate) fn set_interest(
+        &self,
+        token: Token,
+        interest: Interest,
+        owner: impl FnOnce(&E) -> Rc<dyn AsFd>,
+    ) -> io::Result<bool> {
         let mut registry = self.registry.borrow_mut();
         let change = registry.change(token, Some(interest.canonical()))?;
         if !change.is_needed() {
@@ -68,8 +76,7 @@ impl<E: Described> Descriptors<E> {
             let modified = self.backend.modify(token, change.to);
             modified.map_err(|why| self.explain_change(registry.fd(token), why))?;
         } else if let Some(entry) = registry.get(token) {
-            let owner = Watched::new(entry.owner());
-            self.backend.add(token, owner, change.to)?;
+            self.backend.add(token, Watched::new(owner(entry)), change.to)?;
         }
         // Not before: an edge of the former interest would be lost.
         registry.set_interest(token, change.interest);

@@ -10,11 +10,11 @@ use aio_backend::{ReadyList, Refused};
 use crate::Context;
 use crate::any_backend::pollable;
 use crate::bottom_half;
+use crate::descriptors::is_own;
 use crate::iteration::found::Found;
 use crate::macros::{impl_as_fd, impl_debug};
 use crate::sync::faulty;
 use crate::timer::fire_due;
-use crate::wall::is_own;
 
 /// A context that another event loop, a *foreign loop*, waits for.
 ///
@@ -69,7 +69,7 @@ pub struct Embedded {
 
 impl Context {
     /// Lets a foreign loop wait on behalf of this context. The backend moves to one that is itself a descriptor, for good: a
-    /// backend that has none, as ppoll, is replaced by epoll. A ring goes on executing [operations](Self::submit), while
+    /// backend that has none, as ppoll, is replaced by epoll. A ring goes on executing [operations](crate::Submit), while
     /// epoll watches the descriptors; only if the kernel refuses to register an eventfd with the ring, its operations are cancelled. The end of an operation that
     /// reads from an *eventfd* may not wake the foreign loop: the next check finds it. Watch the eventfd instead.
     ///

@@ -13,7 +13,6 @@ use aio_pollctl::PolledHandler;
 use aio_pollset::{EndOwed, PollSet, Source};
 
 use crate::context::Mailbox;
-use crate::descriptors::Described;
 use crate::macros::{impl_as_fd, impl_debug};
 use crate::stats::Timing;
 use crate::{Context, Event};
@@ -110,7 +109,7 @@ pub trait Handler: AsFd + 'static {
 /// use std::os::fd::{AsFd, BorrowedFd};
 /// use std::rc::Rc;
 /// use std::time::Duration;
-/// use aio_context::{Context, Handler, Interest, PollParams, Pollable, Wait};
+/// use aio_context::{Context, Handler, Interest, PollParams, Pollable, Polled, Wait};
 ///
 /// /// A ring in memory. Its peer writes `kick` only while it is not polled.
 /// struct Ring {
@@ -142,7 +141,7 @@ pub trait Handler: AsFd + 'static {
 /// cx.set_poll_params(PollParams::up_to(Duration::from_micros(50)));
 /// let (kick, _peer) = io::pipe()?;
 /// let ring = Rc::new(Ring { kick, filled: Cell::new(3), served: Cell::new(0) });
-/// let _registration = cx.watch_polled(ring.clone(), Interest::READ)?;
+/// let _registration = cx.watch(Polled(ring.clone()), Interest::READ)?;
 /// while ring.served.get() == 0 {
 ///     cx.poll(Wait::AtMost(Duration::from_millis(1)))?;
 /// }
@@ -294,8 +293,34 @@ impl_as_fd!(impl[F: AsFd, H] Exclusive<F, H>, owner);
 
 impl_debug!(impl[F: std::fmt::Debug, H] Exclusive<F, H>, "Exclusive": |it| owner = it.owner);
 
-/// What the registry keeps for a handler. There can be many thousands, so what few of them need lies elsewhere.
-pub(crate) struct Entry {
+/// A [`Pollable`] handler that is to be polled, for [`Context::watch`] and the functions that replace handlers.
+///
+/// # Examples
+/// See [`Pollable`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Polled<H>(pub H);
+
+/// A handler, as a context keeps it: made from an `Rc` of a [`Handler`], or from one that is to be [`Polled`].
+///
+/// Functions that register handlers take anything that becomes an `Entry`, and give it back if they fail.
+///
+/// ```
+/// use std::io;
+/// use std::rc::Rc;
+/// use aio_context::{Context, Entry, Interest, NotTaken, Registration};
+///
+/// /// Registers a handler of any kind, to be served when its descriptor is readable.
+/// fn serve<H: Into<Entry> + Clone>(cx: &Context, handler: H) -> Result<Registration, NotTaken<H>> {
+///     cx.watch(handler, Interest::READ)
+/// }
+/// # let (cx, (reader, _writer)) = (Context::new()?, io::pipe()?);
+/// # let handler = cx.on(reader).readable(|_, _| ()).into_handler();
+/// # drop(serve(&cx, handler.clone())?);
+/// # drop(serve(&cx, aio_context::Polled(handler))?);
+/// # Ok::<(), io::Error>(())
+/// ```
+// There can be many thousands, so what few of them need lies elsewhere.
+pub struct Entry {
     pub(crate) handler: Rc<dyn Handler>,
     more: Option<Box<More>>,
 }
@@ -303,12 +328,12 @@ pub(crate) struct Entry {
 /// What the registry keeps for a handler that is polled or timed.
 #[derive(Default)]
 struct More {
-    polled: Option<Polled>,
+    polled: Option<PolledEntry>,
     timing: Option<Rc<Timing>>,
 }
 
 /// What the registry keeps for a polled handler besides.
-pub(crate) struct Polled {
+pub(crate) struct PolledEntry {
     /// The handler itself.
     pub(crate) own: Rc<dyn Join>,
     /// See [`Handler::exclusive`].
@@ -366,14 +391,24 @@ impl<H: Pollable> Source for Adapter<H> {
     }
 }
 
-impl Entry {
+impl<H: Handler> From<Rc<H>> for Entry {
     #[inline]
-    pub(crate) fn plain(handler: Rc<dyn Handler>) -> Self {
+    fn from(handler: Rc<H>) -> Self {
         Self { handler, more: None }
     }
+}
 
+impl<H: Pollable> From<Polled<Rc<H>>> for Entry {
+    fn from(polled: Polled<Rc<H>>) -> Self {
+        Self::of_polled(polled.0)
+    }
+}
+
+impl_debug!(Entry, "Entry": |it| is_polled = it.polled().is_some());
+
+impl Entry {
     pub(crate) fn of_polled(handler: Rc<dyn Join>) -> Self {
-        let polled = Polled {
+        let polled = PolledEntry {
             is_exclusive: handler.exclusive(),
             own: handler.clone(),
             policy: PolledHandler::default(),
@@ -384,17 +419,22 @@ impl Entry {
         Self { handler, more }
     }
 
+    /// The owner of the descriptor.
+    pub(crate) fn owner(&self) -> Rc<dyn AsFd> {
+        self.handler.clone()
+    }
+
     /// Whether its events need more than a call: it is polled, or may not be entered twice.
     #[inline]
     pub(crate) fn is_special(&self) -> bool {
         self.more.is_some() || self.handler.exclusive()
     }
 
-    pub(crate) fn polled(&self) -> Option<&Polled> {
+    pub(crate) fn polled(&self) -> Option<&PolledEntry> {
         self.more.as_ref()?.polled.as_ref()
     }
 
-    pub(crate) fn polled_mut(&mut self) -> Option<&mut Polled> {
+    pub(crate) fn polled_mut(&mut self) -> Option<&mut PolledEntry> {
         self.more.as_mut()?.polled.as_mut()
     }
 
@@ -422,12 +462,6 @@ impl Entry {
     /// Whether it has the same handler as `other`.
     pub(crate) fn is_same(&self, other: &Self) -> bool {
         self.is(&*other.handler)
-    }
-}
-
-impl Described for Entry {
-    fn owner(&self) -> Rc<dyn AsFd> {
-        self.handler.clone()
     }
 }
 

@@ -6,7 +6,7 @@ use std::io;
 use std::time::Duration;
 
 use aio_backend::{Readiness, ReadyList, Token};
-use aio_handlers::Delivering;
+use aio_handlers::{Delivering, call_each};
 use aio_notify::BeforePoll;
 use aio_pollctl::{EndedWait, PreSleepSpin, Searched, Waited};
 
@@ -14,9 +14,8 @@ use crate::Context;
 use crate::Event;
 use crate::bottom_half;
 use crate::context::{Inner, Wait};
-use crate::registration::call_each;
+use crate::descriptors::is_own;
 use crate::timer::fire_due;
-use crate::wall::is_own;
 
 mod calling;
 pub(crate) mod concerns;

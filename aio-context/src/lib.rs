@@ -102,7 +102,7 @@
 //! # What it does not do
 //! It has no algorithm of its own: which facility waits is a [`Backend`], how long to poll is a [`PollPolicy`], and
 //! handlers, timers and the way in for other threads are crates that can be used alone. It keeps no thread of its own,
-//! reads and writes no descriptor but its own, unless an [operation](Context::submit) says so, and knows nothing of futures: those are in `aio-executor`. Threads that run a
+//! reads and writes no descriptor but its own, unless an [operation](Submit) says so, and knows nothing of futures: those are in `aio-executor`. Threads that run a
 //! context, doorbells, signals and other sources are in `aio-sources`.
 //!
 //! # Limitations
@@ -150,7 +150,6 @@ mod timed;
 mod timer;
 mod timers;
 mod wait;
-mod wall;
 
 #[cfg(aio_modelled)]
 use aio_checker as sync;
@@ -162,10 +161,10 @@ pub use aio_backend::{
 #[cfg(feature = "uring")]
 pub use aio_backend_uring::ForeignMemory;
 pub use aio_handlers::GroupId;
-pub use aio_notify::{HandlerMetrics, HandlerStats, set_timer_slack, timer_slack};
+pub use aio_notify::{HandlerMetrics, HandlerStats, LoopStats as Stats, set_timer_slack, timer_slack};
 pub use aio_pollctl::{HandlerMemory, Iteration, Policy, PollParams, PollPolicy, WakeCost};
 pub use aio_timers::{Clock, ManualClock, Moment, Subscription, VirtualClock};
-pub use any_backend::{BackendKind, UnknownBackend};
+pub use any_backend::BackendKind;
 pub use bottom_half::BottomHalf;
 pub use builder::Builder;
 pub use clock_id::ClockId;
@@ -174,13 +173,12 @@ pub use context::{Context, Wait, WeakContext};
 pub use embed::Embedded;
 pub use error::{Gone, WatchError};
 pub use event::{Action, Event};
-pub use handler::{Exclusive, Handler, HandlerMut, Pollable};
+pub use handler::{Entry, Exclusive, Handler, HandlerMut, Pollable, Polled};
 pub use iteration::measure::PollTime;
 pub use pausing::Paused;
 pub use registration::Registration;
 pub use remote::Remote;
 pub use source::{Source, SourceBuilder, SourceWaker};
-pub use stats::Stats;
 pub use submission::{Submit, Submitted};
 pub use timer::{Delayed, Timer, TimerBuilder};
 

@@ -3,14 +3,13 @@
 //! All members are suspended, or unmasked, before one of them is called, because a call may panic.
 
 use aio_backend::Token;
-use aio_handlers::GroupId;
+use aio_handlers::{GroupId, call_each};
 use aio_pollset::EndOwed;
 use smallvec::SmallVec;
 
 use crate::Context;
 use crate::context::{Inner, WeakContext};
 use crate::handler::Entry;
-use crate::registration::call_each;
 
 /// What a pause or a resume notes about the members of a group. Up to 16 need no allocation.
 type OfMembers<T> = SmallVec<[T; 16]>;

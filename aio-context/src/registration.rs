@@ -7,19 +7,16 @@ use std::io;
 use std::os::fd::{AsFd, AsRawFd, RawFd};
 use std::rc::{Rc, Weak};
 
-use aio_backend::{Interest, Refused, Token, Watched};
-pub(crate) use aio_handlers::call_each;
+use aio_backend::{Interest, NotTaken, Refused, Token, Watched};
 use aio_handlers::{GroupId, Running};
 use aio_pollset::EndOwed;
 
 use crate::Context;
 use crate::context::{Inner, WeakContext};
 use crate::descriptor;
-use crate::descriptors::{Described, not_registered};
-use crate::error::WatchError;
-use crate::handler::{Entry, Handler, Join, Pollable};
+use crate::descriptors::{is_own, not_registered};
+use crate::handler::{Entry, Join};
 use crate::iteration::measure::PollTime;
-use crate::wall::is_own;
 
 /// A registered handler; dropping it removes the handler.
 ///
@@ -122,7 +119,9 @@ impl Drop for Registration {
 }
 
 impl Context {
-    /// Calls `handler` when its descriptor is ready for `interest`, until the registration is dropped.
+    /// Calls `handler` when its descriptor is ready for `interest`, until the registration is dropped. It is an `Rc` of a
+    /// [`Handler`](crate::Handler), or [`Polled`](crate::Polled): that one is also polled in user space, and with
+    /// [`Interest::NONE`] only ever polled.
     ///
     /// Readiness is level-triggered: a handler may read once and is called again if there is more. A handler that goes on until
     /// `WouldBlock`, as one that accepts clients does, needs a non-blocking descriptor: with a blocking one its last call waits,
@@ -137,11 +136,11 @@ impl Context {
     ///
     /// [`Refused`]: crate::Refused
     #[doc(alias = "aio_set_fd_handler")]
-    pub fn watch<H: Handler>(
-        &self,
-        handler: Rc<H>,
-        interest: Interest,
-    ) -> Result<Registration, WatchError<H>> {
+    #[doc(alias = "aio_set_fd_poll")]
+    pub fn watch<H>(&self, handler: H, interest: Interest) -> Result<Registration, NotTaken<H>>
+    where
+        H: Into<Entry> + Clone,
+    {
         self.watch_in(GroupId::DEFAULT, handler, interest)
     }
 
@@ -149,42 +148,17 @@ impl Context {
     ///
     /// # Errors
     /// As [`watch`](Self::watch).
-    pub fn watch_in<H: Handler>(
+    pub fn watch_in<H>(
         &self,
         group: GroupId,
-        handler: Rc<H>,
+        handler: H,
         interest: Interest,
-    ) -> Result<Registration, WatchError<H>> {
-        let add = |handler: Rc<H>| self.0.add(self, Entry::plain(handler), interest, group);
-        WatchError::offer(handler, add).map(|token| Registration::new(self, token))
-    }
-
-    /// As [`watch`](Self::watch), for a handler that can also be polled in user space. With [`Interest::NONE`] it is only
-    /// ever polled.
-    ///
-    /// # Errors
-    /// As [`watch`](Self::watch).
-    #[doc(alias = "aio_set_fd_poll")]
-    pub fn watch_polled<H: Pollable>(
-        &self,
-        handler: Rc<H>,
-        interest: Interest,
-    ) -> Result<Registration, WatchError<H>> {
-        self.watch_polled_in(GroupId::DEFAULT, handler, interest)
-    }
-
-    /// As [`watch_polled`](Self::watch_polled), as a member of `group`.
-    ///
-    /// # Errors
-    /// As [`watch`](Self::watch).
-    pub fn watch_polled_in<H: Pollable>(
-        &self,
-        group: GroupId,
-        handler: Rc<H>,
-        interest: Interest,
-    ) -> Result<Registration, WatchError<H>> {
-        let add = |handler: Rc<H>| self.0.add(self, Entry::of_polled(handler), interest, group);
-        WatchError::offer(handler, add).map(|token| Registration::new(self, token))
+    ) -> Result<Registration, NotTaken<H>>
+    where
+        H: Into<Entry> + Clone,
+    {
+        let add = |handler: H| self.0.add(self, handler.into(), interest, group);
+        NotTaken::offer(handler, add).map(|token| Registration::new(self, token))
     }
 
     /// Removes a handler by the name of its registration, such as one that was detached; false if it is not registered
@@ -203,7 +177,7 @@ impl Context {
         if is_own(token) {
             return Err(not_registered());
         }
-        if self.0.descriptors.set_interest(token, interest)? {
+        if self.0.descriptors.set_interest(token, interest, Entry::owner)? {
             self.0.mailbox.notify_if_about_to_wait();
         }
         Ok(())
@@ -256,6 +230,9 @@ impl Inner {
         let number = owner.as_raw_fd();
         let polled = entry.pollable().cloned();
         let token = self.enroll(Some(number), entry, interest, group)?;
+        if cfg!(debug_assertions) {
+            descriptor::warn_if_blocking(owner.as_fd(), interest);
+        }
         let entered = if interest == Interest::NONE {
             // No backend gets to see it.
             descriptor::find(&owner)
@@ -274,12 +251,6 @@ impl Inner {
             let _new = self.join_polled(cx, token, handler);
         }
         self.time_if_on(token);
-        if cfg!(debug_assertions) {
-            let registry = self.descriptors.registry.borrow();
-            let owner = registry.get(token).map(Described::owner);
-            drop(registry);
-            owner.inspect(|owner| descriptor::warn_if_blocking(owner.as_fd(), interest));
-        }
         self.mailbox.notify_if_about_to_wait();
         Ok(token)
     }

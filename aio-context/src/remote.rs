@@ -7,8 +7,8 @@ use aio_pollctl::{PollParams, WakeCost};
 
 use crate::context::{Mailbox, all_at_home, at_home};
 use crate::macros::impl_debug;
-use crate::stats::{Shared, Stats};
-use crate::{Context, Gone};
+use crate::stats::Shared;
+use crate::{Context, Gone, Stats};
 
 /// A handle to a context for any thread; it does not keep the context alive.
 ///
@@ -153,10 +153,30 @@ impl Remote {
         Arc::ptr_eq(&self.mailbox, &other.mailbox)
     }
 
-    /// What the loop has done so far.
+    /// The polling parameters that were set last, with the cost of a sleep as it was [refined](Self::refine_wake_cost) since.
+    #[must_use]
+    pub fn poll_params(&self) -> PollParams {
+        self.shared.setting().params
+    }
+
+    /// What the loop has done so far. The loop is not stopped for it.
+    ///
+    /// ```
+    /// use aio_context::{Context, Wait};
+    ///
+    /// # fn main() -> std::io::Result<()> {
+    /// let (cx, (reader, writer)) = (Context::new()?, std::io::pipe()?);
+    /// let _registration = cx.on(reader).readable(|_, _| ()).watch()?;
+    /// drop(writer);
+    /// cx.poll(Wait::Block)?;
+    /// let remote = cx.remote();
+    /// let stats = std::thread::spawn(move || remote.stats()).join().unwrap();
+    /// assert_eq!((stats.iterations, stats.events, stats.kicks), (1, 1, 0));
+    /// # Ok(()) }
+    /// ```
     #[must_use]
     pub fn stats(&self) -> Stats {
-        self.shared.stats(&self.mailbox)
+        self.shared.counters.stats(&self.mailbox)
     }
 
     /// Wake-ups so far: how many cost a system call, and how many were elided because the loop was awake.

@@ -2,16 +2,14 @@
 
 use std::io;
 use std::os::fd::AsRawFd;
-use std::rc::Rc;
 
-use aio_backend::{Interest, Token, Watched, exchange};
+use aio_backend::{Interest, NotTaken, Token, Watched, exchange};
 
+use crate::Context;
 use crate::context::Inner;
-use crate::descriptors::{Described, not_registered};
-use crate::error::WatchError;
+use crate::descriptors::not_registered;
 use crate::handler::Entry;
 use crate::registration::{Registration, finish_former};
-use crate::{Context, Handler, Pollable};
 
 impl Registration {
     /// Puts `handler` in the place of the present one, between two callbacks: a callback that is running keeps its
@@ -23,46 +21,30 @@ impl Registration {
     /// # Errors
     /// `NotFound` if no handler is registered any more, `InvalidInput` if `handler` has another descriptor, or what
     /// the system says; the former handler then stays, and `handler` comes back in the error. If the system refuses to watch
-    /// the former one again, too, that one is [invalidated](Handler::invalidated).
-    pub fn replace<H: Handler>(&self, handler: Rc<H>) -> Result<(), WatchError<H>> {
-        WatchError::offer(handler, |handler| self.exchange(Entry::plain(handler), None))
+    /// the former one again, too, that one is [invalidated](crate::Handler::invalidated).
+    pub fn replace<H: Into<Entry> + Clone>(&self, handler: H) -> Result<(), NotTaken<H>> {
+        self.exchange(handler, None)
     }
 
     /// As [`replace`](Self::replace), with another interest from now on.
     ///
     /// # Errors
     /// As [`replace`](Self::replace); the former interest stays, too.
-    pub fn replace_with<H: Handler>(&self, handler: Rc<H>, interest: Interest) -> Result<(), WatchError<H>> {
-        WatchError::offer(handler, |handler| {
-            self.exchange(Entry::plain(handler), Some(interest))
+    pub fn replace_with<H>(&self, handler: H, interest: Interest) -> Result<(), NotTaken<H>>
+    where
+        H: Into<Entry> + Clone,
+    {
+        self.exchange(handler, Some(interest))
+    }
+
+    fn exchange<H>(&self, handler: H, interest: Option<Interest>) -> Result<(), NotTaken<H>>
+    where
+        H: Into<Entry> + Clone,
+    {
+        NotTaken::offer(handler, |handler| {
+            let cx = self.context()?;
+            cx.0.replace(&cx, self.token(), handler.into(), interest)
         })
-    }
-
-    /// As [`replace`](Self::replace), with a polled handler.
-    ///
-    /// # Errors
-    /// As [`replace`](Self::replace).
-    pub fn replace_polled<H: Pollable>(&self, handler: Rc<H>) -> Result<(), WatchError<H>> {
-        WatchError::offer(handler, |handler| self.exchange(Entry::of_polled(handler), None))
-    }
-
-    /// As [`replace_with`](Self::replace_with), with a polled handler.
-    ///
-    /// # Errors
-    /// As [`replace_with`](Self::replace_with).
-    pub fn replace_polled_with<H: Pollable>(
-        &self,
-        handler: Rc<H>,
-        interest: Interest,
-    ) -> Result<(), WatchError<H>> {
-        WatchError::offer(handler, |handler| {
-            self.exchange(Entry::of_polled(handler), Some(interest))
-        })
-    }
-
-    fn exchange(&self, new: Entry, interest: Option<Interest>) -> io::Result<()> {
-        let cx = self.context()?;
-        cx.0.replace(&cx, self.token(), new, interest)
     }
 }
 
@@ -75,62 +57,17 @@ impl Context {
     /// `NotFound` if the number has no handler ([`watch`](Self::watch) registers one), or what the system says; the former
     /// handler then stays, and `handler` comes back in the error.
     #[doc(alias = "aio_set_fd_handler")]
-    pub fn replace<H: Handler>(&self, handler: Rc<H>, interest: Interest) -> Result<Token, WatchError<H>> {
-        WatchError::offer(handler, |handler| self.exchange(Entry::plain(handler), interest))
-    }
-
-    /// As [`replace`](Self::replace), with a polled handler.
-    ///
-    /// # Errors
-    /// As [`replace`](Self::replace).
     #[doc(alias = "aio_set_fd_poll")]
-    pub fn replace_polled<H: Pollable>(
-        &self,
-        handler: Rc<H>,
-        interest: Interest,
-    ) -> Result<Token, WatchError<H>> {
-        WatchError::offer(handler, |handler| {
-            self.exchange(Entry::of_polled(handler), interest)
+    pub fn replace<H>(&self, handler: H, interest: Interest) -> Result<Token, NotTaken<H>>
+    where
+        H: Into<Entry> + Clone,
+    {
+        NotTaken::offer(handler, |handler| {
+            let new = handler.into();
+            let token = self.token_of(&new.handler).ok_or_else(not_registered)?;
+            self.0.replace(self, token, new, Some(interest))?;
+            Ok(token)
         })
-    }
-
-    /// As [`replace`](Self::replace), for the registration with this token, such as one that was
-    /// [detached](Registration::detach).
-    ///
-    /// # Errors
-    /// `NotFound` if the token has no handler any more, `InvalidInput` if `handler` has another descriptor, or as
-    /// [`replace`](Self::replace).
-    pub fn replace_at<H: Handler>(
-        &self,
-        token: Token,
-        handler: Rc<H>,
-        interest: Interest,
-    ) -> Result<(), WatchError<H>> {
-        let replace = |handler: Rc<H>| self.0.replace(self, token, Entry::plain(handler), Some(interest));
-        WatchError::offer(handler, replace)
-    }
-
-    /// As [`replace_at`](Self::replace_at), with a polled handler.
-    ///
-    /// # Errors
-    /// As [`replace_at`](Self::replace_at).
-    pub fn replace_polled_at<H: Pollable>(
-        &self,
-        token: Token,
-        handler: Rc<H>,
-        interest: Interest,
-    ) -> Result<(), WatchError<H>> {
-        let replace = |handler: Rc<H>| {
-            self.0
-                .replace(self, token, Entry::of_polled(handler), Some(interest))
-        };
-        WatchError::offer(handler, replace)
-    }
-
-    fn exchange(&self, new: Entry, interest: Interest) -> io::Result<Token> {
-        let token = self.token_of(&new.handler).ok_or_else(not_registered)?;
-        self.0.replace(self, token, new, Some(interest))?;
-        Ok(token)
     }
 }
 

@@ -1,4 +1,4 @@
-//! [`Context::submit`]: operations on the ring of the context (rule S1).
+//! [`Submit`] for a [`Context`]: operations on the ring of the context (rule S1).
 //!
 //! The backend owns the operations and their buffers, and [`Submissions`] of `aio-backend` have the callbacks. Here is the handler that calls
 //! them: the backend reports its completions under a token of the registry, as the readiness of a descriptor. So they end a wait, are found
@@ -13,7 +13,7 @@ use aio_handlers::GroupId;
 use aio_pollctl::SkipSpin;
 
 use crate::Context;
-use crate::context::{Inner, Mailbox};
+use crate::context::{Mailbox, WeakContext};
 use crate::handler::{Entry, Handler};
 use crate::macros::{impl_as_fd, impl_debug};
 
@@ -42,27 +42,14 @@ pub trait Submit {
     ///
     /// # Errors
     /// The operation and the reason; `Unsupported` if this executes no operations of its kind. `done` is dropped.
-    fn submit(
-        &self,
-        operation: Operation,
-        done: impl FnOnce(&Context, Completed) + 'static,
-    ) -> Result<Self::Handle, NotSubmitted>;
+    fn submit<F>(&self, operation: Operation, done: F) -> Result<Self::Handle, NotSubmitted>
+    where
+        F: FnOnce(&Context, Completed) + 'static;
 }
 
 impl Submit for Context {
     type Handle = Submitted;
 
-    fn submit(
-        &self,
-        operation: Operation,
-        done: impl FnOnce(&Self, Completed) + 'static,
-    ) -> Result<Submitted, NotSubmitted> {
-        // The inherent function comes first.
-        self.submit(operation, done)
-    }
-}
-
-impl Context {
     /// Submits an operation on a file. `done` is called with it once it has ended, inside a poll of this context, also in a nested one.
     ///
     /// The next wait or check of the descriptors passes the operation to the system, with all others that were submitted before it, so
@@ -82,7 +69,7 @@ impl Context {
     ///
     /// ```
     /// use std::{cell::Cell, fs::File, rc::Rc, sync::Arc};
-    /// use aio_context::{Context, Operation, Wait};
+    /// use aio_context::{Context, Operation, Submit, Wait};
     ///
     /// # fn main() -> std::io::Result<()> {
     /// # #[cfg(feature = "uring")] {
@@ -102,7 +89,7 @@ impl Context {
     /// # }
     /// # Ok(()) }
     /// ```
-    pub fn submit<F>(&self, operation: Operation, done: F) -> Result<Submitted, NotSubmitted>
+    fn submit<F>(&self, operation: Operation, done: F) -> Result<Submitted, NotSubmitted>
     where
         F: FnOnce(&Self, Completed) + 'static,
     {
@@ -112,11 +99,10 @@ impl Context {
             submissions: Submissions::new(),
         });
         let inner = &self.0;
-        let entry = || Entry::plain(completions.clone());
         let reserve = || {
-            inner
-                .enroll(None, entry(), Interest::READ, completions.group)
-                .ok()
+            let entry = Entry::from(completions.clone());
+            let reserved = inner.enroll(None, entry, Interest::READ, completions.group);
+            reserved.ok()
         };
         let release = |token| {
             let entry = inner.descriptors.registry.borrow_mut().remove(token);
@@ -127,12 +113,13 @@ impl Context {
         let callback = submissions.submit(backend, operation, done, reserve, release)?;
         inner.pacing.skip_spin(SkipSpin::Operations, true);
         Ok(Submitted {
-            context: Rc::downgrade(inner),
-            completions: Rc::downgrade(&completions),
+            context: self.downgrade(),
             callback,
         })
     }
+}
 
+impl Context {
     /// Sets whether the next wait begins at once. Otherwise a loop that has just served an event checks its descriptors for a moment before
     /// it sleeps. Pass `true` after giving work to a thread, which may need the loop's core, and `false` when its result is there.
     ///
@@ -163,28 +150,28 @@ impl Context {
     /// Returns the number of operations whose callback was neither called nor dropped.
     #[must_use]
     pub fn operations_in_flight(&self) -> usize {
-        let completions = self.0.extensions.get::<Completions>();
-        completions.map_or(0, |all| all.submissions.callbacks().waiting())
+        self.completions()
+            .map_or(0, |all| all.submissions.callbacks().waiting())
     }
 
     /// Returns the token under which the backend reports completions, if operations were submitted.
     pub(crate) fn report_of_operations(&self) -> Option<Token> {
-        self.0.extensions.get::<Completions>()?.submissions.report()
+        self.completions()?.submissions.report()
+    }
+
+    /// Returns the operations, if any were submitted.
+    fn completions(&self) -> Option<Rc<Completions>> {
+        self.0.extensions.get()
     }
 
     /// Delivers what a backend has given back that is replaced by another one.
     #[cold]
     pub(crate) fn deliver_ended(&self, ended: Vec<(Token, Completed)>) {
-        let Some(completions) = self.0.extensions.get::<Completions>() else {
-            return;
-        };
         for (id, completed) in ended {
-            let completions = Rc::downgrade(&completions);
             self.defer(move |cx| {
-                if let Some(completions) = completions.upgrade() {
-                    let done = completions.submissions.callbacks().end(id);
-                    cx.deliver_completed(done, completed);
-                }
+                let completions = cx.completions();
+                let done = completions.and_then(|all| all.submissions.callbacks().end(id));
+                cx.deliver_completed(done, completed);
             });
         }
     }
@@ -194,10 +181,7 @@ impl Context {
         match done {
             // Its owner may use the context.
             None => self.call(|_| drop(completed)),
-            Some((done, name)) if self.0.metrics.slow.is_set() => {
-                self.call_timed("completion", name, |cx| done(cx, completed));
-            }
-            Some((done, _)) => self.call(|cx| done(cx, completed)),
+            Some((done, name)) => self.call_named("completion", || name, |cx| done(cx, completed)),
         }
     }
 }
@@ -231,7 +215,7 @@ impl Handler for Completions {
 /// # Examples
 /// ```
 /// use std::sync::Arc;
-/// use aio_context::{Context, Operation, Wait};
+/// use aio_context::{Context, Operation, Submit, Wait};
 ///
 /// # fn main() -> std::io::Result<()> {
 /// # #[cfg(feature = "uring")] {
@@ -250,21 +234,22 @@ impl Handler for Completions {
 #[must_use = "dropped at once, it cancels the operation; keep it or `detach()` it"]
 pub struct Submitted {
     /// Dangling if it was detached.
-    context: Weak<Inner>,
-    completions: Weak<Completions>,
+    context: WeakContext,
     callback: CallbackId,
 }
 
 impl Submitted {
     /// Lets the operation go on without this handle. Its callback is called.
     pub fn detach(mut self) {
-        self.context = Weak::new();
+        self.context = WeakContext(Weak::new());
     }
 
     /// Asks the system to cancel the operation. Its callback is called with what has become of it: `ECANCELED`, or its result if it has
     /// ended meanwhile or could not be cancelled. Without effect once it was called.
     pub fn cancel(&self) {
-        if let Some((cx, completions)) = self.parts() {
+        if let Some(cx) = self.context.upgrade()
+            && let Some(completions) = cx.completions()
+        {
             let backend = &cx.0.descriptors.backend;
             completions.submissions.cancel(backend, self.callback);
         }
@@ -273,23 +258,19 @@ impl Submitted {
     /// Whether the callback was called, or dropped with its context.
     #[must_use]
     pub fn is_done(&self) -> bool {
-        let completions = self.completions.upgrade();
+        let completions = self.context.upgrade().and_then(|cx| cx.completions());
         completions.is_none_or(|all| !all.submissions.callbacks().is_waiting(self.callback))
-    }
-
-    fn parts(&self) -> Option<(Context, Rc<Completions>)> {
-        Some((Context(self.context.upgrade()?), self.completions.upgrade()?))
     }
 }
 
 impl Drop for Submitted {
     fn drop(&mut self) {
         // The operations of a parent process are not this one's to cancel.
-        let Some((cx, completions)) = self.parts().filter(|(cx, _)| cx.0.mailbox.process().is_here()) else {
-            return;
-        };
-        let backend = &cx.0.descriptors.backend;
-        if let Some(done) = completions.submissions.abandon(backend, self.callback) {
+        if let Some(cx) = self.context.upgrade_at_home()
+            && let Some(completions) = cx.completions()
+        {
+            let backend = &cx.0.descriptors.backend;
+            let done = completions.submissions.abandon(backend, self.callback);
             cx.call(|_| drop(done));
         }
     }

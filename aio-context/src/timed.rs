@@ -2,7 +2,7 @@
 //!
 //! # Why it costs nothing while off
 //! A timed handler has a [`Timing`], and is marked as special, so that its events take the longer way where that is looked for. Plain
-//! events are delivered as ever, without a test for it. Bottom halves have one test for each run of them, and timers one for each callback.
+//! events are delivered as ever, without a test for it. Other callbacks have one test each.
 
 use std::cell::Cell;
 use std::io;
@@ -13,12 +13,12 @@ use std::time::Duration;
 
 use aio_backend::Token;
 use aio_notify::{HandlerCounters, HandlerMetrics};
+use aio_timers::Exceeded;
 
 use crate::context::Inner;
-use crate::descriptors::not_registered;
+use crate::descriptors::{is_own, not_registered};
 use crate::handler::Entry;
 use crate::stats::Timing;
-use crate::wall::is_own;
 use crate::{Context, Registration, Remote};
 
 impl Context {
@@ -100,17 +100,36 @@ impl Context {
         tokens.into_iter().for_each(|token| inner.time_again(token));
     }
 
-    /// Runs a bottom half or a timer, and reports it if it is slow.
-    #[cold]
-    pub(crate) fn call_timed(&self, kind: &'static str, name: &'static str, code: impl FnOnce(&Self)) {
-        self.time(code, |took| {
-            if let Some(exceeded) = self.0.metrics.slow.exceeded(took) {
-                self.0.shared.counters.slow_callbacks.add(1);
-                if self.0.metrics.slow.is_first((kind, name)) {
-                    report(kind, name, took, exceeded.limit);
-                }
-            }
-        });
+    /// Runs a callback that is no handler's. If there is a limit, reports it if it is slow.
+    #[inline(always)]
+    pub(crate) fn call_named(
+        &self,
+        kind: &'static str,
+        name: impl FnOnce() -> &'static str,
+        code: impl FnOnce(&Self),
+    ) {
+        if !self.0.metrics.slow.is_set() {
+            return self.call(code);
+        }
+        let name = name();
+        let is_first = |_| self.0.metrics.slow.is_first((kind, name));
+        self.time(code, |took| _ = self.is_slow(kind, name, took, is_first));
+    }
+
+    /// Counts a callback that took too long, and reports it if it `is_first`. Returns whether it did.
+    fn is_slow<F>(&self, kind: &str, name: &str, took: Duration, is_first: F) -> bool
+    where
+        F: FnOnce(Exceeded) -> bool,
+    {
+        let Some(exceeded) = self.0.metrics.slow.exceeded(took) else {
+            return false;
+        };
+        self.0.shared.counters.slow_callbacks.add(1);
+        if is_first(exceeded) {
+            let limit = exceeded.limit;
+            tracing::warn!(kind, %name, ?took, ?limit, "a callback is slow; it is counted from now on");
+        }
+        true
     }
 
     /// Calls a handler. If its callbacks are timed, `count` counts the call.
@@ -183,10 +202,6 @@ impl Inner {
     }
 }
 
-fn report(kind: &'static str, name: &str, took: Duration, limit: Duration) {
-    tracing::warn!(kind, %name, ?took, ?limit, "a callback is slow; it is counted from now on");
-}
-
 impl Timing {
     /// Without counters, those of an unmeasured handler, which name it if it is slow.
     fn new(counters: Option<Arc<HandlerCounters>>, entry: &Entry) -> Self {
@@ -195,22 +210,16 @@ impl Timing {
             let number = || format!("descriptor {}", entry.handler.as_fd().as_raw_fd());
             Arc::new(HandlerCounters::new(source.map_or_else(number, str::to_owned)))
         };
-        let (counters, reported_for) = (counters.unwrap_or_else(unmeasured), Cell::new(None));
         Self {
-            counters,
-            reported_for,
+            counters: counters.unwrap_or_else(unmeasured),
+            reported_for: Cell::new(None),
         }
     }
 
     fn took(&self, cx: &Context, took: Duration) {
         self.counters.busy.add_time(took);
-        let Some(exceeded) = cx.0.metrics.slow.exceeded(took) else {
-            return;
-        };
-        self.counters.slow_callbacks.add(1);
-        cx.0.shared.counters.slow_callbacks.add(1);
-        if exceeded.is_first(&self.reported_for) {
-            report("handler", &self.counters.name, took, exceeded.limit);
-        }
+        let is_first = |exceeded: Exceeded| exceeded.is_first(&self.reported_for);
+        let is_slow = cx.is_slow("handler", &self.counters.name, took, is_first);
+        self.counters.slow_callbacks.add(is_slow.into());
     }
 }

@@ -131,11 +131,7 @@ fn end_wait_if(shorter: bool, timers: &ClockTimers) {
 /// Fires the timers of one clock that are due. Returns whether there were any.
 pub(crate) fn fire_due(timers: &Rc<ClockTimers>, cx: &Context) -> bool {
     let call = |fire: &Fire, timer: &Timer| {
-        if cx.0.metrics.slow.is_set() {
-            cx.call_timed("timer", fire.name(), |cx| fire.call(cx, timer));
-        } else {
-            cx.call(|cx| fire.call(cx, timer));
-        }
+        cx.call_named("timer", || fire.name(), |cx| fire.call(cx, timer));
     };
     timers.fire_lent(Timer, |timer| &mut timer.0, call)
 }

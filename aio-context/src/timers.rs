@@ -2,19 +2,36 @@
 //!
 //! They are [`TimerSets`]. What a context adds: it watches for changes of the wall clock while it waits for one of its timers, and wakes
 //! when the virtual clock is changed.
+//!
+//! # Changes of the wall clock (rule T6)
+//! A wait for a deadline of the wall clock has a timeout, which the kernel measures on the monotonic clock. When the wall clock is
+//! set, or a suspended machine resumes, that timeout is wrong, and the timer would fire hours late. So before a loop waits for a
+//! wall timer, its backend watches a descriptor that becomes readable at such a change ([`ClockChanges`]).
+//!
+//! The alternative is to cap such waits. It costs a wake-up each second for as long as a wall timer is armed, and the
+//! timer is up to a second late. It is the fallback: where the descriptor cannot be created, or the backend refuses it.
+//!
+//! A loop without wall timers makes no system call for this. The first wait with one makes three: two for the timerfd, one to watch
+//! it. Later waits and arms make none. The descriptor stays watched ([`OnDemand`]) when the last wall timer is cancelled, since programs
+//! that arm a timer for each request and cancel it would otherwise add and remove it all the time. The first change of the clock
+//! that finds no wall timer armed closes it; so does the drop of the context.
 
+use std::cell::Cell;
+use std::io;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
-use aio_backend::Readiness;
-use aio_notify::{Mailbox, Slot};
+use aio_backend::{OnDemand, Readiness};
+use aio_notify::{ClockChanges, Mailbox, Slot};
 use aio_timers::{Clock, Moment, Subscription, TimerSets, VirtualClock};
 
 use crate::any_backend::LoopBackend;
 use crate::clock_id::ClockId;
 use crate::iteration::concerns::Concerns;
-use crate::wall::WallChanges;
+
+/// The longest wait for a wall timer while changes of the clock are not reported.
+const LONGEST_UNREPORTED: Duration = Duration::from_secs(1);
 
 /// The position of the wall clock.
 const WALL: usize = ClockId::Wall as usize;
@@ -32,7 +49,9 @@ pub(crate) struct Timers<F, J: ?Sized> {
     /// As in the sets: here they are one step nearer to a loop that reads them while it polls.
     clocks: [SharedClock; 3],
     sets: TimerSets<F, SharedClock, Arc<Mailbox<Slot, J>>, 3>,
-    wall_changes: WallChanges,
+    /// Once it has failed, waits are capped until no wall timer is armed.
+    wall_changes: OnDemand<ClockChanges>,
+    has_warned: Cell<bool>,
     virtual_clock: Arc<VirtualClock>,
     /// A clock that outlives the context must not keep its eventfd.
     _virtual_changes: Subscription,
@@ -46,7 +65,7 @@ impl<F, J: ?Sized + Send + 'static> Timers<F, J> {
         monotonic: SharedClock,
         wall: SharedClock,
         virtual_clock: Arc<VirtualClock>,
-        wall_changes: WallChanges,
+        wall_changes: OnDemand<ClockChanges>,
         waker: &Arc<Mailbox<Slot, J>>,
         concerns: &Concerns,
     ) -> Self {
@@ -59,6 +78,7 @@ impl<F, J: ?Sized + Send + 'static> Timers<F, J> {
             sets: TimerSets::sharing(clocks.clone(), waker.clone(), concerns.word()),
             clocks,
             wall_changes,
+            has_warned: Cell::new(false),
             virtual_clock,
             _virtual_changes: virtual_changes,
             is_simulated,
@@ -111,15 +131,33 @@ impl<F, J: ?Sized + Send + 'static> Timers<F, J> {
             self.wall_changes.forget_failure();
         }
         // Watched first: a change after this ends the wait, one before is seen in what the clock shows.
-        wall.time_left_within(|| self.wall_changes.watch(backend))
+        wall.time_left_within(|| {
+            let watched = self.wall_changes.watch(backend);
+            if watched.inspect_err(|why| self.warn(why)).unwrap_or(false) {
+                Duration::MAX
+            } else {
+                LONGEST_UNREPORTED
+            }
+        })
     }
 
-    /// Takes note of an event of the descriptor that reports changes of the wall clock. The timers of this iteration are fired
-    /// later, by what the clock shows then.
+    /// Reads the descriptor that reports changes of the wall clock, so that this one is not reported again. The timers of this iteration
+    /// are fired later, by what the clock shows then.
     #[cold]
     pub(crate) fn wall_changed(&self, readiness: Readiness, backend: &LoopBackend) {
         let is_armed = self.of(ClockId::Wall).next_deadline().is_some();
-        self.wall_changes.accept(readiness, is_armed, backend);
+        let read = ClockChanges::accept;
+        let accepted = self.wall_changes.accept(backend, readiness, is_armed, read);
+        let _warned = accepted.inspect_err(|why| self.warn(why));
+    }
+
+    fn warn(&self, why: &io::Error) {
+        if !self.has_warned.replace(true) {
+            tracing::warn!(
+                error = %why,
+                "changes of the wall clock cannot be watched; waits for its timers are limited to one second"
+            );
+        }
     }
 
     /// Fires what is due, clock by clock: `fire_due` fires the timers of one and returns whether there were any (rule T4: each clock

@@ -19,8 +19,8 @@ use aio_backend_ladder::Ladder;
 use aio_backend_ppoll::Ppoll;
 use aio_backend_uring::Uring;
 use aio_context::{
-    Backend, BottomHalf, Builder, ClockId, Context, Interest, ManualClock, PollParams, Registration, Timer,
-    Wait,
+    Backend, BottomHalf, Builder, ClockId, Context, Interest, ManualClock, PollParams, Polled, Registration,
+    Timer, Wait,
 };
 
 use bell::Bell;
@@ -87,7 +87,7 @@ impl Bells {
     }
 
     fn watch_polled(cx: &Context, count: usize) -> Self {
-        Self::each(count, |bell| cx.watch_polled(bell, Interest::READ).unwrap())
+        Self::each(count, |bell| cx.watch(Polled(bell), Interest::READ).unwrap())
     }
 
     fn each(count: usize, watch: impl Fn(Rc<Bell>) -> Registration) -> Self {

@@ -14,7 +14,7 @@ use std::sync::{Arc, mpsc};
 use std::time::Duration;
 
 use aio_backend_ppoll::Ppoll;
-use aio_context::{Context, Interest, PollParams, Registration, Token, Wait};
+use aio_context::{Context, Interest, PollParams, Polled, Registration, Token, Wait};
 
 use aio_testing::{Spoil, spoiled};
 use bell::Bell;
@@ -37,7 +37,7 @@ fn pause_and_resume(count: usize, is_polled: bool) -> [[u64; 2]; 2] {
     let cx = Context::builder().poll_params(params).build().unwrap();
     let (group, bells) = (cx.new_group(), bells(count));
     let watch = |bell: &Rc<Bell>| match is_polled {
-        true => cx.watch_polled_in(group, bell.clone(), Interest::READ).unwrap(),
+        true => cx.watch_in(group, Polled(bell.clone()), Interest::READ).unwrap(),
         false => cx.watch_in(group, bell.clone(), Interest::READ).unwrap(),
     };
     let _registrations: Vec<Registration> = bells.iter().map(watch).collect();

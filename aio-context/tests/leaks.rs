@@ -18,8 +18,8 @@ use aio_backend_epoll::Epoll;
 use aio_backend_ladder::Ladder;
 use aio_backend_ppoll::Ppoll;
 use aio_context::{
-    BackendKind, BottomHalf, ClockId, Context, GroupId, Interest, PollParams, Registration, Remote, Timer,
-    Wait,
+    BackendKind, BottomHalf, ClockId, Context, GroupId, Interest, PollParams, Polled, Registration, Remote,
+    Timer, Wait,
 };
 
 use bell::Bell;
@@ -76,7 +76,7 @@ fn live_once(number: u64, events: &Events) {
     let cx = Context::builder().backend_kind(kind).build().unwrap();
     let (plain, polled) = (Bell::new(events), Bell::new(events));
     let registration = cx.watch(plain.clone(), Interest::READ).unwrap();
-    let detached = cx.watch_polled(polled, Interest::READ).unwrap().detach();
+    let detached = cx.watch(Polled(polled), Interest::READ).unwrap().detach();
     let seen = events.clone();
     let bh = cx.bottom_half("leaks", move |_| happened(&seen));
     let seen = events.clone();
@@ -164,7 +164,7 @@ impl World {
                 .map(|bell| (bell.clone(), cx.watch_in(group, bell, Interest::READ).unwrap()))
                 .collect(),
             polled: bells()
-                .map(|bell| (bell.clone(), cx.watch_polled(bell, Interest::READ).unwrap()))
+                .map(|bell| (bell.clone(), cx.watch(Polled(bell), Interest::READ).unwrap()))
                 .collect(),
             bottom_halves: (0..16).map(bottom_half).collect(),
             timers: (0..8).map(timer).collect(),

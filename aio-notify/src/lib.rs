@@ -92,7 +92,7 @@ pub use handle::Handle;
 pub use handler_metrics::{HandlerCounters, HandlerMetrics, HandlerStats};
 pub use home::HomeThread;
 pub use inbox::{Inbox, Posted};
-pub use loop_counters::LoopCounters;
+pub use loop_counters::{LoopCounters, LoopStats};
 pub use mailbox::{Interrupted, Mailbox};
 pub use nesting::{BeforePoll, IterationGuard, Nesting};
 pub use node::{Dequeued, Item, Message, Node};

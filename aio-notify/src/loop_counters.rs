@@ -1,8 +1,61 @@
-//! [`LoopCounters`]: a loop's figures of its iterations, waits and searches, for other threads to read.
+//! [`LoopCounters`]: what a loop counts of its iterations, waits and searches. [`LoopStats`]: the same, as other threads read it.
 
 use std::time::Duration;
 
-use crate::Counter;
+use crate::{Counter, Mailbox};
+
+/// What a loop has done since it was made. The figures are read one by one: between two of them the loop may go on.
+///
+/// # Examples
+/// ```
+/// use aio_notify::{LoopCounters, Mailbox};
+///
+/// let (counters, mailbox) = (LoopCounters::default(), Mailbox::<()>::new()?);
+/// counters.iteration();
+/// mailbox.notify();
+/// let stats = counters.stats(&mailbox);
+/// assert_eq!((stats.iterations, stats.wakeups_elided), (1, 1));
+/// # Ok::<(), std::io::Error>(())
+/// ```
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct LoopStats {
+    /// Iterations, nested ones included; in a foreign loop, the times it was dispatched.
+    pub iterations: u64,
+    /// Waits in which the loop slept, or was about to, also nested ones and with polling off. A foreign loop waits by itself.
+    pub blocked: u64,
+    /// Searches in user space that found something.
+    pub poll_hits: u64,
+    /// Searches in user space that found nothing in their time.
+    pub poll_misses: u64,
+    /// The time spent searching.
+    pub spun: Duration,
+    /// The time spent in these waits, with what waking up took.
+    pub slept: Duration,
+    /// How long the next wait may be spent searching, as it was last decided.
+    pub budget: Duration,
+    /// How often polling was suspended for a while, because the thread did not run although it polled: it shares its core, or has used
+    /// up its quota of processor time.
+    pub poll_suspensions: u64,
+    /// Notifications that cost a system call, because the loop slept or was about to.
+    pub wakeups_sent: u64,
+    /// Notifications that cost none, because the loop was awake or a finished write was waking it already.
+    pub wakeups_elided: u64,
+    /// Those of [`wakeups_sent`](Self::wakeups_sent) that the loop has accepted. The others are on their way.
+    pub wakeups_accepted: u64,
+    /// Calls of handlers that have returned: for readiness of their descriptors, or for work that polling has found. Bottom halves, timers
+    /// and woken sources are no events.
+    pub events: u64,
+    /// Those of [`events`](Self::events) that came through the descriptor of a polled handler: its peer has kicked it, which polling
+    /// would have spared the peer.
+    pub kicks: u64,
+    /// Callbacks that took longer than the limit; zero without one.
+    pub slow_callbacks: u64,
+    /// The batches of sleeps whose cost was measured.
+    pub wake_batches: u64,
+    /// How far these batches differ, in percent of the cost: a few percent on a quiet machine.
+    pub wake_spread_percent: u32,
+}
 
 /// The figures of a loop. Only its home thread writes them, except for the last two. They are written in
 /// every iteration, so they have their own pair of cache lines.
@@ -86,6 +139,30 @@ impl LoopCounters {
     pub fn suspension(&self) {
         self.poll_suspensions.add(1);
     }
+
+    /// The figures of the loop, with the wake-ups of its `mailbox`.
+    #[must_use]
+    pub fn stats<T, M: ?Sized>(&self, mailbox: &Mailbox<T, M>) -> LoopStats {
+        let (wakeups_sent, wakeups_elided) = mailbox.wakeups();
+        LoopStats {
+            iterations: self.iterations.get(),
+            blocked: self.blocked.get(),
+            poll_hits: self.poll_hits.get(),
+            poll_misses: self.poll_misses.get(),
+            spun: self.spun.time(),
+            slept: self.slept.time(),
+            budget: self.budget.time(),
+            poll_suspensions: self.poll_suspensions.get(),
+            wakeups_sent,
+            wakeups_elided,
+            wakeups_accepted: mailbox.wakeups_accepted(),
+            events: self.events.get(),
+            kicks: self.kicks.get(),
+            slow_callbacks: self.slow_callbacks.get(),
+            wake_batches: self.wake_batches.get(),
+            wake_spread_percent: self.wake_spread_percent.get() as u32,
+        }
+    }
 }
 
 #[cfg(test)]
@@ -93,16 +170,44 @@ mod tests {
     use super::*;
 
     #[test]
-    fn m1_waits_and_searches_are_told_apart() {
+    fn m1_waits_are_told_apart() {
         let (counters, micros) = (LoopCounters::default(), Duration::from_micros);
+        counters.iteration();
         counters.searched(false, micros(3));
+        counters.budget.set_time(micros(8));
         counters.sleep(micros(30));
         counters.searched(true, micros(10));
         counters.sleep(micros(20));
         counters.hit();
         counters.searched(false, micros(0));
-        let searches = (counters.poll_hits.get(), counters.poll_misses.get());
-        assert_eq!((searches, counters.spun.time()), ((2, 1), micros(13)));
-        assert_eq!((counters.blocked.get(), counters.slept.time()), (2, micros(50)));
+        counters.budget.set_time(micros(4));
+        counters.events.add(3);
+        counters.kicks.add(1);
+        counters.suspension();
+        counters.slow_callbacks.add(1);
+        let mailbox = Mailbox::<()>::new().expect("there is a descriptor left");
+        mailbox.notify();
+        counters.wake_batches.set(5);
+        counters.wake_spread_percent.set(2);
+        assert_eq!(
+            counters.stats(&mailbox),
+            LoopStats {
+                iterations: 1,
+                blocked: 2,
+                poll_hits: 2,
+                poll_misses: 1,
+                spun: micros(13),
+                slept: micros(50),
+                budget: micros(4),
+                wakeups_elided: 1,
+                events: 3,
+                kicks: 1,
+                poll_suspensions: 1,
+                slow_callbacks: 1,
+                wake_batches: 5,
+                wake_spread_percent: 2,
+                ..LoopStats::default()
+            }
+        );
     }
 }

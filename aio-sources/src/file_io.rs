@@ -117,11 +117,10 @@ impl FileIo {
 impl Submit for FileIo {
     type Handle = FileOperation;
 
-    fn submit(
-        &self,
-        operation: Operation,
-        done: impl FnOnce(&Context, Completed) + 'static,
-    ) -> Result<FileOperation, NotSubmitted> {
+    fn submit<F>(&self, operation: Operation, done: F) -> Result<FileOperation, NotSubmitted>
+    where
+        F: FnOnce(&Context, Completed) + 'static,
+    {
         let mut operation = operation;
         // Of one type for both ways, because only one of them calls it.
         let done: Done = Rc::new(Cell::new(Some(Box::new(done))));

@@ -41,7 +41,7 @@ pub fn measure_wake_cost() -> io::Result<WakeCost> {
 /// // Later, when it has nothing to do:
 /// calibration.measure()?;
 /// calibration.refine(&cx.remote());
-/// assert_eq!(cx.remote().stats().wake_cost, calibration.cost());
+/// assert_eq!(cx.remote().poll_params().wake_or_assumed(), calibration.cost());
 /// # Ok(()) }
 /// ```
 #[derive(Clone, Debug)]
@@ -166,19 +166,19 @@ mod tests {
         let params = PollParams::up_to(Duration::from_micros(50)).with_measured_wake(unlike);
         let cx = Context::builder().poll_params(params).build().unwrap();
         let remote = cx.remote();
-        assert_eq!(remote.stats().wake_cost, unlike);
-        // The start has adopted its own cost already, so 16 batches of that cost change nothing.
+        assert_eq!(remote.poll_params().wake_or_assumed(), unlike);
+        // The start has adopted its own cost already, so that many batches of it are no news.
         let mut is_refined = false;
         while remote.stats().wake_batches < 16 {
             calibration.measure().unwrap();
             is_refined |= calibration.refine(&remote);
         }
-        let cost = remote.stats().wake_cost;
+        let cost = remote.poll_params().wake_or_assumed();
         assert_eq!(cost, if is_refined { calibration.cost() } else { unlike });
         remote.set_poll_params(params.with_wake(unlike));
         calibration.measure().unwrap();
         assert!(!calibration.refine(&remote), "a given cost is kept");
-        assert_eq!(remote.stats().wake_cost, unlike);
+        assert_eq!(remote.poll_params().wake_or_assumed(), unlike);
         assert_eq!(remote.stats().wake_batches, calibration.batches());
     }
 

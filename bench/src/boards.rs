@@ -13,7 +13,7 @@ use crate::case::{Case, timed};
 use crate::floor::Epoll;
 use crate::load::{doorbells, ring, spread};
 use crate::ours::Always;
-use crate::waiting::Polled;
+use crate::waiting::PolledLoop;
 
 pub(crate) fn cases() -> Vec<Case> {
     let mut cases: Vec<Case> = [100, 1000, 3200, 10_000].into_iter().map(board).collect();
@@ -30,7 +30,7 @@ fn board(n: u64) -> Case {
         .by("floor", move || {
             let words: Vec<AtomicU64> = (0..n.div_ceil(64)).map(|_| AtomicU64::new(0)).collect();
             let (mut count, mut source) = (0u64, 0u64);
-            let iteration = Polled::new(0, Interest::NONE)?;
+            let iteration = PolledLoop::new(0, Interest::NONE)?;
             Ok(Box::new(move |times| {
                 let took = timed(times, || {
                     iteration.raise_and_poll();

@@ -5,7 +5,7 @@ use std::os::fd::OwnedFd;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
-use aio_context::{Context, Handler, Interest, PollParams, Wait};
+use aio_context::{Context, Handler, Interest, PollParams, Polled, Wait};
 use rustix::fd::{AsFd, BorrowedFd};
 
 use crate::load::{doorbell, drain, ring};
@@ -70,7 +70,7 @@ fn sample(cx: Context) -> anyhow::Result<Vec<Duration>> {
         served: Cell::new(None),
     });
     let _busy = cx
-        .watch_polled(busy.clone(), Interest::READ)
+        .watch(Polled(busy.clone()), Interest::READ)
         .map_err(std::io::Error::from)?;
     let _plain = cx
         .watch(plain.clone(), Interest::READ)

@@ -4,7 +4,7 @@ use std::cell::Cell;
 use std::rc::Rc;
 use std::time::Duration;
 
-use aio_context::{Builder, Context, Interest, PollParams, Registration, Wait};
+use aio_context::{Builder, Context, Interest, PollParams, Polled, Registration, Wait};
 
 use crate::case::{Case, Run, timed};
 use crate::floor::Epoll;
@@ -40,15 +40,15 @@ pub(crate) fn cases() -> Vec<Case> {
     cases
 }
 
-/// A context that polls one busy flag and `n` idle ones. The idle ones may wait for descriptors, too.
-pub(crate) struct Polled {
+/// A context that polls one busy flag and `n` idle ones, which wait for descriptors too or not.
+pub(crate) struct PolledLoop {
     cx: Context,
     busy: Rc<Flag>,
     count: Rc<Cell<u64>>,
     _registrations: Vec<Registration>,
 }
 
-impl Polled {
+impl PolledLoop {
     pub(crate) fn new(n: u64, interest: Interest) -> anyhow::Result<Self> {
         Self::on(Self::builder().build()?, n, interest)
     }
@@ -68,11 +68,11 @@ impl Polled {
         let mut registrations = Vec::new();
         for _ in 0..n {
             let idle = Flag::new(doorbell()?, count.clone());
-            registrations.push(cx.watch_polled(idle, interest).map_err(std::io::Error::from)?);
+            registrations.push(cx.watch(Polled(idle), interest).map_err(std::io::Error::from)?);
         }
         let busy = Flag::new(doorbell()?, count.clone());
         registrations.push(
-            cx.watch_polled(busy.clone(), interest)
+            cx.watch(Polled(busy.clone()), interest)
                 .map_err(std::io::Error::from)?,
         );
         Ok(Self {
@@ -103,18 +103,18 @@ impl Polled {
 /// The floor is ours without idle sources. The case shows that idle sources cost nothing after they are
 /// demoted.
 fn cooled(n: u64) -> Case {
-    // Long enough for the idle sources to be demoted.
-    let warmed = |polled: Polled| {
+    // Long enough for the idle ones to leave.
+    let warmed = |polled: PolledLoop| {
         let mut run = polled.run();
         run(4000);
         run
     };
-    let make = move |n| Ok(warmed(Polled::new(n, Interest::READ)?));
+    let make = move |n| Ok(warmed(PolledLoop::new(n, Interest::READ)?));
     Case::new("P2", "cooled", n)
         .by("floor", move || make(0))
         .by("aio", move || make(n))
         .by("aio-uring", move || {
-            Ok(warmed(Polled::on_uring(n, Interest::READ)?))
+            Ok(warmed(PolledLoop::on_uring(n, Interest::READ)?))
         })
 }
 
@@ -140,11 +140,10 @@ fn all_hot(n: u64) -> Case {
                 })
             }))
         })
-        .by("aio", move || Ok(Polled::new(n, Interest::NONE)?.run()))
-        .by(
-            "aio-uring",
-            move || Ok(Polled::on_uring(n, Interest::NONE)?.run()),
-        )
+        .by("aio", move || Ok(PolledLoop::new(n, Interest::NONE)?.run()))
+        .by("aio-uring", move || {
+            Ok(PolledLoop::on_uring(n, Interest::NONE)?.run())
+        })
 }
 
 fn self_kick(n: u64) -> Case {

@@ -10,9 +10,9 @@ use aio_notify::HandlerCounters;
 use aio_pollset::Excluded;
 
 use crate::context::Inner;
+use crate::descriptors::is_own;
 use crate::handler::Join;
 use crate::stats::Timing;
-use crate::wall::is_own;
 use crate::{Context, Event, Handler};
 
 impl Inner {

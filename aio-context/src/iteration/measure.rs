@@ -9,9 +9,8 @@ use aio_notify::Counter;
 use aio_pollctl::{EndedWait, Iteration, Waited};
 
 use crate::context::Inner;
-use crate::descriptors::not_registered;
+use crate::descriptors::{is_own, not_registered};
 use crate::handler::Entry;
-use crate::wall::is_own;
 
 /// The polling time of one handler, readable from any thread; see [`Registration::poll_time`](crate::Registration::poll_time).
 ///
@@ -64,7 +63,7 @@ impl Inner {
         let polled = entry.polled_mut().ok_or_else(|| {
             io::Error::new(
                 io::ErrorKind::Unsupported,
-                "the handler is never polled: register it with `watch_polled`",
+                "the handler is never polled: register it as `Polled`",
             )
         })?;
         let shown = polled.shown.get_or_insert_default();

@@ -8,7 +8,7 @@ use std::rc::Rc;
 use std::thread;
 
 use aio_backend::conformance::disturb::Number;
-use aio_context::{Context, Interest, Refused, Registration, WatchError};
+use aio_context::{Context, Interest, Polled, Refused, Registration, WatchError};
 use rustix::event::epoll::{self, CreateFlags, EventData, EventFlags};
 
 use crate::common::{Bench, Count, Kick, everywhere, watch};
@@ -391,7 +391,7 @@ fn case_11_epoll_sets_inside_epoll_sets(bench: Bench) {
 /// Rule R1: a registration that the backend does not have yet is added, not modified.
 fn case_12_polled_only_and_then_watched(bench: Bench) {
     let (cx, kick) = (bench.context(), Kick::new());
-    let registration = cx.watch_polled(kick.clone(), Interest::NONE).unwrap();
+    let registration = cx.watch(Polled(kick.clone()), Interest::NONE).unwrap();
     kick.kick();
     assert!(!bench.check(&cx));
     for rounds in 1..=2 {

@@ -9,7 +9,8 @@ use std::time::Duration;
 
 use aio_backend::conformance::disturb::Number;
 use aio_context::{
-    ClockId, Context, Handler, Interest, Paused, PollParams, Pollable, Registration, Wait, WeakContext,
+    ClockId, Context, Handler, Interest, Paused, PollParams, Pollable, Polled, Registration, Wait,
+    WeakContext,
 };
 
 use crate::check::check;
@@ -172,7 +173,7 @@ fn case_33_a_panic_at_each_site(bench: Bench) {
             continue;
         };
         let bomb = Bomb::new(Kick::new(), site);
-        let registration = cx.watch_polled(bomb.clone(), Interest::READ).unwrap();
+        let registration = cx.watch(Polled(bomb.clone()), Interest::READ).unwrap();
         blow_up(bench, &cx, || bomb.has_work.set(site == "poll_ready"));
         drop(registration);
         assert!(is_balanced(&bomb.log.borrow()), "{site}: {:?}", bomb.log);
@@ -210,7 +211,9 @@ fn a_panic_at_the_end_of_a_pause(bench: Bench) {
             .each_ref()
             .map(|bomb| cx.watch_in(group, bomb.clone(), Interest::READ).unwrap());
         let polled = Bomb::new(Kick::new(), "");
-        let _polled = cx.watch_polled_in(group, polled.clone(), Interest::READ).unwrap();
+        let _polled = cx
+            .watch_in(group, Polled(polled.clone()), Interest::READ)
+            .unwrap();
         let pause = cx.pause(group);
         pipes.iter().for_each(|(_, writer)| feed(writer));
         assert!(!bench.poll(&cx, MOMENT), "all three are parked");
@@ -351,7 +354,7 @@ impl Crowd {
                 };
                 let registration = self
                     .cx
-                    .watch_polled_in(group, bomb.clone(), Interest::READ)
+                    .watch_in(group, Polled(bomb.clone()), Interest::READ)
                     .unwrap();
                 self.present[place] = Some((bomb, registration));
             }
@@ -362,7 +365,7 @@ impl Crowd {
                     // It is gone if the end of a former one blew up.
                     if registration.is_live() {
                         *present = bomb.clone();
-                        registration.replace_polled(bomb).unwrap();
+                        registration.replace(Polled(bomb)).unwrap();
                     }
                 }
             }

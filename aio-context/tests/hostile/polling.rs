@@ -5,7 +5,7 @@ use std::os::fd::{AsFd, BorrowedFd};
 use std::rc::Rc;
 use std::time::Duration;
 
-use aio_context::{ClockId, Handler, Interest, Pollable, Registration};
+use aio_context::{ClockId, Handler, Interest, Pollable, Polled, Registration};
 
 use crate::common::{Bench, Count, Kick, everywhere, watch, watch_polled};
 use crate::fixtures::{MOMENT, is_balanced, polling};
@@ -137,7 +137,7 @@ fn case_45_removals_inside_the_search(bench: Bench) {
         let mut registrations = Vec::new();
         for (number, kick) in kicks.iter().enumerate() {
             registrations.push(if number == place {
-                cx.watch_polled(remover.clone(), Interest::READ).unwrap()
+                cx.watch(Polled(remover.clone()), Interest::READ).unwrap()
             } else {
                 watch_polled(&cx, kick)
             });
@@ -224,7 +224,7 @@ fn case_45_a_poll_inside_the_search(bench: Bench) {
         });
         let registrations = [
             watch_polled(&cx, &kicks[0]),
-            cx.watch_polled(nests.clone(), Interest::READ).unwrap(),
+            cx.watch(Polled(nests.clone()), Interest::READ).unwrap(),
             watch_polled(&cx, &kicks[2]),
         ];
         for round in 1..=12 {

@@ -210,7 +210,7 @@ fn b1_the_environment_names_the_backend_unless_the_builder_does() {
 #[test]
 fn b1_names_are_parsed_as_they_are_shown() {
     for kind in BackendKind::ALL {
-        assert_eq!(kind.to_string().parse(), Ok(kind));
+        assert_eq!(kind.to_string().parse::<BackendKind>().unwrap(), kind);
     }
     if cfg!(not(feature = "uring")) {
         let why = "uring".parse::<BackendKind>().unwrap_err().to_string();

@@ -6,7 +6,7 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::rc::Rc;
 
 use aio_backend::conformance::disturb;
-use aio_context::{Context, Handler, Interest, Pollable, Registration};
+use aio_context::{Context, Handler, Interest, Pollable, Polled, Registration};
 use rustix::event::{EventfdFlags, eventfd};
 
 pub(crate) use crate::kinds::everywhere;
@@ -142,7 +142,7 @@ pub(crate) fn watch(cx: &Context, kick: &Rc<Kick>) -> Registration {
 }
 
 pub(crate) fn watch_polled(cx: &Context, kick: &Rc<Kick>) -> Registration {
-    cx.watch_polled(kick.clone(), Interest::READ)
+    cx.watch(Polled(kick.clone()), Interest::READ)
         .expect("it can be watched")
 }
 

@@ -4,7 +4,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
-use aio_context::{Clock, ClockId, Context, Interest, ManualClock, Registration, Wait};
+use aio_context::{Clock, ClockId, Context, Interest, ManualClock, Polled, Registration, Wait};
 
 use crate::common::{Count, Kick, watch, watch_polled};
 use crate::polling::{Late, always};
@@ -137,7 +137,7 @@ fn a8_a_hit_of_the_last_poll_is_served_and_keeps_the_handler() {
     let kicks: Vec<_> = (0..IDLE).map(|_| Kick::new()).collect();
     let watch = |kick: &Rc<Kick>| {
         let late = Rc::new(Late(kick.clone()));
-        scene.cx.watch_polled(late, Interest::READ).unwrap()
+        scene.cx.watch(Polled(late), Interest::READ).unwrap()
     };
     let _registrations: Vec<_> = kicks.iter().map(watch).collect();
     scene.turn(LONG);
@@ -157,7 +157,7 @@ fn a8_a_hit_of_the_last_poll_is_served_and_keeps_the_handler() {
 fn a8_a_handler_without_interest_is_never_demoted() {
     let scene = Scene::new(IDLE);
     let kick = Kick::new();
-    let _registration = scene.cx.watch_polled(kick.clone(), Interest::NONE).unwrap();
+    let _registration = scene.cx.watch(Polled(kick.clone()), Interest::NONE).unwrap();
     scene.turn(LONG);
     let polls = kick.polls.get();
     scene.turn(LONG);
@@ -187,7 +187,7 @@ fn a5_a8_begin_and_end_are_balanced_whatever_happens_to_demoted_handlers() {
     let paused = Kick::new();
     let registration = scene
         .cx
-        .watch_polled_in(group, paused.clone(), Interest::READ)
+        .watch_in(group, Polled(paused.clone()), Interest::READ)
         .unwrap();
     scene.turn(LONG);
     drop(scene.cx.pause(group));

@@ -5,7 +5,7 @@ use std::os::fd::{AsFd, BorrowedFd};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::rc::Rc;
 
-use aio_context::{Context, GroupId, Handler, Interest, Paused, Pollable, Registration, Wait};
+use aio_context::{Context, GroupId, Handler, Interest, Paused, Pollable, Polled, Registration, Wait};
 
 use crate::common::{Count, Kick, watch_polled};
 use crate::demotion::{LONG, always_busy, always_polling};
@@ -74,7 +74,7 @@ impl Scene {
         let (group, busy) = (cx.new_group(), always_busy());
         let leaving: Vec<_> = (0..40).map(|_| Rc::new(Leaving::new())).collect();
         let watch = |leaving: &Rc<Leaving>| {
-            let watched = cx.watch_polled_in(group, leaving.clone(), Interest::READ);
+            let watched = cx.watch_in(group, Polled(leaving.clone()), Interest::READ);
             Some(watched.unwrap())
         };
         let registrations = leaving.iter().map(watch).collect();

@@ -9,7 +9,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::rc::Rc;
 
 use aio_context::{
-    Action, Context, Event, Exclusive, Handler, HandlerMut, Interest, PollParams, Readiness, Wait,
+    Action, Context, Event, Exclusive, Handler, HandlerMut, Interest, PollParams, Polled, Readiness, Wait,
 };
 
 use crate::common::{Bench, everywhere};
@@ -808,7 +808,7 @@ fn l10_a_polled_handler_reaches_its_registration_by_its_number(bench: Bench) {
     let (near, far) = pair();
     let handler = Rc::new(Polls(near));
     assert_eq!(cx.token_of(&*handler), None);
-    let registration = cx.watch_polled(handler.clone(), Interest::READ).unwrap();
+    let registration = cx.watch(Polled(handler.clone()), Interest::READ).unwrap();
     assert_eq!(cx.token_of(&*handler), Some(registration.token()));
     write(&far);
     assert!(bench.block(&cx));

@@ -6,7 +6,7 @@ use std::os::fd::{AsFd, BorrowedFd};
 use std::rc::{Rc, Weak};
 use std::time::Duration;
 
-use aio_context::{Context, Exclusive, Handler, HandlerMut, Interest, PollParams, Pollable, Wait};
+use aio_context::{Context, Exclusive, Handler, HandlerMut, Interest, PollParams, Pollable, Polled, Wait};
 
 use crate::common::{Bench, Kick, Number, everywhere};
 
@@ -169,13 +169,13 @@ fn r3_a9_a_polled_exclusive_handler_that_returns_to_its_place_is_not_polled(benc
         let (cx, kick) = (bench.context(), Kick::new());
         cx.set_poll_params(PollParams::up_to(Duration::from_micros(polling)));
         let alone = Alone::new(&kick, move |cx, own| {
-            cx.replace_polled(own.kick.clone(), mode).unwrap();
+            cx.replace(Polled(own.kick.clone()), mode).unwrap();
             own.kick.kick();
             assert!(cx.poll(Wait::NoBlock).unwrap(), "the successor is called");
-            cx.replace_polled(own.clone(), mode).unwrap();
+            cx.replace(Polled(own.clone()), mode).unwrap();
             own.is_left_alone(cx);
         });
-        let _registration = cx.watch_polled(alone.clone(), mode).unwrap();
+        let _registration = cx.watch(Polled(alone.clone()), mode).unwrap();
         has_two_calls(bench, &cx, &alone, mode);
         if mode == Interest::READ {
             kick.kick();
@@ -206,10 +206,10 @@ fn r8_a9_a_polled_exclusive_handler_that_is_watched_again_is_not_polled(bench: B
         cx.set_poll_params(PollParams::up_to(Duration::from_micros(polling)));
         let alone = Alone::new(&kick, move |cx, own| {
             assert!(cx.unwatch(cx.token_of(own).unwrap()));
-            cx.watch_polled(own.clone(), mode).unwrap().detach();
+            cx.watch(Polled(own.clone()), mode).unwrap().detach();
             own.is_left_alone(cx);
         });
-        cx.watch_polled(alone.clone(), mode).unwrap().detach();
+        cx.watch(Polled(alone.clone()), mode).unwrap().detach();
         has_two_calls(bench, &cx, &alone, mode);
     }
 }
@@ -264,7 +264,7 @@ fn a9_a_polled_handler_of_two_contexts_is_not_entered_by_the_other_one(bench: Be
         own.is_left_alone(&nested);
     });
     let _registration = cx.watch(alone.clone(), Interest::READ).unwrap();
-    let _other = other.watch_polled(alone.clone(), Interest::NONE).unwrap();
+    let _other = other.watch(Polled(alone.clone()), Interest::NONE).unwrap();
     kick.kick();
     assert!(bench.check(&cx) && alone.calls.get() == 1);
     assert!(

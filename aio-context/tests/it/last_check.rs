@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use aio_context::{
     BottomHalf, Clock, ClockId, Context, GroupId, Handler, Interest, ManualClock, PollParams, Pollable,
-    Registration, Remote, Wait,
+    Polled, Registration, Remote, Wait,
 };
 
 use crate::common::{Kick, Twin};
@@ -70,7 +70,7 @@ impl Pollable for Meddler {
             && let Some(registration) = self.registration.take()
         {
             let twin = Twin(self.other.clone(), self.second.clone());
-            registration.replace_polled(Rc::new(twin)).unwrap();
+            registration.replace(Polled(Rc::new(twin))).unwrap();
             self.replaced.replace(Some(registration));
         }
         false
@@ -105,8 +105,8 @@ fn a5_a9_a_handler_that_is_busy_in_a_nested_wait_is_polled_afterwards() {
         }
     }));
     let _registrations = (
-        cx.watch_polled(busy.clone(), Interest::READ).unwrap(),
-        cx.watch_polled(peer.clone(), Interest::READ).unwrap(),
+        cx.watch(Polled(busy.clone()), Interest::READ).unwrap(),
+        cx.watch(Polled(peer.clone()), Interest::READ).unwrap(),
     );
     busy.has_work.set(Some(true));
     while busy.count.get() == 0 {
@@ -132,8 +132,8 @@ fn a5_work_that_is_found_when_polling_was_switched_off_is_not_slept_over() {
         switch: Some(cx.remote()),
     });
     let _registrations = (
-        cx.watch_polled(kick.clone(), Interest::READ).unwrap(),
-        cx.watch_polled(peer.clone(), Interest::READ).unwrap(),
+        cx.watch(Polled(kick.clone()), Interest::READ).unwrap(),
+        cx.watch(Polled(peer.clone()), Interest::READ).unwrap(),
     );
     // The switch ends this search, and its notification is accepted; the next iteration takes the parameters over.
     assert!(!cx.poll(Wait::Block).unwrap());
@@ -150,7 +150,7 @@ fn a5_b5_a_pause_of_another_group_loses_no_last_poll() {
     let kick = Kick::new();
     kick.has_work.set(Some(false));
     let (own, other) = (cx.new_group(), cx.new_group());
-    let _registration = cx.watch_polled_in(own, kick.clone(), Interest::READ).unwrap();
+    let _registration = cx.watch_in(own, Polled(kick.clone()), Interest::READ).unwrap();
     // A notification ends the search while poll mode is on.
     cx.remote().notify();
     let _ = cx.poll(Wait::AtMost(20 * MICRO)).unwrap();
@@ -179,7 +179,7 @@ fn polled_last_before(
     let (cx, _clock) = always(4 * MICRO);
     let kick = Kick::new();
     kick.has_work.set(Some(false));
-    let registration = cx.watch_polled(kick.clone(), Interest::READ).unwrap();
+    let registration = cx.watch(Polled(kick.clone()), Interest::READ).unwrap();
     cx.remote().notify();
     let _ = cx.poll(Wait::AtMost(20 * MICRO)).unwrap();
     assert_eq!(*kick.log.borrow(), ["begin"]);
@@ -206,7 +206,7 @@ fn a5_r6_after_a_replacement_the_last_poll_is_repeated() {
     let new = second.clone();
     let (cx, kick, _bh) = polled_last_before(move |_, kick, registration| {
         let twin = Twin(kick.clone(), new.clone());
-        registration.replace_polled(Rc::new(twin)).unwrap();
+        registration.replace(Polled(Rc::new(twin))).unwrap();
     });
     let _ = cx.poll(Wait::NoBlock).unwrap();
     assert_eq!((kick.count.get(), second.count.get()), (0, 1), "{:?}", kick.log);
@@ -253,7 +253,7 @@ fn a5_d2_more_hits_of_last_polls_than_fit_into_a_batch() {
         .batch(4);
     let cx = builder.poll_params(PollParams::up_to(4 * MICRO)).build().unwrap();
     let kicks: Vec<_> = (0..10).map(|_| Kick::new()).collect();
-    let watch = |kick: &Rc<Kick>| cx.watch_polled(kick.clone(), Interest::READ).unwrap();
+    let watch = |kick: &Rc<Kick>| cx.watch(Polled(kick.clone()), Interest::READ).unwrap();
     let _registrations: Vec<_> = kicks.iter().map(watch).collect();
     kicks.iter().for_each(|kick| kick.has_work.set(Some(false)));
     cx.remote().notify();
@@ -285,8 +285,8 @@ fn a5_r6_a_handler_replaced_during_the_last_polls_is_polled_too() {
     meddler.second.has_work.set(Some(true));
     let served = |kick: &Kick, _: &Context| kick.has_work.set(Some(false));
     *meddler.second.on_ready.borrow_mut() = Some(Rc::new(served));
-    let _meddles = cx.watch_polled(meddler.clone(), Interest::READ).unwrap();
-    let registration = cx.watch_polled(meddler.other.clone(), Interest::READ).unwrap();
+    let _meddles = cx.watch(Polled(meddler.clone()), Interest::READ).unwrap();
+    let registration = cx.watch(Polled(meddler.other.clone()), Interest::READ).unwrap();
     *meddler.registration.borrow_mut() = Some(registration);
     cx.remote().notify();
     let _ = cx.poll(Wait::AtMost(20 * MICRO)).unwrap();

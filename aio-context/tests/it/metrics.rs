@@ -12,7 +12,7 @@ use std::time::Duration;
 use aio_backend::conformance::disturb::once_asleep;
 use aio_context::{
     Clock, ClockId, Context, Event, Exclusive, HandlerMut, HandlerStats, Interest, ManualClock, Moment,
-    PollParams, Source, Wait,
+    PollParams, Polled, Source, Wait,
 };
 use aio_testing::warnings;
 
@@ -167,7 +167,7 @@ fn m2_a_replaced_handler_stays_measured(bench: Bench) {
     bench.check(&cx);
     let takes = clock.clone();
     let second = Rc::new(crate::common::Twin(first.clone(), slow(&takes, 2 * MS)));
-    registration.replace_polled(second.clone()).unwrap();
+    registration.replace(Polled(second.clone())).unwrap();
     assert_eq!(Rc::strong_count(&first), 2, "the timer of the former one let go");
     second.1.has_work.set(Some(true));
     cx.set_poll_params(PollParams::up_to(MS));

@@ -8,7 +8,7 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use aio_backend_ppoll::Ppoll;
-use aio_context::{Context, GroupId, Handler, Interest, Paused, Pollable, Token, Wait, WeakContext};
+use aio_context::{Context, GroupId, Handler, Interest, Paused, Pollable, Polled, Token, Wait, WeakContext};
 
 use crate::common::Kick;
 use crate::polling::always;
@@ -70,8 +70,9 @@ fn b5_d9_after_a_panic_when_a_pause_begins_no_handler_is_polled() {
     let first = fragile(&cx, group);
     let second = first.second.clone();
     let _registrations = (
-        cx.watch_polled_in(group, Rc::new(first), Interest::READ).unwrap(),
-        cx.watch_polled_in(group, kick.clone(), Interest::READ).unwrap(),
+        cx.watch_in(group, Polled(Rc::new(first)), Interest::READ)
+            .unwrap(),
+        cx.watch_in(group, Polled(kick.clone()), Interest::READ).unwrap(),
     );
     cx.remote().notify();
     let _ = cx.poll(Wait::AtMost(20 * MICRO)).unwrap();

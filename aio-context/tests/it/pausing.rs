@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use aio_context::{GroupId, Interest, PollParams};
+use aio_context::{GroupId, Interest, PollParams, Polled};
 
 use crate::common::{Bench, Kick, everywhere, watch};
 
@@ -110,7 +110,9 @@ fn a5_b5_a_polled_handler_keeps_begin_and_end_balanced(bench: Bench) {
     cx.set_poll_params(PollParams::up_to(Duration::from_millis(1)));
     let (paused, free) = (Kick::new(), Kick::new());
     let group = cx.new_group();
-    let registration = cx.watch_polled_in(group, paused.clone(), Interest::READ).unwrap();
+    let registration = cx
+        .watch_in(group, Polled(paused.clone()), Interest::READ)
+        .unwrap();
     let _free = crate::common::watch_polled(&cx, &free);
     free.kick();
     assert!(bench.block(&cx));

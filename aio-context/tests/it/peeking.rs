@@ -7,7 +7,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use aio_context::{Builder, Clock, Handler, Interest, ManualClock, Moment, PollParams, Pollable, Wait};
+use aio_context::{
+    Builder, Clock, Handler, Interest, ManualClock, Moment, PollParams, Pollable, Polled, Wait,
+};
 
 use crate::common::{Bench, Kick, watch, watch_polled};
 use crate::polling::Always;
@@ -103,7 +105,7 @@ fn r10_where_the_backend_peeks_polling_ends_in_the_round_in_which_a_descriptor_b
         polls: 0.into(),
     });
     let _plain = watch(&cx, &plain);
-    let _polled = cx.watch_polled(polled.clone(), Interest::READ).unwrap();
+    let _polled = cx.watch(Polled(polled.clone()), Interest::READ).unwrap();
     assert!(cx.poll(Wait::Block).unwrap());
     assert_eq!((plain.count.get(), polled.polls.get()), (1, 100));
 }

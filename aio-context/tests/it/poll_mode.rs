@@ -5,7 +5,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::rc::Rc;
 use std::time::Duration;
 
-use aio_context::{ClockId, Context, Interest, PollParams, Wait};
+use aio_context::{ClockId, Context, Interest, PollParams, Polled, Wait};
 
 use crate::common::{Count, Kick, watch, watch_polled};
 use crate::polling::{Late, always};
@@ -42,7 +42,7 @@ fn a5_a_hit_of_the_last_poll_makes_the_wait_non_blocking() {
     let (cx, _) = always(Duration::from_millis(2));
     let kick = Kick::new();
     let _registration = cx
-        .watch_polled(Rc::new(Late(kick.clone())), Interest::READ)
+        .watch(Polled(Rc::new(Late(kick.clone()))), Interest::READ)
         .unwrap();
     assert!(cx.poll(Wait::Block).unwrap(), "it would sleep for ever otherwise");
     assert_eq!(*kick.log.borrow(), ["begin", "end", "poll_ready"]);
@@ -134,7 +134,7 @@ fn t1_a5_a_timer_armed_when_poll_mode_is_left_is_kept() {
             armed.arm_after(Duration::from_millis(5));
             scheduled.schedule_idle();
         }));
-        let _registration = cx.watch_polled(hooks, Interest::READ).unwrap();
+        let _registration = cx.watch(Polled(hooks), Interest::READ).unwrap();
         while shots.get() == 0 {
             cx.poll(Wait::AtMost(Duration::from_secs(60))).unwrap();
         }
@@ -225,7 +225,7 @@ fn a5_handlers_that_come_and_go_inside_the_walk() {
     };
     changes.others.borrow_mut().push(watch_polled(&cx, &victim));
     let changes = Rc::new(changes);
-    let registration = cx.watch_polled(changes.clone(), Interest::READ).unwrap();
+    let registration = cx.watch(Polled(changes.clone()), Interest::READ).unwrap();
     for _ in 0..5 {
         assert!(!cx.poll(Wait::AtMost(Duration::from_millis(3))).unwrap());
     }
@@ -241,7 +241,7 @@ fn b5_a5_a_handler_paused_in_poll_mode_is_polled_after_its_own_pause() {
     let groups = [cx.new_group(), cx.new_group()];
     let kicks = [Kick::new(), Kick::new()];
     let _registrations = [0, 1].map(|index: usize| {
-        cx.watch_polled_in(groups[index], kicks[index].clone(), Interest::READ)
+        cx.watch_in(groups[index], Polled(kicks[index].clone()), Interest::READ)
             .unwrap()
     });
     assert!(!cx.poll(Wait::AtMost(Duration::from_micros(1))).unwrap());

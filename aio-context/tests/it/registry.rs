@@ -7,7 +7,7 @@ use std::os::unix::net::UnixStream;
 use std::rc::Rc;
 use std::time::Duration;
 
-use aio_context::{Context, Handler, Interest, PollParams, Registration};
+use aio_context::{Context, Handler, Interest, PollParams, Polled, Registration};
 
 use crate::common::{Bench, Kick, Number, Twin, everywhere, watch, watch_polled};
 
@@ -31,7 +31,7 @@ everywhere! {
 
 fn r1_a_handler_without_interest_is_only_polled(bench: Bench) {
     let (cx, kick) = (bench.context(), Kick::new());
-    let _registration = cx.watch_polled(kick.clone(), Interest::NONE).unwrap();
+    let _registration = cx.watch(Polled(kick.clone()), Interest::NONE).unwrap();
     kick.kick();
     assert!(
         !bench.check(&cx) && kick.polls.get() == 0,
@@ -194,7 +194,7 @@ fn r6_replacing_keeps_begin_and_end_balanced(bench: Bench) {
     let registration = watch_polled(&cx, &kick);
     assert!(bench.block(&cx));
     registration
-        .replace_polled(Rc::new(Twin(kick.clone(), second.clone())))
+        .replace(Polled(Rc::new(Twin(kick.clone(), second.clone()))))
         .unwrap();
     assert_eq!(
         *kick.log.borrow(),

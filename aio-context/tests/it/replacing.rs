@@ -10,8 +10,8 @@ use aio_backend_epoll::Epoll;
 use aio_backend_ladder::Ladder;
 use aio_backend_ppoll::Ppoll;
 use aio_context::{
-    Backend, Context, Exclusive, GroupId, Handler, HandlerMut, Interest, PollParams, Pollable, Refused, Wait,
-    WatchError,
+    Backend, Context, Exclusive, GroupId, Handler, HandlerMut, Interest, NotTaken, PollParams, Pollable,
+    Polled, Refused, Wait,
 };
 
 use crate::common::{Bench, Count, Kick, Number, Twin, everywhere, watch, watch_polled};
@@ -52,8 +52,9 @@ fn r3_a_number_has_one_handler_and_the_second_comes_back(bench: Bench) {
 }
 
 fn r3_every_way_to_watch_gives_the_handler_back(bench: Bench) {
-    fn comes_back<H, T>(handler: &Rc<H>, result: Result<T, WatchError<H>>) {
+    fn comes_back<H, R, T>(handler: &Rc<H>, result: Result<T, NotTaken<R>>, take: impl Fn(R) -> Rc<H>) {
         let (back, why) = result.err().unwrap().into_parts();
+        let back = take(back);
         assert!(Rc::ptr_eq(&back, handler) && why.kind() == io::ErrorKind::AlreadyExists);
         drop(back);
         assert_eq!(Rc::strong_count(handler), 1, "nothing else keeps it");
@@ -62,10 +63,13 @@ fn r3_every_way_to_watch_gives_the_handler_back(bench: Bench) {
     let (kick, group) = (Kick::new(), cx.new_group());
     let _first = watch(&cx, &kick);
     let twin = Rc::new(Twin(kick.clone(), Kick::new()));
-    comes_back(&twin, cx.watch(twin.clone(), Interest::READ));
-    comes_back(&twin, cx.watch_in(group, twin.clone(), Interest::NONE));
-    comes_back(&twin, cx.watch_polled(twin.clone(), Interest::NONE));
-    comes_back(&twin, cx.watch_polled_in(group, twin.clone(), Interest::READ));
+    comes_back(&twin, cx.watch(twin.clone(), Interest::READ), |back| back);
+    comes_back(&twin, cx.watch_in(group, twin.clone(), Interest::NONE), |back| {
+        back
+    });
+    let polled = || Polled(twin.clone());
+    comes_back(&twin, cx.watch(polled(), Interest::NONE), |back| back.0);
+    comes_back(&twin, cx.watch_in(group, polled(), Interest::READ), |back| back.0);
 
     let calls = Count::default();
     let counted = calls.clone();
@@ -245,7 +249,7 @@ fn r3_replacing_by_number_needs_a_handler_that_is_there(bench: Bench) {
     let refused = cx.replace(kick.clone(), Interest::READ).unwrap_err();
     assert_eq!(refused.kind(), io::ErrorKind::NotFound);
     assert!(Rc::ptr_eq(&refused.into_inner(), &kick));
-    let refused = cx.replace_polled(kick.clone(), Interest::READ).unwrap_err();
+    let refused = cx.replace(Polled(kick.clone()), Interest::READ).unwrap_err();
     assert_eq!(refused.kind(), io::ErrorKind::NotFound);
     drop(refused);
     let registration = watch(&cx, &kick);
@@ -336,7 +340,7 @@ fn r3_a_replacement_may_begin_or_end_an_interest(bench: Bench) {
     registration.replace_with(kick.clone(), Interest::NONE).unwrap();
     assert!(!bench.check(&cx));
     registration
-        .replace_polled_with(kick.clone(), Interest::READ)
+        .replace_with(Polled(kick.clone()), Interest::READ)
         .unwrap();
     assert!(bench.block(&cx) && kick.count.get() == 2);
     // In a paused group: after the pause the new interest is in force.
@@ -363,7 +367,7 @@ fn r3_r6_replacing_by_number_keeps_begin_and_end_balanced(bench: Bench) {
     assert!(bench.block(&cx));
     let twin = Rc::new(Twin(kick.clone(), second.clone()));
     assert_eq!(
-        cx.replace_polled(twin, Interest::READ).unwrap(),
+        cx.replace(Polled(twin), Interest::READ).unwrap(),
         registration.token()
     );
     assert_eq!(*kick.log.borrow(), ["begin", "poll_ready", "end"]);

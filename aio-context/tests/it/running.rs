@@ -160,10 +160,9 @@ fn d10_a_detached_registration_is_handled_by_its_token(bench: Bench) {
     assert!(bench.check(&cx) && !bench.check(&cx));
     // Another handler needs the same descriptor.
     let other = cx.on(far).readable(|_, _| {}).into_handler();
-    let refused = cx.replace_at(token, other, Interest::READ).unwrap_err();
-    assert_eq!(refused.kind(), io::ErrorKind::InvalidInput);
-
     let registration = cx.attach(token).unwrap();
+    let refused = registration.replace_with(other, Interest::READ).unwrap_err();
+    assert_eq!(refused.kind(), io::ErrorKind::InvalidInput);
     assert!(registration.is_live() && registration.token() == token);
     registration.set_interest(Interest::WRITE).unwrap();
     assert!(!bench.check(&cx) || bench.check(&cx));

@@ -6,7 +6,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::rc::Rc;
 use std::time::Duration;
 
-use aio_context::{Context, GroupId, Interest, PollParams, Registration, Source, SourceWaker, Wait};
+use aio_context::{Context, GroupId, Interest, PollParams, Polled, Registration, Source, SourceWaker, Wait};
 
 use crate::common::{self, Bench, Kick, everywhere};
 use crate::polling::always;
@@ -318,7 +318,7 @@ fn a_source_has_no_interest_and_cannot_be_replaced() {
     let why = registration.replace(Kick::new()).unwrap_err();
     assert_eq!(why.kind(), ErrorKind::InvalidInput);
     let why = registration
-        .replace_polled_with(Kick::new(), Interest::READ)
+        .replace_with(Polled(Kick::new()), Interest::READ)
         .unwrap_err();
     assert_eq!(why.kind(), ErrorKind::InvalidInput);
     work.give(&waker);

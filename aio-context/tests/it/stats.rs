@@ -4,7 +4,7 @@ use std::io::ErrorKind;
 use std::rc::Rc;
 use std::time::Duration;
 
-use aio_context::{ClockId, Context, Interest, PollParams, Wait};
+use aio_context::{ClockId, Context, Interest, PollParams, Polled, Wait};
 
 use crate::common::{Bench, Kick, everywhere, watch, watch_polled};
 
@@ -291,12 +291,12 @@ fn l3_a_polling_time_is_that_of_a_polled_handler_that_is_there() {
     assert_eq!(registration.poll_time().unwrap().get(), Duration::ZERO);
     registration.replace(polled.clone()).unwrap();
     assert_eq!(kind(&registration).err(), Some(ErrorKind::Unsupported));
-    registration.replace_polled(polled.clone()).unwrap();
+    registration.replace(Polled(polled.clone())).unwrap();
     assert!(registration.poll_time().is_ok());
     assert!(cx.unwatch(registration.token()));
     assert_eq!(kind(&registration).err(), Some(ErrorKind::NotFound));
 
-    let registration = cx.watch_polled(Rc::clone(&polled), Interest::NONE).unwrap();
+    let registration = cx.watch(Polled(Rc::clone(&polled)), Interest::NONE).unwrap();
     assert!(registration.poll_time().is_ok());
     drop(cx);
     assert_eq!(kind(&registration).err(), Some(ErrorKind::NotFound));

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use aio_backend_uring::Uring;
-use aio_context::{Completed, Context, Interest, Operation, Policy, PollParams, ReadyList, Wait};
+use aio_context::{Completed, Context, Interest, Operation, Policy, PollParams, ReadyList, Submit, Wait};
 use aio_testing::{Bench, Count, Spoil, spoiled};
 
 /// A context on a ring; prints a `skipped` line if there is none.

@@ -6,7 +6,7 @@ use std::io;
 use std::rc::Rc;
 use std::sync::Arc;
 
-use aio_context::{Context, Interest, Registration};
+use aio_context::{Context, Interest, Polled, Registration};
 
 use crate::adoption;
 use crate::connection::Connection;
@@ -97,7 +97,7 @@ impl Host {
             log,
             used_log,
             write_through,
-            call_price: cx.remote().stats().wake_cost.kick,
+            call_price: cx.remote().poll_params().wake_or_assumed().kick,
         };
         let vring = Vring::new(ring, start, config);
         if adoption::adopt(&vring) {
@@ -106,7 +106,7 @@ impl Host {
                 _registration: None,
             });
         }
-        let registration = cx.watch_polled(vring.clone(), Interest::READ)?;
+        let registration = cx.watch(Polled(vring.clone()), Interest::READ)?;
         vring.start();
         Ok(Serving {
             vring,

@@ -245,8 +245,8 @@ impl Polling {
     pub(crate) fn change(&self, cx: &Context, change: &PollChange) -> anyhow::Result<()> {
         let mut settings = self.settings.borrow().clone();
         if settings.params.wake_is_estimate {
-            // The cost may have been refined since then.
-            settings.params.wake = cx.remote().stats().wake_cost;
+            // It may have been refined since.
+            settings.params.wake = cx.remote().poll_params().wake_or_assumed();
         }
         let changed = settings.changed(change)?;
         self.next.replace(Some(changed.policy()?));

@@ -7,7 +7,7 @@ use std::collections::VecDeque;
 use std::fmt;
 use std::rc::Rc;
 
-use aio_context::{Completed, Context, NotSubmitted, Operation, WeakContext};
+use aio_context::{Completed, Context, NotSubmitted, Operation, Submit, WeakContext};
 
 use crate::ring_flushes::RingFlushes;
 
@@ -65,7 +65,7 @@ impl RingEngine {
     /// Submits an operation. `done` accepts its result.
     ///
     /// # Errors
-    /// The errors of [`Context::submit`].
+    /// As [`Submit::submit`].
     pub(crate) fn submit(
         self: &Rc<Self>,
         operation: Operation,

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::thread;
 use std::time::Duration;
 
-use aio_context::{BottomHalf, ClockId, Context, Handler, Interest, PollParams, Pollable};
+use aio_context::{BottomHalf, ClockId, Context, Handler, Interest, PollParams, Pollable, Polled};
 use aio_migrating::Ring;
 use aio_notify::EventNotifier;
 
@@ -79,7 +79,7 @@ fn main() -> io::Result<()> {
         ring: ring.clone(),
         interrupt,
     };
-    let watched = cx.watch_polled_in(queues, Rc::new(queue), Interest::READ)?;
+    let watched = cx.watch_in(queues, Polled(Rc::new(queue)), Interest::READ)?;
     cx.set_poll_params(PollParams::up_to(Duration::from_nanos(32_768)));
     // ANCHOR_END: attach
 

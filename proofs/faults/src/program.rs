@@ -13,7 +13,7 @@ use aio_backend_epoll::Epoll;
 use aio_backend_ladder::Ladder;
 use aio_backend_ppoll::Ppoll;
 use aio_backend_uring::{Config, Uring};
-use aio_context::{ClockId, Context, Handler, Interest, PollParams, Pollable, Registration, Wait};
+use aio_context::{ClockId, Context, Handler, Interest, PollParams, Pollable, Polled, Registration, Wait};
 
 use crate::calls::{Failing, Plan};
 
@@ -255,7 +255,7 @@ impl Program {
         });
         self.persist("a registration", || {
             if polled {
-                Ok(self.cx.watch_polled(tap.clone(), Interest::READ)?)
+                Ok(self.cx.watch(Polled(tap.clone()), Interest::READ)?)
             } else {
                 Ok(self.cx.watch(tap.clone(), Interest::READ)?)
             }

@@ -5,7 +5,7 @@
 use std::rc::Rc;
 use std::time::Duration;
 
-use aio_context::{BottomHalf, Clock, ClockId, Interest, Registration, Timer};
+use aio_context::{BottomHalf, Clock, ClockId, Interest, Polled, Registration, Timer};
 
 use crate::log::Verb;
 use crate::op::{Callback, Fd, Name, Op};
@@ -31,11 +31,11 @@ impl Real {
             return;
         }
         let watched = if polled {
-            self.cx.watch_polled_in(group, actor, interest)
+            self.cx.watch_in(group, Polled(actor), interest).ok()
         } else {
-            self.cx.watch_in(group, actor, interest)
+            self.cx.watch_in(group, actor, interest).ok()
         };
-        let Ok(registration) = watched else {
+        let Some(registration) = watched else {
             return self.refused_at(began, Verb::Watch, fd);
         };
         self.current[fd.place()].set((serial, name));
@@ -64,10 +64,10 @@ impl Real {
         // With an interest, the replacement is by number.
         let replaced = match (interest, polled) {
             (Some(_), _) if self.strikes(Plant::NumberNotFound) => Ok(()),
-            (None, true) => registration.replace_polled(actor),
-            (None, false) => registration.replace(actor),
-            (Some(interest), true) => self.cx.replace_polled(actor, interest).map(|_| ()),
-            (Some(interest), false) => self.cx.replace(actor, interest).map(|_| ()),
+            (None, true) => registration.replace(Polled(actor)).map_err(drop),
+            (None, false) => registration.replace(actor).map_err(drop),
+            (Some(interest), true) => self.cx.replace(Polled(actor), interest).map(drop).map_err(drop),
+            (Some(interest), false) => self.cx.replace(actor, interest).map(drop).map_err(drop),
         };
         let is_recorded = self.replacing.take().is_none();
         match replaced {

@@ -4,7 +4,7 @@ use std::cell::{Cell, RefCell};
 use std::io;
 use std::rc::Rc;
 
-use aio_context::{Allocation, Buffers, Completed, Context, FileAction, Operation, SharedFd};
+use aio_context::{Allocation, Buffers, Completed, Context, FileAction, Operation, SharedFd, Submit};
 use rustix::io::Errno;
 
 use crate::action::Action;

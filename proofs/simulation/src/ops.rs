@@ -6,7 +6,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind, panic_any};
 use std::rc::Rc;
 use std::time::Duration;
 
-use aio_context::{Context, Interest, PollParams, Registration, Wait};
+use aio_context::{Context, Interest, PollParams, Polled, Registration, Wait};
 
 use crate::action::Action;
 use crate::kernel::{NOWHERE, NUMBERS};
@@ -246,9 +246,11 @@ impl World {
             .any(|slot| slot.port.number == number && slot.port.live.get());
         drop(slots);
         let watched = if port.polled {
-            cx.watch_polled_in(group, port.clone(), port.interest.get())
+            let watched = cx.watch_in(group, Polled(port.clone()), port.interest.get());
+            watched.map_err(io::Error::from)
         } else {
-            cx.watch_in(group, port.clone(), port.interest.get())
+            let watched = cx.watch_in(group, port.clone(), port.interest.get());
+            watched.map_err(io::Error::from)
         };
         match watched {
             Ok(registration) => self.slots.borrow_mut().push(Slot { port, registration }),
@@ -422,7 +424,7 @@ impl World {
 
 fn replace_in(registration: &Registration, new: &Rc<Port>) -> io::Result<()> {
     if new.polled {
-        Ok(registration.replace_polled(new.clone())?)
+        Ok(registration.replace(Polled(new.clone()))?)
     } else {
         Ok(registration.replace(new.clone())?)
     }
@@ -431,7 +433,7 @@ fn replace_in(registration: &Registration, new: &Rc<Port>) -> io::Result<()> {
 /// Replaces a handler by number, in some cases with another interest.
 fn replace_by_number(cx: &Context, new: &Rc<Port>, world: &World) -> io::Result<()> {
     if new.polled {
-        cx.replace_polled(new.clone(), new.interest.get())?;
+        cx.replace(Polled(new.clone()), new.interest.get())?;
     } else {
         new.interest.set(world.some_interest());
         cx.replace(new.clone(), new.interest.get())?;

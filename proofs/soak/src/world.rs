@@ -13,7 +13,7 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use aio_context::{
-    BottomHalf, ClockId, Context, GroupId, Interest, Moment, PollParams, Registration, Timer, Wait,
+    BottomHalf, ClockId, Context, GroupId, Interest, Moment, PollParams, Polled, Registration, Timer, Wait,
 };
 
 use crate::churn;
@@ -101,7 +101,7 @@ impl World {
         let tally = Arc::new(Tally::default());
         let merged = Rc::new(Cell::new(0));
         let queue = Queue::handler(&tally, &merged)?;
-        let registration = cx.watch_polled(queue.clone(), Interest::READ)?;
+        let registration = cx.watch(Polled(queue.clone()), Interest::READ)?;
         let helper = |_| {
             let (tally, merged) = (tally.clone(), merged.clone());
             let seen = tally.clone();

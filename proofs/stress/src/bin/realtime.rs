@@ -17,7 +17,8 @@ use std::time::Duration;
 use aio_backend_epoll::Epoll;
 use aio_backend_ppoll::Ppoll;
 use aio_context::{
-    Backend, BottomHalf, ClockId, Context, Handler, Interest, PollParams, Pollable, Registration, Timer, Wait,
+    Backend, BottomHalf, ClockId, Context, Handler, Interest, PollParams, Pollable, Polled, Registration,
+    Timer, Wait,
 };
 use clap::Parser;
 use rustix::event::{EventfdFlags, eventfd};
@@ -89,7 +90,7 @@ impl Load {
                 work: Cell::new(false),
                 allocates: allocates && number == 0,
             });
-            let registration = cx.watch_polled(bell.clone(), Interest::READ)?;
+            let registration = cx.watch(Polled(bell.clone()), Interest::READ)?;
             Ok((bell, registration))
         };
         let half = |_| {

@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use aio_checker::planting::is_planted;
-use aio_context::{Context, Handler, Interest, Iteration, PollParams, PollPolicy, Pollable, Wait};
+use aio_context::{Context, Handler, Interest, Iteration, PollParams, PollPolicy, Pollable, Polled, Wait};
 use aio_notify::EventNotifier;
 use aio_schedules::Fake;
 use shuttle::sync::atomic::{AtomicBool, AtomicU32, Ordering::SeqCst};
@@ -118,7 +118,7 @@ fn parameters_in_the_middle_of_polling() {
     });
     let registrations = hosts
         .clone()
-        .map(|host| cx.watch_polled(host, Interest::READ).unwrap());
+        .map(|host| cx.watch(Polled(host), Interest::READ).unwrap());
     let mut crowd = Crowd::of(&cx);
     for host in &hosts {
         let queue = host.queue.clone();
