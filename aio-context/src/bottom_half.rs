@@ -155,23 +155,40 @@ impl Clone for BottomHalf {
 impl_debug!(BottomHalf, "BottomHalf": |it| name = it.name());
 
 /// Runs what is due; true if a callback ran that counts as progress (rules H2-H4, H8).
-#[inline(never)]
+#[inline]
 pub(crate) fn run(deferred: &Deferred, mailbox: &Mailbox, cx: &Context) -> bool {
-    const KIND: &str = "bottom half";
+    if cx.0.metrics.slow.is_set() {
+        run_each::<true>(deferred, mailbox, cx)
+    } else {
+        run_each::<false>(deferred, mailbox, cx)
+    }
+}
+
+/// If `TIMED`, also reports callbacks that are slow (rule M2).
+#[inline(never)]
+fn run_each<const TIMED: bool>(deferred: &Deferred, mailbox: &Mailbox, cx: &Context) -> bool {
     let mut progress = false;
     let mut round = deferred.start(mailbox.inbox());
     while let Some((due, name)) = round.next_named() {
         match due {
             Due::Callback(callback, urgency) => {
                 progress |= urgency == Urgency::Normal;
-                let name = || name.unwrap_or("a closure of `defer`");
-                cx.call_named(KIND, name, |cx| callback(cx));
+                call::<TIMED>(cx, name.unwrap_or("a closure of `defer`"), |cx| callback(cx));
             }
             Due::Message(mut job) => {
                 progress = true;
-                cx.call_named(KIND, || "a closure of `Remote::run`", |cx| (job.contents)(cx));
+                call::<TIMED>(cx, "a closure of `Remote::run`", |cx| (job.contents)(cx));
             }
         }
     }
     progress
+}
+
+#[inline(always)]
+fn call<const TIMED: bool>(cx: &Context, name: &'static str, code: impl FnOnce(&Context)) {
+    if TIMED {
+        cx.call_named("bottom half", || name, code);
+    } else {
+        cx.call(code);
+    }
 }

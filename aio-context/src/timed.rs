@@ -2,7 +2,7 @@
 //!
 //! # Why it costs nothing while off
 //! A timed handler has a [`Timing`], and is marked as special, so that its events take the longer way where that is looked for. Plain
-//! events are delivered as ever, without a test for it. Other callbacks have one test each.
+//! events are delivered as ever, without a test for it. Bottom halves have one test for each run of them, and other callbacks one each.
 
 use std::cell::Cell;
 use std::io;
