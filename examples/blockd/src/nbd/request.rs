@@ -1,5 +1,7 @@
 //! What a request asks for, checked against the export.
 
+use std::ops::Range;
+
 use virtio_bindings::virtio_blk::{
     VIRTIO_BLK_T_DISCARD, VIRTIO_BLK_T_FLUSH, VIRTIO_BLK_T_IN, VIRTIO_BLK_T_OUT, VIRTIO_BLK_T_WRITE_ZEROES,
 };
@@ -38,6 +40,14 @@ pub(super) struct Request {
     pub(super) len: u32,
     /// What it writes is on the medium before the reply.
     pub(super) fua: bool,
+}
+
+impl Request {
+    /// The range that it writes, zeroes or trims; `None` if it does none of that.
+    pub(super) fn written(&self) -> Option<Range<u64>> {
+        let writes = matches!(self.kind, Kind::Write | Kind::Trim | Kind::WriteZeroes { .. });
+        writes.then(|| self.at..self.at + u64::from(self.len))
+    }
 }
 
 /// Why a request fails.
