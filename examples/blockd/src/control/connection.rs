@@ -92,7 +92,7 @@ impl Connection {
                 Err(_) => {
                     let left = TIMEOUT.saturating_sub(begun.elapsed()).as_secs();
                     let silence = self.silence(begun.elapsed());
-                    // Without standard error nobody can be told.
+                    // Without standard error it waits in silence.
                     let _ = writeln!(io::stderr(), "blockd: {silence}; waits for up to {left} s more");
                 }
             }

@@ -1,5 +1,7 @@
 //! The meaning of a request, checked against the export.
 
+use std::ops::Range;
+
 use virtio_bindings::virtio_blk::{
     VIRTIO_BLK_T_DISCARD, VIRTIO_BLK_T_FLUSH, VIRTIO_BLK_T_IN, VIRTIO_BLK_T_OUT, VIRTIO_BLK_T_WRITE_ZEROES,
 };
@@ -40,7 +42,15 @@ pub(super) struct Request {
     pub(super) fua: bool,
 }
 
-/// The reason for which a request fails.
+impl Request {
+    /// The range that it writes, zeroes or trims; `None` if it does none of that.
+    pub(super) fn written(&self) -> Option<Range<u64>> {
+        let writes = matches!(self.kind, Kind::Write | Kind::Trim | Kind::WriteZeroes { .. });
+        writes.then(|| self.at..self.at + u64::from(self.len))
+    }
+}
+
+/// The reason why a request fails.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum Refusal {
     #[error("request type {0} is not supported")]

@@ -217,7 +217,7 @@ impl Transmission {
                 if self.must_wait(&request, out) {
                     return Ok(Some(Stop::Jobs));
                 }
-                if self.client.is_overlapped(&request) {
+                if self.client.is_overlapped(request.written()) {
                     return Ok(Some(Stop::Writes));
                 }
                 input.consume(RequestHeader::LEN);
@@ -292,7 +292,7 @@ impl Transmission {
             Kind::Write => self.current = Some(Current::Write { request, done, error }),
             Kind::Flush => self.reply(out, &request, disk.flush()),
             Kind::Trim | Kind::WriteZeroes { .. } => {
-                let write = self.client.begin(&request);
+                let write = self.client.begin(request.written());
                 self.current = Some(Current::Clear {
                     request,
                     done: 0,
@@ -355,7 +355,7 @@ impl Transmission {
                     return Ok(Some(Stop::Input));
                 }
                 // Another client may have begun one since.
-                if self.client.is_overlapped(&job.request) {
+                if self.client.is_overlapped(job.request.written()) {
                     self.current = Some(Current::Collect { job, filled });
                     return Ok(Some(Stop::Writes));
                 }
@@ -382,7 +382,7 @@ impl Transmission {
 
     fn submit(&mut self, job: Job, submit: Submit<'_>) -> Result<(), Failure> {
         let bytes = job_bytes(&job.request);
-        let write = self.client.begin(&job.request);
+        let write = self.client.begin(job.request.written());
         submit(&self.agreement.export, job, write)?;
         self.jobs += 1;
         self.job_bytes += bytes;

@@ -11,9 +11,8 @@
 
 use std::cell::{Cell, RefCell};
 use std::fmt;
+use std::ops::Range;
 use std::rc::{Rc, Weak};
-
-use super::request::{Kind, Request};
 
 /// A connection, for the other connections of its export.
 pub(super) trait Writer {
@@ -28,17 +27,16 @@ pub(super) trait Writer {
 #[derive(Default)]
 pub(crate) struct Writes {
     clients: RefCell<Vec<(u64, Weak<dyn Writer>)>>,
-    underway: RefCell<Vec<Range>>,
+    underway: RefCell<Vec<Write>>,
     waiting: RefCell<Vec<Weak<dyn Writer>>>,
     /// Identifies the next client or write.
     next: Cell<u64>,
 }
 
-struct Range {
+struct Write {
     id: u64,
     client: u64,
-    at: u64,
-    end: u64,
+    range: Range<u64>,
 }
 
 /// A client of an export. Once it is dropped, it has left.
@@ -71,7 +69,7 @@ impl Writes {
     /// Whether a client that has left before this one came has left a write.
     fn has_former(&self, client: u64) -> bool {
         let clients = self.clients.borrow();
-        let has_left = |write: &Range| clients.iter().all(|(id, _)| *id != write.client);
+        let has_left = |write: &Write| clients.iter().all(|(id, _)| *id != write.client);
         let writes = self.underway.borrow();
         writes.iter().any(|write| write.id < client && has_left(write))
     }
@@ -108,16 +106,14 @@ impl Client {
         self.is_new.get()
     }
 
-    /// Whether a write of another client must be complete before this request.
+    /// Whether a write of another client must be complete before one of this range.
     #[inline]
-    pub(super) fn is_overlapped(&self, request: &Request) -> bool {
-        if !modifies(request) {
-            return false;
-        }
-        let end = request.at + u64::from(request.len);
+    pub(super) fn is_overlapped(&self, range: Option<Range<u64>>) -> bool {
+        let Some(range) = range else { return false };
         let underway = self.writes.underway.borrow();
-        let overlaps = |write: &Range| write.client != self.id && write.at < end && request.at < write.end;
-        underway.iter().any(overlaps)
+        underway.iter().any(|write| {
+            write.client != self.id && write.range.start < range.end && range.start < write.range.end
+        })
     }
 
     /// Wakes the connection once a write is complete.
@@ -128,27 +124,20 @@ impl Client {
         }
     }
 
-    /// A request has begun. `None` if it writes nothing.
-    pub(super) fn begin(&self, request: &Request) -> Option<Underway> {
-        if !modifies(request) {
-            return None;
-        }
+    /// A write of this range has begun.
+    pub(super) fn begin(&self, range: Option<Range<u64>>) -> Option<Underway> {
+        let range = range?;
         let id = self.writes.next_id();
-        self.writes.underway.borrow_mut().push(Range {
+        self.writes.underway.borrow_mut().push(Write {
             id,
             client: self.id,
-            at: request.at,
-            end: request.at + u64::from(request.len),
+            range,
         });
         Some(Underway {
             writes: self.writes.clone(),
             id,
         })
     }
-}
-
-fn modifies(request: &Request) -> bool {
-    matches!(request.kind, Kind::Write | Kind::Trim | Kind::WriteZeroes { .. })
 }
 
 impl Drop for Client {
