@@ -203,6 +203,13 @@ impl ReadyList {
             .map(|(token, _)| token)
     }
 
+    /// Returns the events as a slice, in the order in which they were reported.
+    #[inline]
+    #[must_use]
+    pub fn as_slice(&self) -> &[(Token, Readiness)] {
+        &self.events
+    }
+
     /// Returns the events, in the order in which they were reported.
     #[inline]
     pub fn iter(&self) -> impl ExactSizeIterator<Item = (Token, Readiness)> + '_ {

@@ -9,6 +9,7 @@ use aio_backend::{Readiness, ReadyList, Token};
 use aio_handlers::{Delivering, call_each};
 use aio_notify::BeforePoll;
 use aio_pollctl::{EndedWait, PreSleepSpin, Searched, Waited};
+use aio_pollset::Hit;
 
 use crate::Context;
 use crate::Event;
@@ -26,6 +27,7 @@ mod search;
 mod waiting;
 
 use found::Found;
+use search::push_hit;
 
 /// An idle bottom half lets the loop sleep, but no longer than this (rule H8).
 const IDLE_NAP: Duration = Duration::from_millis(10);
@@ -75,9 +77,10 @@ impl Inner {
             self.deliver(cx, found.into_list(), is_recorded, &mut progress)?
         };
         if let Some(ended) = ended {
-            self.adapt(ended, &list);
+            self.adapt(ended, list.as_slice());
         }
-        Ok(self.conclude(cx, list, progress))
+        self.descriptors.lists.give_back(list);
+        Ok(self.conclude(cx, progress))
     }
 
     /// An iteration that [has only descriptors](Self::has_descriptors_only) checks them, and does not wait: most of a busy loop are that.
@@ -107,30 +110,70 @@ impl Inner {
     }
 
     /// An iteration that [has to poll first](Self::has_to_poll_first) polls each handler once: while a peer is busy, that finds work.
-    /// Returns what [`check_only`](Self::check_only) does.
+    /// A single hit is served without a list, if there is nothing else to do. Returns what [`check_only`](Self::check_only) does.
     #[inline(always)]
     fn poll_first(&self, cx: &Context) -> io::Result<Option<(bool, BeforePoll)>> {
         let before = self.nesting.before();
         let _iteration = self.nesting.enter();
-        let mut found = Found::new(self, self.descriptors.lists.take());
-        if !self.round(cx, found.list()) {
+        cx.assert_free();
+        let (Some(hit), more) = self.polling.set.hits() else {
             return Ok(None);
-        }
-        self.shared.counters.iteration();
-        self.shared.counters.hit();
-        self.check_after_hit(cx, found.list())?;
-        let progress = self.finish(cx, found, || Some(EndedWait::AT_ONCE))?;
+        };
+        let counters = &self.shared.counters;
+        counters.iteration();
+        counters.hit();
+        let can_peek = || self.descriptors.backend.can_peek();
+        let now_ns = || self.now().as_nanos();
+        let has_to_check = self.pacing.count_hit(self.polling.set.rounds(), can_peek, now_ns);
+        let progress = if more.is_none() && !has_to_check && !self.has_posts() {
+            self.serve_hit(cx, hit)
+        } else {
+            let mut found = Found::new(self, self.descriptors.lists.take());
+            let _there_is_room = push_hit(found.list(), hit.into_token());
+            if let Some(more) = more {
+                more.pass(|token| push_hit(found.list(), token));
+            }
+            self.serve_hits(cx, found.into_list(), has_to_check)?
+        };
         Ok(Some((progress, before)))
     }
 
-    /// The rest of an iteration that has found nothing but events of descriptors.
+    /// Whether another thread has notified, or a bottom half is due.
+    #[inline(always)]
+    fn has_posts(&self) -> bool {
+        self.mailbox.is_notified() || self.deferred.has_due(self.mailbox.inbox())
+    }
+
+    /// The rest of an iteration that has found one hit in its first round, and nothing else.
+    #[inline(always)]
+    fn serve_hit(&self, cx: &Context, hit: Hit<'_>) -> bool {
+        let token = hit.token();
+        let progress = self.call_polled(cx, hit);
+        self.shared.counters.events.add(progress.into());
+        self.adapt(EndedWait::AT_ONCE, &[(token, Readiness::empty())]);
+        self.conclude(cx, progress)
+    }
+
+    /// As [`serve_hit`](Self::serve_hit), and there may be more.
     #[inline(never)]
+    fn serve_hits(&self, cx: &Context, list: Box<ReadyList>, has_to_check: bool) -> io::Result<bool> {
+        let mut found = Found::new(self, list);
+        if has_to_check {
+            let searching = &mut self.searching(cx, found.list());
+            self.pacing.after_counted_hit(searching)?;
+        }
+        self.finish(cx, found, || Some(EndedWait::AT_ONCE))
+    }
+
+    /// The rest of an iteration that has found nothing but events of descriptors.
+    #[inline(always)]
     fn serve(&self, cx: &Context, list: Box<ReadyList>) -> io::Result<bool> {
         let _iteration = self.nesting.enter();
         self.shared.counters.iteration();
         let mut progress = false;
         let list = self.deliver(cx, list, false, &mut progress)?;
-        Ok(self.conclude(cx, list, progress))
+        self.descriptors.lists.give_back(list);
+        Ok(self.conclude(cx, progress))
     }
 
     /// As [`serve`](Self::serve), and there is a notification or an invalid descriptor.
@@ -145,8 +188,7 @@ impl Inner {
 
     /// The end of an iteration.
     #[inline(always)]
-    fn conclude(&self, cx: &Context, list: Box<ReadyList>, mut progress: bool) -> bool {
-        self.descriptors.lists.give_back(list);
+    fn conclude(&self, cx: &Context, mut progress: bool) -> bool {
         // 8. timers
         progress |= self.timers.run(|timers| fire_due(timers, cx));
         self.pacing.pre_sleep.step(|spin| spin.served(progress));
@@ -377,6 +419,15 @@ impl Inner {
         progress: &mut bool,
     ) -> io::Result<Box<ReadyList>> {
         let mut registry = self.descriptors.registry.borrow_mut();
+        if let Some((token, due)) = registry.only_event(&list, is_recorded) {
+            let handler = due.value.handler.clone();
+            let event = Event::new(token, due.readiness, due.interest, due.version);
+            drop(registry);
+            cx.call(|cx| handler.ready(cx, event));
+            self.shared.counters.events.add(1);
+            *progress = true;
+            return Ok(list);
+        }
         let mut delivering = Delivering::new(self, registry.start_delivery(list, is_recorded));
         while let Some((token, readiness, due)) = registry.next_event() {
             match due {
@@ -388,7 +439,7 @@ impl Inner {
                 }
                 None if readiness.is_empty() => {
                     drop(registry);
-                    delivering.missed += usize::from(!self.call_polled(cx, token));
+                    delivering.missed += usize::from(!self.call_listed(cx, token));
                 }
                 None => {
                     drop(registry);

@@ -150,6 +150,38 @@ impl<T> Registry<T> {
         Some((token, readiness, plain.map(|slot| slot.due(readiness))))
     }
 
+    /// Returns what is due of the only event of a list, if it can be delivered as it is. It needs no [delivery](Self::start_delivery),
+    /// because there is nothing else that its callback could change. `is_recorded` is as there.
+    ///
+    /// ```
+    /// use aio_backend::{Interest, Readiness, ReadyList};
+    /// use aio_handlers::{GroupId, Registry};
+    ///
+    /// let mut registry = Registry::new();
+    /// let token = registry.insert(Some(7), "a socket", Interest::READ, GroupId::DEFAULT)?;
+    /// let mut list = ReadyList::new();
+    /// list.push(token, Readiness::IN);
+    /// let (token, due) = registry.only_event(&list, false).expect("it is plain");
+    /// assert_eq!(*due.value, "a socket");
+    /// // An edge has to be remembered: it needs a delivery.
+    /// registry.set_interest(token, Interest::READ.union(Interest::EDGE));
+    /// assert_eq!(registry.only_event(&list, false), None);
+    /// # Ok::<(), aio_handlers::Occupied<&str>>(())
+    /// ```
+    #[inline]
+    #[must_use]
+    pub fn only_event(&self, list: &ReadyList, is_recorded: bool) -> Option<(Token, Due<'_, T>)> {
+        let [(token, readiness)] = *list.as_slice() else {
+            return None;
+        };
+        // What an outer iteration delivers straight from its list has to be recorded first.
+        if is_recorded || self.direct.is_some() {
+            return None;
+        }
+        let slot = self.slots.get(token)?;
+        slot.state.is_plain().then(|| (token, slot.due(readiness)))
+    }
+
     #[inline]
     fn next_recorded(&mut self) -> Option<(Token, Readiness, Option<Due<'_, T>>)> {
         let (token, readiness) = self.recorded.as_mut()?.take_next()?;

@@ -205,3 +205,36 @@ fn r2_a_late_event_is_counted_once_however_it_is_found() {
         assert_eq!(registry.stale_events(), 1);
     }
 }
+
+#[test]
+fn d3_the_only_event_of_a_list_is_due_without_a_delivery_if_it_is_plain() {
+    let (mut registry, tokens, list) = ready(&[Interest::BOTH]);
+    let (token, due) = registry.only_event(&list, false).expect("it is plain");
+    assert_eq!((token, *due.value, due.readiness), (tokens[0], 0, Readiness::IN));
+    assert!(registry.only_event(&list, true).is_none(), "it was recorded");
+    registry.remove(tokens[0]);
+    assert!(registry.only_event(&list, false).is_none(), "R9: it was removed");
+    let (mut registry, tokens, list) = ready(&[Interest::READ]);
+    registry.set_special(tokens[0]);
+    assert!(registry.only_event(&list, false).is_none());
+    let (registry, _, list) = ready(&[EDGE]);
+    assert!(registry.only_event(&list, false).is_none());
+    let (registry, _, list) = ready(&[Interest::READ, Interest::READ]);
+    assert!(registry.only_event(&list, false).is_none(), "there are two");
+    assert!(registry.only_event(&ReadyList::new(), false).is_none());
+}
+
+#[test]
+fn d1_the_only_event_of_a_nested_iteration_waits_until_the_outer_list_is_recorded() {
+    let (mut registry, tokens, list) = ready(&[Interest::READ, Interest::READ]);
+    registry.start_delivery(list, false);
+    assert_eq!(next(&mut registry), Some(0));
+    let mut nested = Box::new(ReadyList::new());
+    nested.push(tokens[1], Readiness::IN);
+    assert!(registry.only_event(&nested, false).is_none());
+    let outer = registry.start_delivery(nested, false);
+    assert_eq!(rest(&mut registry), [1], "the outer one has lost it");
+    registry.end_delivery(outer);
+    assert!(rest(&mut registry).is_empty());
+    registry.end_delivery(None);
+}

@@ -41,7 +41,9 @@ pub struct Controller<P> {
     is_enabled: Cell<bool>,
     suspended: Cell<u32>,
     max: Cell<Duration>,
-    /// The polling time before a wait without a limit, from the last decision of the policy.
+    /// The last decision of the policy.
+    decided: Cell<Duration>,
+    /// The polling time before a wait without a limit: the decision, and at most the maximum.
     budget: Cell<Duration>,
     /// The number of kicks before the last sleep.
     kicks: Cell<u64>,
@@ -58,6 +60,7 @@ impl<P> Controller<P> {
             is_enabled: Cell::new(false),
             suspended: Cell::new(0),
             max: Cell::new(Duration::ZERO),
+            decided: Cell::new(Duration::ZERO),
             budget: Cell::new(Duration::ZERO),
             kicks: Cell::new(0),
             is_per_handler: Cell::new(false),
@@ -153,12 +156,12 @@ impl<P: DerefMut<Target: PollPolicy>> Controller<P> {
             pacing.reprice(&params);
             policy.reprice(params);
         }
-        self.decided(policy.budget());
+        self.decide(policy.budget());
         is_new
     }
 
-    #[inline]
-    fn decided(&self, budget: Duration) {
+    fn decide(&self, budget: Duration) {
+        self.decided.set(budget);
         self.budget.set(budget.min(self.max.get()));
     }
 
@@ -185,19 +188,22 @@ impl<P: DerefMut<Target: PollPolicy>> Controller<P> {
         use_it(&mut self.policy.borrow_mut())
     }
 
-    /// Passes an iteration to the policy, after dispatch. `kicks` is the number of polled handlers that were
-    /// kicked so far: those kicked since the loop [slept](Self::waited) were kicked because it slept (rule
-    /// A11).
-    #[inline]
-    pub fn observe(&self, seen: Iteration, kicks: u64) {
-        let seen = if seen.blocked {
-            seen.with_kicks(kicks.wrapping_sub(self.kicks.get()) as u32)
-        } else {
-            seen
-        };
+    /// Shows an iteration to the policy, after dispatch. `kicks` is the number of kicks of polled handlers so
+    /// far: those since the loop [slept](Self::waited) happened because of the sleep (rule A11). Returns `true` if
+    /// the [budget](Self::budget) may have changed.
+    #[inline(always)]
+    pub fn observe(&self, mut seen: Iteration, kicks: u64) -> bool {
+        if seen.blocked {
+            seen.kicks = Some(kicks.wrapping_sub(self.kicks.get()) as u32);
+        }
         let mut policy = self.policy.borrow_mut();
         policy.observe(seen);
-        self.decided(policy.budget());
+        let budget = policy.budget();
+        let is_new = self.decided.get() != budget;
+        if is_new {
+            self.decide(budget);
+        }
+        is_new
     }
 }
 
@@ -336,6 +342,20 @@ mod tests {
         );
         controller.observe(Iteration::new(us(1), us(1), false, true), 0);
         assert_eq!(budget(None), us(50));
+    }
+
+    #[test]
+    fn a6_a_budget_that_the_policy_keeps_is_not_reported_as_new() {
+        let mut policy = crate::Qemu2020::new(PollParams::OFF);
+        let controller = Controller::new(&mut policy);
+        controller.adopt(PollSetting::new(PollParams::up_to(us(32))), &Pacing::new(true));
+        let observe = |waited| controller.observe(Iteration::new(us(waited), us(0), true, false), 0);
+        assert!(observe(20) && controller.budget(None) == us(4), "it grows");
+        assert!(
+            !observe(3) && controller.budget(None) == us(4),
+            "it was long enough"
+        );
+        assert!(observe(100) && controller.budget(None) == us(0), "it shrinks");
     }
 
     #[test]

@@ -110,10 +110,16 @@ impl Pacing {
         self.looks_for_contention.get() && self.contention.get().was_seen()
     }
 
+    /// Returns `true` if a test for idle sources is due in round `round`.
+    #[inline]
+    pub(crate) fn is_idle_test_due(&self, round: u32) -> bool {
+        COSTS.is_check_due(round.wrapping_sub(self.idle_tested.get()))
+    }
+
     /// Returns the costs for testing idle sources, if a test is due in round `round`, and records the test.
     #[inline]
     pub(crate) fn idle_test(&self, round: u32) -> Option<&'static IdleCosts> {
-        if !COSTS.is_check_due(round.wrapping_sub(self.idle_tested.get())) {
+        if !self.is_idle_test_due(round) {
             return None;
         }
         self.idle_tested.set(round);

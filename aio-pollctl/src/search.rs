@@ -2,7 +2,7 @@
 
 use core::time::Duration;
 
-use crate::{ClockStride, Contention, IdleCosts, Pacing};
+use crate::{CheckPacer, ClockStride, Contention, IdleCosts, Pacing};
 
 /// The steps of a search for work, as a loop provides them to [`Pacing::search`].
 ///
@@ -269,11 +269,45 @@ impl Pacing {
     ///
     /// # Errors
     /// The error of a check.
-    #[inline]
+    #[inline(never)]
     pub fn after_hit<S: Search>(&self, on: &mut S) -> Result<(), S::Error> {
-        if !self.checks.step(|checks| checks.count_unchecked()) {
-            return Ok(());
+        if self.count_hit(on.rounds(), || on.can_peek(), || on.now_ns()) {
+            self.after_counted_hit(on)
+        } else {
+            Ok(())
         }
+    }
+
+    /// Counts a hit. This is the first half of [`after_hit`](Self::after_hit), for loops that have a shorter path without the second
+    /// half. Returns `true` if [`after_counted_hit`](Self::after_counted_hit) must be called. The parameters are as in [`Search`].
+    #[inline(always)]
+    #[must_use]
+    pub fn count_hit(
+        &self,
+        rounds: u32,
+        can_peek: impl FnOnce() -> bool,
+        now_ns: impl FnOnce() -> u64,
+    ) -> bool {
+        self.checks.step(CheckPacer::count_unchecked)
+            && (self.is_idle_test_due(rounds) || self.is_check_due(can_peek(), now_ns))
+    }
+
+    #[inline(never)]
+    fn is_check_due(&self, peeks: bool, now_ns: impl FnOnce() -> u64) -> bool {
+        let checks = self.checks.get();
+        if !checks.reads_clock(peeks) {
+            return false;
+        }
+        let now_ns = now_ns();
+        checks.is_due_after_streak(now_ns) || (peeks && checks.is_peek_due(now_ns))
+    }
+
+    /// The second half of [`after_hit`](Self::after_hit).
+    ///
+    /// # Errors
+    /// The error of a check.
+    #[inline(never)]
+    pub fn after_counted_hit<S: Search>(&self, on: &mut S) -> Result<(), S::Error> {
         if let Some(costs) = self.idle_test(on.rounds()) {
             on.demote_idle(costs);
         }

@@ -40,8 +40,10 @@ pub(crate) trait Array {
     fn poll_begin(&self, at: u32);
     fn poll_end(&self, at: u32);
 
-    /// Polls the promoted ones from `from` to before `to`. Breaks with the slot of a source if `yes` does.
-    fn round(&self, state: &State, from: usize, to: usize, yes: &mut Yes<'_>) -> ControlFlow<u32>;
+    /// Polls the promoted ones from `from` on until one has work.
+    fn next_hit(&self, state: &State, from: u32) -> Next;
+    /// As [`next_hit`](Self::next_hit), at most to before `to`.
+    fn next_hit_within(&self, state: &State, from: u32, to: u32) -> Next;
     /// Calls `poll_begin` of each promoted source that has not had it.
     fn begin_all(&self, state: &State);
     /// Calls `poll_end` of each source from `from` on that is due one. `from` is kept up to date, so that the loop can go on
@@ -49,6 +51,30 @@ pub(crate) trait Array {
     fn end_all(&self, state: &State, from: &Cell<usize>);
     /// Polls each promoted source whose recheck is due.
     fn recheck_all(&self, state: &State, yes: &mut Yes<'_>) -> ControlFlow<()>;
+}
+
+/// A source that has work, and where the loop goes on after it.
+// Two numbers, so that it is returned in registers.
+#[derive(Clone, Copy)]
+pub(crate) struct Next {
+    /// Its slot; [`NONE`]: no source had work.
+    pub(crate) slot: u32,
+    /// The next position; [`NONE`] at the end.
+    pub(crate) from: u32,
+}
+
+impl Next {
+    pub(crate) const END: Self = Self {
+        slot: NONE,
+        from: NONE,
+    };
+
+    /// The source at a position has work, and the loop ends before `to`.
+    #[inline]
+    fn after(slot: u32, at: usize, to: usize) -> Self {
+        let from = if at + 1 < to { at as u32 + 1 } else { NONE };
+        Self { slot, from }
+    }
 }
 
 /// The sources of one type.
@@ -76,8 +102,9 @@ impl<S: Source> Typed<S> {
         std::mem::replace(&mut self.entries[at as usize].source, source)
     }
 
+    #[inline]
     fn promoted_entries(&self) -> &[Entry<S>] {
-        &self.entries[..self.promoted]
+        self.entries.get(..self.promoted).unwrap_or_default()
     }
 }
 
@@ -131,20 +158,33 @@ impl<S: Source> Array for Typed<S> {
         self.entries[at as usize].source.poll_end();
     }
 
-    fn round(&self, state: &State, from: usize, to: usize, yes: &mut Yes<'_>) -> ControlFlow<u32> {
+    fn next_hit(&self, state: &State, from: u32) -> Next {
         let entries = self.promoted_entries();
-        let to = to.min(entries.len());
-        for entry in &entries[from.min(to)..to] {
-            step();
+        for at in from as usize..entries.len() {
             // Read each time: the source that has just been polled may have removed the next one.
-            if state.is_careful() && state.skips(entry.slot) {
-                continue;
+            if state.is_careful() {
+                return self.next_hit_within(state, at as u32, NONE);
             }
-            if entry.source.poll() && yes(entry.slot).is_break() {
-                return ControlFlow::Break(entry.slot);
+            step();
+            let entry = &entries[at];
+            if entry.source.poll() {
+                return Next::after(entry.slot, at, entries.len());
             }
         }
-        ControlFlow::Continue(())
+        Next::END
+    }
+
+    #[inline(never)]
+    fn next_hit_within(&self, state: &State, from: u32, to: u32) -> Next {
+        let entries = self.promoted_entries();
+        let to = entries.len().min(to as usize);
+        for (at, entry) in entries.iter().enumerate().take(to).skip(from as usize) {
+            step();
+            if !(state.is_careful() && state.skips(entry.slot)) && entry.source.poll() {
+                return Next::after(entry.slot, at, to);
+            }
+        }
+        Next::END
     }
 
     fn begin_all(&self, state: &State) {

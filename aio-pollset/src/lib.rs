@@ -95,8 +95,10 @@ mod arrays;
 mod check;
 mod due;
 mod ends;
+mod hit;
 mod idle;
 mod mode;
+mod round;
 mod serving;
 mod set;
 mod slots;
@@ -111,6 +113,7 @@ mod model_tests;
 mod tests;
 
 pub use ends::EndOwed;
+pub use hit::{Hit, MoreHits};
 pub use serving::Excluded;
 pub use set::PollSet;
 pub use source::Source;

@@ -1,5 +1,4 @@
-//! Poll mode: it is entered with `poll_begin`, polled in rounds, and left with `poll_end` and one last `poll` of each source
-//! (rules A3, A5, R7).
+//! Poll mode: it is entered with `poll_begin`, and left with `poll_end` and one last `poll` of each source (rules A5, R7).
 
 use std::any::Any;
 use std::cell::Cell;
@@ -56,7 +55,7 @@ impl PollSet {
     /// Calls `poll_begin` of the sources that joined in poll mode (rule R7). Sources that join meanwhile get theirs before the next
     /// round.
     #[cold]
-    fn begin_pending(&self) {
+    pub(crate) fn begin_pending(&self) {
         let mut among = self.state().slots.borrow().begins();
         if among == 0 || !self.state().is_on() {
             return;
@@ -70,61 +69,6 @@ impl PollSet {
             let (array, at) = walk.find(slot);
             array.poll_begin(at);
         }
-    }
-
-    /// Polls every promoted source once, whether poll mode is on or not. Returns whether one of them has work; `false` inside
-    /// a walk of the set.
-    ///
-    /// `hit` gets the token of each source whose `poll` returned `true`. If `hit` returns `Continue`, it has taken the hit, and the
-    /// caller must [serve](Self::serve) or [forget](Self::forget_hit) it. `Break` refuses the hit, for lack of room, and ends the
-    /// round; the next round begins with the refused source. Otherwise the round goes on after a hit.
-    ///
-    /// The round leaves out excluded sources, and sources that were removed, suspended or replaced earlier in the same round. In poll
-    /// mode, it first calls each pending `poll_begin`; a source that is replaced even by that call is polled without it if it is
-    /// marked for a recheck.
-    ///
-    /// # Panics
-    /// A panic of a source or of `hit` goes through; the sources behind it are polled in the next round.
-    #[inline]
-    pub fn round(&self, mut hit: impl FnMut(Token) -> ControlFlow<()>) -> bool {
-        if self.state().is_dirty() {
-            self.begin_pending();
-        }
-        let Some(walk) = Walk::begin(&self.core) else {
-            return false;
-        };
-        self.state().rounds.set(self.state().rounds.get().wrapping_add(1));
-        let mut found = false;
-        let round = walk.round(self.start.take(), &mut |slot| {
-            self.found(slot, &mut found, &mut hit)
-        });
-        if let ControlFlow::Break(start) = round {
-            self.start.set(start);
-        }
-        found
-    }
-
-    /// Passes a source with work to `hit`.
-    #[inline]
-    pub(crate) fn found(
-        &self,
-        slot: u32,
-        found: &mut bool,
-        hit: &mut impl FnMut(Token) -> ControlFlow<()>,
-    ) -> ControlFlow<()> {
-        let now = self.state().rounds.get();
-        let marked = self.state().slots.borrow_mut().mark_hit(slot, now);
-        let Some(marked) = marked else {
-            return ControlFlow::Continue(());
-        };
-        *found = true;
-        let answer = hit(marked.token);
-        if answer.is_break() {
-            self.state().slots.borrow_mut().unmark_hit(slot, &marked);
-        } else {
-            self.state().last_event.set(now);
-        }
-        answer
     }
 
     /// Prepares for a sleep (rule A5). Returns whether the loop must not sleep, because a source has work or its last `poll` is still

@@ -5,6 +5,7 @@ use std::fmt;
 use aio_backend::Token;
 
 use crate::PollSet;
+use crate::hit::Hit;
 use crate::slots::Flags;
 
 impl PollSet {
@@ -17,8 +18,45 @@ impl PollSet {
     /// left without a notification, so the source is marked for a [recheck](Self::recheck).
     #[inline]
     pub fn serve<R>(&self, token: Token, run: impl FnOnce() -> R) -> Option<R> {
-        let excluded = self.begin_serving(token)?;
-        Some(self.run_excluded(token, excluded, run))
+        let slot = self.state().slots.borrow().find(token)?;
+        self.serve_slot(slot, token, run)
+    }
+
+    /// Returns a hit that was taken and is not served yet. Dropped, it stays so.
+    ///
+    /// ```
+    /// use std::ops::ControlFlow;
+    /// use aio_backend::Token;
+    /// use aio_pollset::{PollSet, Source};
+    ///
+    /// struct AlwaysBusy;
+    /// impl Source for AlwaysBusy {
+    ///     fn poll(&self) -> bool {
+    ///         true
+    ///     }
+    /// }
+    ///
+    /// let (set, token) = (PollSet::new(), Token::new(0, 0));
+    /// let _ = set.join(token, AlwaysBusy);
+    /// set.round(|_| ControlFlow::Continue(()));
+    /// assert!(set.hit(token).is_some());
+    /// set.hit(token).expect("it was not served").serve(|| ());
+    /// assert!(set.hit(token).is_none());
+    /// ```
+    #[must_use]
+    pub fn hit(&self, token: Token) -> Option<Hit<'_>> {
+        let slots = self.state().slots.borrow();
+        let slot = slots.find(token)?;
+        let marked = slots.marked(slot);
+        drop(slots);
+        marked.map(|marked| Hit::new(self, slot, marked))
+    }
+
+    /// As [`serve`](Self::serve): `slot` has, or had, the source with this token.
+    #[inline(always)]
+    pub(crate) fn serve_slot<R>(&self, slot: u32, token: Token, run: impl FnOnce() -> R) -> Option<R> {
+        let excludes = self.state().slots.borrow_mut().begin_serving(slot, token)?;
+        Some(self.run_excluded(slot, token, excludes, run))
     }
 
     /// Serves a source that announced work by itself, rather than by a hit: promotes it if it was demoted, takes its hit if
@@ -43,30 +81,39 @@ impl PollSet {
     /// assert_eq!(set.serve_woken(token, || "another one"), None);
     /// ```
     pub fn serve_woken<R>(&self, token: Token, run: impl FnOnce() -> R) -> Option<R> {
-        let excluded = self.begin_serving_woken(token)?;
-        Some(self.run_excluded(token, excluded, run))
+        let (slot, excludes) = self.begin_serving_woken(token)?;
+        Some(self.run_excluded(slot, token, excludes, run))
     }
 
+    /// Calls `run` while the source in this slot is `excluded`, or not because it nests.
     #[inline(always)]
-    fn run_excluded<R>(&self, token: Token, excluded: Excluded<'_>, run: impl FnOnce() -> R) -> R {
-        let unserved = Unserved { set: self, token };
+    fn run_excluded<R>(&self, slot: u32, token: Token, excluded: bool, run: impl FnOnce() -> R) -> R {
+        if excluded {
+            self.state().add_care();
+        }
+        let guard = Unserved {
+            set: self,
+            slot,
+            token,
+            excluded,
+        };
         let result = run();
-        std::mem::forget(unserved);
-        drop(excluded);
+        std::mem::forget(guard);
+        self.end_serving(slot, token, excluded);
         result
     }
 
     #[inline(always)]
-    fn begin_serving(&self, token: Token) -> Option<Excluded<'_>> {
-        let mut slots = self.state().slots.borrow_mut();
-        let slot = slots.take_hit(token)?;
-        let is_excluded = slots.exclude(slot);
-        drop(slots);
-        Some(self.excluded(is_excluded.then_some((slot, token))))
+    fn end_serving(&self, slot: u32, token: Token, excluded: bool) {
+        if excluded {
+            self.state().slots.borrow_mut().end_serving(slot, token);
+            self.state().drop_care();
+        }
     }
 
+    /// Returns the slot, and whether it is excluded.
     #[inline(always)]
-    fn begin_serving_woken(&self, token: Token) -> Option<Excluded<'_>> {
+    fn begin_serving_woken(&self, token: Token) -> Option<(u32, bool)> {
         let state = self.state();
         let mut slots = state.slots.borrow_mut();
         let slot = slots.find(token)?;
@@ -85,10 +132,8 @@ impl PollSet {
             slots.edit(slot, |flags| flags.without(Flags::HIT | Flags::RECHECK));
         }
         slots.get_mut(slot).last_event = state.rounds.get();
-        let is_excluded = slots.exclude(slot);
-        drop(slots);
         state.last_event.set(state.rounds.get());
-        Some(self.excluded(is_excluded.then_some((slot, token))))
+        Some((slot, slots.exclude(slot)))
     }
 
     /// Returns whether a hit of this source has not been served yet.
@@ -227,8 +272,7 @@ pub struct Excluded<'a> {
 impl Drop for Excluded<'_> {
     fn drop(&mut self) {
         if let Some((slot, token)) = self.slot {
-            self.set.state().slots.borrow_mut().include(slot, token);
-            self.set.state().drop_care();
+            self.set.end_serving(slot, token, true);
         }
     }
 }
@@ -244,11 +288,21 @@ impl fmt::Debug for Excluded<'_> {
 /// A hit is being served. Dropped by a panic only.
 struct Unserved<'a> {
     set: &'a PollSet,
+    slot: u32,
     token: Token,
+    excluded: bool,
 }
 
 impl Drop for Unserved<'_> {
+    #[inline]
     fn drop(&mut self) {
-        self.set.recheck(self.token);
+        unserved(self.set, self.slot, self.token, self.excluded);
     }
+}
+
+#[cold]
+#[inline(never)]
+fn unserved(set: &PollSet, slot: u32, token: Token, excluded: bool) {
+    set.recheck(token);
+    set.end_serving(slot, token, excluded);
 }

@@ -21,6 +21,8 @@
 //! `RECHECK` and `DEMOTED` exclude each other; `BEGUN` excludes `DEMOTED` and `GONE`, and `SUSPENDED` but for the time until the
 //! `poll_end` is called that is owed.
 
+mod hits;
+
 use std::collections::VecDeque;
 use std::ops::{BitAnd, BitOr, BitOrAssign, Not};
 
@@ -28,6 +30,8 @@ use aio_backend::Token;
 
 use crate::due::Due;
 use crate::steps::step;
+
+pub(crate) use hits::Marked;
 
 /// No slot, or no position.
 pub(crate) const NONE: u32 = u32::MAX;
@@ -57,6 +61,9 @@ impl Flags {
     pub(crate) const SKIPPED: Self = Self(Self::OUT.0 | Self::EXCLUDED.0);
     /// Not one of the promoted sources, wherever its source is.
     const NOT_PROMOTED: Self = Self(Self::DEMOTED.0 | Self::SUSPENDED.0 | Self::GONE.0);
+    /// What is checked before a source is served: it has a hit, and need not be treated otherwise than most.
+    const SERVED: Self =
+        Self(Self::HIT.0 | Self::RECHECK.0 | Self::SUSPENDED.0 | Self::EXCLUDED.0 | Self::NESTS.0);
     /// Keeps a recheck from being made.
     const NOT_DUE: Self = Self(Self::SUSPENDED.0 | Self::EXCLUDED.0 | Self::GONE.0);
 
@@ -138,13 +145,6 @@ impl Slot {
     pub(crate) fn flags(&self) -> Flags {
         self.flags
     }
-}
-
-/// What [`Slots::mark_hit`] has changed.
-pub(crate) struct Marked {
-    pub(crate) token: Token,
-    had_hit: bool,
-    last_event: u32,
 }
 
 /// The slots, and the queues of those that are to be polled or begun.
@@ -338,86 +338,6 @@ impl Slots {
         if entry.flags.is_due() && !entry.flags.has_any(Flags::IN_RECHECKS) {
             entry.flags |= Flags::IN_RECHECKS;
             self.rechecks.push_back(slot);
-        }
-    }
-
-    /// A source's `poll` returned `true` in this round: marks the hit and returns the token and the former flags, or `None` if the source
-    /// was removed, suspended or replaced meanwhile.
-    #[inline]
-    pub(crate) fn mark_hit(&mut self, slot: u32, round: u32) -> Option<Marked> {
-        let entry = self.get_mut(slot);
-        let marked = Marked {
-            token: entry.token,
-            had_hit: entry.flags.has_any(Flags::HIT),
-            last_event: entry.last_event,
-        };
-        if entry.flags.has_any(Flags::OUT) {
-            return None;
-        }
-        entry.flags |= Flags::HIT;
-        entry.last_event = round;
-        Some(marked)
-    }
-
-    /// Takes back a mark, because the hit was refused.
-    pub(crate) fn unmark_hit(&mut self, slot: u32, marked: &Marked) {
-        let entry = self.get_mut(slot);
-        if entry.token == marked.token && !marked.had_hit {
-            entry.flags = entry.flags.without(Flags::HIT);
-            entry.last_event = marked.last_event;
-        }
-    }
-
-    /// Takes a hit, if there is one that can be served. The source need not be rechecked then.
-    #[inline]
-    pub(crate) fn take_hit(&mut self, token: Token) -> Option<u32> {
-        let slot = self.find(token)?;
-        let flags = self.get(slot).flags;
-        if !flags.has_any(Flags::HIT) {
-            return None;
-        }
-        let is_suspended = flags.has_any(Flags::SUSPENDED);
-        if flags.has_any(Flags::RECHECK) && !is_suspended {
-            self.edit(slot, |flags| flags.without(Flags::HIT | Flags::RECHECK));
-        } else {
-            // One that is suspended is polled after the suspension.
-            self.get_mut(slot).flags = flags.without(Flags::HIT);
-        }
-        (!is_suspended).then_some(slot)
-    }
-
-    /// Excludes a source once more; `false` if it nests.
-    #[inline]
-    pub(crate) fn exclude(&mut self, slot: u32) -> bool {
-        let entry = self.get_mut(slot);
-        let flags = entry.flags;
-        if flags.has_any(Flags::NESTS) {
-            return false;
-        }
-        entry.excluded += 1;
-        if flags.has_any(Flags::RECHECK) {
-            self.edit(slot, |flags| flags | Flags::EXCLUDED);
-        } else {
-            entry.flags |= Flags::EXCLUDED;
-        }
-        true
-    }
-
-    /// Takes back one exclusion. The source may have left, and its slot may be reused.
-    #[inline]
-    pub(crate) fn include(&mut self, slot: u32, token: Token) {
-        let entry = self.get_mut(slot);
-        if entry.token != token || entry.excluded == 0 {
-            return;
-        }
-        entry.excluded -= 1;
-        if entry.excluded == 0 {
-            let flags = entry.flags;
-            if flags.has_any(Flags::RECHECK) {
-                self.edit(slot, |flags| flags.without(Flags::EXCLUDED));
-            } else {
-                entry.flags = flags.without(Flags::EXCLUDED);
-            }
         }
     }
 

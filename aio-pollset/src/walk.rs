@@ -7,10 +7,9 @@
 use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
 use std::mem::ManuallyDrop;
-use std::ops::ControlFlow;
 
 use crate::Source;
-use crate::arrays::{Array, Arrays, Yes, of_type};
+use crate::arrays::{Array, Arrays, of_type};
 use crate::slots::{Flags, NONE, Slot};
 use crate::state::State;
 use crate::steps::step;
@@ -37,8 +36,8 @@ impl<S: Source> Joining for S {
 /// The start of a round: an array, and a position in it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Start {
-    array: usize,
-    at: usize,
+    pub(crate) array: u32,
+    pub(crate) at: u32,
 }
 
 /// The state of a set, and the arrays that follow its flags.
@@ -72,6 +71,13 @@ impl Core {
             Some(mut walk) => walk.settle(slot),
             None => self.leave_change(Change::Settle(slot)),
         }
+    }
+
+    #[inline]
+    fn put_back(&self, arrays: ManuallyDrop<Box<Arrays>>) {
+        let none = self.arrays.replace(Some(ManuallyDrop::into_inner(arrays)));
+        std::mem::forget(none);
+        self.state.leave_call();
     }
 
     pub(crate) fn leave_change(&self, change: Change) {
@@ -111,6 +117,11 @@ impl<'a> Walk<'a> {
     }
 
     #[inline]
+    pub(crate) fn state(&self) -> &State {
+        &self.core.state
+    }
+
+    #[inline]
     pub(crate) fn arrays(&self) -> &[Box<dyn Array>] {
         self.arrays.as_deref().map_or(&[], |arrays| arrays)
     }
@@ -127,47 +138,6 @@ impl<'a> Walk<'a> {
     pub(crate) fn find(&self, slot: u32) -> (&dyn Array, u32) {
         let slot = self.slot(slot);
         (&*self.arrays()[usize::from(slot.array)], slot.at)
-    }
-
-    /// Polls every promoted source once, beginning at `start`; breaks if `yes` does, with the place where the next round
-    /// goes on.
-    #[inline]
-    pub(crate) fn round(&self, start: Start, yes: &mut Yes<'_>) -> ControlFlow<Start> {
-        let all = |array: &dyn Array, yes: &mut Yes<'_>| {
-            self.place_of(array.round(&self.core.state, 0, usize::MAX, yes))
-        };
-        match self.arrays() {
-            [array] if start.at == 0 => all(&**array, yes),
-            arrays if start == Start::default() => arrays.iter().try_for_each(|array| all(&**array, yes)),
-            _ => self.round_in_turn(start, yes),
-        }
-    }
-
-    #[cold]
-    #[inline(never)]
-    fn round_in_turn(&self, start: Start, yes: &mut Yes<'_>) -> ControlFlow<Start> {
-        let arrays = self.arrays();
-        let count = arrays.len();
-        let first = start.array.min(count);
-        for index in (first..count).chain(0..first) {
-            let from = if index == first { start.at } else { 0 };
-            self.place_of(arrays[index].round(&self.core.state, from, usize::MAX, yes))?;
-        }
-        match arrays.get(first) {
-            Some(array) => self.place_of(array.round(&self.core.state, 0, start.at, yes)),
-            None => ControlFlow::Continue(()),
-        }
-    }
-
-    #[inline]
-    fn place_of(&self, round: ControlFlow<u32>) -> ControlFlow<Start> {
-        round.map_break(|slot| {
-            let slot = self.slot(slot);
-            Start {
-                array: usize::from(slot.array),
-                at: slot.at as usize,
-            }
-        })
     }
 
     /// Calls `each` with the slots of the promoted sources.
@@ -284,34 +254,31 @@ impl<'a> Walk<'a> {
         self.core.review_care();
     }
 
-    /// As [`make_changes`](Self::make_changes); the arrays go back also if a source panics when it is dropped.
+    /// Makes pending changes; the arrays go back also if a source panics when it is dropped.
     #[cold]
-    fn change_and_put_back(&mut self) {
-        struct Back<'a, 'b>(&'b mut Walk<'a>);
-        impl Drop for Back<'_, '_> {
+    #[inline(never)]
+    fn change_and_put_back(core: &Core, arrays: ManuallyDrop<Box<Arrays>>) {
+        struct Back<'a>(ManuallyDrop<Walk<'a>>);
+        impl Drop for Back<'_> {
             fn drop(&mut self) {
-                self.0.put_back();
+                if let Some(arrays) = self.0.arrays.take() {
+                    self.0.core.put_back(arrays);
+                }
             }
         }
-        Back(self).0.make_changes();
-    }
-
-    #[inline]
-    fn put_back(&mut self) {
-        let arrays = self.arrays.take().map(ManuallyDrop::into_inner);
-        let none = self.core.arrays.replace(arrays);
-        std::mem::forget(none);
-        self.core.state.leave_call();
+        let arrays = Some(arrays);
+        Back(ManuallyDrop::new(Walk { core, arrays })).0.make_changes();
     }
 }
 
 impl Drop for Walk<'_> {
-    #[inline]
+    #[inline(always)]
     fn drop(&mut self) {
+        let Some(arrays) = self.arrays.take() else { return };
         if self.core.state.is_dirty() {
-            self.change_and_put_back();
+            Self::change_and_put_back(self.core, arrays);
         } else {
-            self.put_back();
+            self.core.put_back(arrays);
         }
     }
 }

@@ -7,7 +7,7 @@ use std::rc::Rc;
 use aio_backend::{Interest, Readiness, Token};
 use aio_handlers::{EdgeGuard, Event as Next, Running};
 use aio_notify::HandlerCounters;
-use aio_pollset::Excluded;
+use aio_pollset::{Excluded, Hit};
 
 use crate::context::Inner;
 use crate::descriptors::is_own;
@@ -43,11 +43,18 @@ impl Inner {
         }
     }
 
-    /// A polled handler with work. Returns whether it called one.
+    /// A polled handler whose hit is on a list. Returns whether it called one.
     #[inline(never)]
-    pub(crate) fn call_polled(&self, cx: &Context, token: Token) -> bool {
-        let registry = self.descriptors.registry.borrow();
-        let Some(entry) = registry.get(token) else {
+    pub(crate) fn call_listed(&self, cx: &Context, token: Token) -> bool {
+        let hit = self.polling.set.hit(token);
+        hit.is_some_and(|hit| self.call_polled(cx, hit))
+    }
+
+    /// A polled handler with work. Returns whether it called one.
+    #[inline(always)]
+    pub(crate) fn call_polled(&self, cx: &Context, hit: Hit<'_>) -> bool {
+        let registry = self.descriptors.registry.borrow_mut();
+        let Some(entry) = registry.get(hit.token()) else {
             return false;
         };
         let Some(polled) = entry.polled() else {
@@ -57,14 +64,10 @@ impl Inner {
         if polled.is_exclusive || self.metrics.is_on.get() {
             let timing = entry.timing();
             drop(registry);
-            return self.call_polled_with_care(cx, token, &*handler, timing);
+            return self.call_polled_with_care(cx, hit.into_token(), &*handler, timing);
         }
         drop(registry);
-        let served = self
-            .polling
-            .set
-            .serve(token, || cx.call(|cx| handler.poll_ready(cx)));
-        served.is_some()
+        hit.serve(|| cx.call(|cx| handler.poll_ready(cx))).is_some()
     }
 
     /// A polled handler that may not be entered twice, or is timed.

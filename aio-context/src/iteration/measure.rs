@@ -4,7 +4,7 @@ use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
-use aio_backend::{ReadyList, Token};
+use aio_backend::{Readiness, Token};
 use aio_notify::Counter;
 use aio_pollctl::{EndedWait, Iteration, Waited};
 
@@ -45,16 +45,6 @@ impl PollTime {
     }
 }
 
-/// Adds the events of an iteration, and where the first one comes from.
-#[inline]
-fn with_events(seen: Iteration, found: &ReadyList) -> Iteration {
-    let mut tokens = found.iter().map(|(token, _)| token);
-    match tokens.find(|token| !is_own(*token)) {
-        Some(first) => seen.with_source(first.index()).with_events(found.len() as u32),
-        None => seen,
-    }
-}
-
 impl Inner {
     /// Where the polling time of a handler can be read from now on.
     pub(crate) fn poll_time(&self, token: Token) -> io::Result<PollTime> {
@@ -87,25 +77,29 @@ impl Inner {
 
     /// Shows a wait and what it has found to the policy, after dispatch: handlers that are gone by then do not count (rule A7).
     #[inline(always)]
-    pub(crate) fn adapt(&self, ended: EndedWait, found: &ReadyList) {
-        self.show(with_events(ended.measure(), found), found);
-    }
-
-    fn show(&self, seen: Iteration, found: &ReadyList) {
+    pub(crate) fn adapt(&self, ended: EndedWait, found: &[(Token, Readiness)]) {
+        let seen = match found.iter().find(|(token, _)| !is_own(*token)) {
+            Some((first, _)) => ended
+                .measure()
+                .with_source(first.index())
+                .with_events(found.len() as u32),
+            None => ended.measure(),
+        };
         let controller = &self.polling.controller;
         if controller.is_per_handler() {
             self.adapt_each(seen, found);
         }
         // The handlers have run: what was kicked since the wait was kicked because the loop slept (rule A11).
-        controller.observe(seen, self.shared.counters.kicks.get());
-        self.polling.publish_budget(&self.shared);
+        if controller.observe(seen, self.shared.counters.kicks.get()) {
+            self.polling.publish_budget(&self.shared);
+        }
     }
 
     #[inline(never)]
-    fn adapt_each(&self, seen: Iteration, found: &ReadyList) {
+    fn adapt_each(&self, seen: Iteration, found: &[(Token, Readiness)]) {
         let mut registry = self.descriptors.registry.borrow_mut();
-        for (token, readiness) in found.iter() {
-            if let Some(polled) = registry.get_mut(token).and_then(Entry::polled_mut) {
+        for (token, readiness) in found {
+            if let Some(polled) = registry.get_mut(*token).and_then(Entry::polled_mut) {
                 // A hit has no readiness.
                 polled.policy.had_event(seen.blocked && !readiness.is_empty());
             }

@@ -160,22 +160,15 @@ impl Inner {
         timeout: Option<Duration>,
         ready: &mut ReadyList,
     ) -> io::Result<Searched> {
-        let searched = self
-            .pacing
-            .search(&mut self.searching(cx, ready), budget, timeout)?;
+        let searching = &mut self.searching(cx, ready);
+        let searched = self.pacing.search(searching, budget, timeout)?;
         if searched.hit && searched.ended_ns.is_none() {
             self.shared.counters.hit();
-            self.check_after_hit(cx, ready)?;
+            self.pacing.after_hit(searching)?;
         } else {
             self.shared.counters.searched(searched.hit, searched.spun);
         }
         Ok(searched)
-    }
-
-    /// After a hit: checks the descriptors if that is due (rules R10, D8).
-    #[inline(never)]
-    pub(crate) fn check_after_hit(&self, cx: &Context, ready: &mut ReadyList) -> io::Result<()> {
-        self.pacing.after_hit(&mut self.searching(cx, ready))
     }
 
     /// What an iteration does that may not wait, because no peer kicks in poll mode (rule D8): polls every handler once or, if

@@ -39,7 +39,7 @@ impl Prepare for Searching<'_> {
 
     #[inline(always)]
     fn after_hit(&mut self) -> io::Result<()> {
-        self.inner.check_after_hit(self.cx, self.ready)
+        self.inner.pacing.after_hit(self)
     }
 
     #[inline(always)]

@@ -11,7 +11,7 @@ use std::rc::{Rc, Weak};
 
 use aio_backend::Token;
 
-use crate::{PollSet, Source};
+use crate::{Hit, PollSet, Source};
 
 mod agents;
 mod guards;
@@ -298,14 +298,20 @@ impl World {
         }
     }
 
-    fn round(&self, found: &mut Found<'_>, room: usize) -> bool {
+    fn round(self: &Rc<Self>, found: &mut Found<'_>, room: usize) -> bool {
         let all: Vec<_> = self.known.borrow().iter().flatten().cloned().collect();
         all.iter().for_each(|known| known.agent.polls.set(0));
         let (before, acts, calling) = (found.tokens.len(), self.acts.get(), self.set.is_calling());
         let nested = self.in_round.replace(!calling);
-        let hit = self.set.round(|token| found.take(token, room));
+        let serves = self.one_in(3);
+        let (hit, only) = if serves {
+            self.round_for_one(found, room)
+        } else {
+            (self.set.round(|token| found.take(token, room)), None)
+        };
         self.in_round.set(nested);
-        let is_full = found.tokens.len() - before < usize::from(hit) || found.tokens.len() >= room;
+        let listed = usize::from(hit && only.is_none());
+        let is_full = found.tokens.len() - before < listed || found.tokens.len() >= room;
         for known in all {
             let polls = known.agent.polls.get();
             let is_due = !known.suspended && known.excluded == 0;
@@ -315,7 +321,25 @@ impl World {
             }
             assert!(polls <= 1 || self.acts.get() != acts, "A3: {:?}", known.agent);
         }
+        if let Some(only) = only {
+            self.serve_by(only.token(), |run| only.serve(run));
+        }
         hit
+    }
+
+    /// A round whose only hit, which is returned, is not put on the list.
+    fn round_for_one(&self, found: &mut Found<'_>, room: usize) -> (bool, Option<Hit<'_>>) {
+        match self.set.hits() {
+            (only, None) => (only.is_some(), only),
+            (None, Some(_)) => unreachable!("there is a first one"),
+            (Some(first), Some(more)) => {
+                if found.take(first.token(), room).is_continue() {
+                    let _taken = first.into_token();
+                    more.pass(|token| found.take(token, room));
+                }
+                (true, None)
+            }
+        }
     }
 
     fn demote(&self, found: &mut Found<'_>, room: usize) -> bool {
@@ -375,12 +399,16 @@ impl World {
     }
 
     fn serve(self: &Rc<Self>, token: Token) {
+        self.serve_by(token, |run| self.set.serve(token, run));
+    }
+
+    fn serve_by(self: &Rc<Self>, token: Token, serve: impl FnOnce(&mut dyn FnMut()) -> Option<()>) {
         let place = token.index() as usize;
         let Some(known) = self.known(place).filter(|known| known.agent.token == token) else {
-            assert_eq!(self.set.serve(token, || ()), None, "R9: it has left");
+            assert_eq!(serve(&mut || ()), None, "R9: it has left");
             return;
         };
-        let served = self.set.serve(token, || {
+        let served = serve(&mut || {
             let _running = self.record_exclusion(&known);
             // A source that nests takes its work before it does it, so a nested poll finds none.
             if !known.agent.nests && !self.one_in(4) {

@@ -2,6 +2,7 @@
 
 mod changes;
 mod cost;
+mod hits;
 mod idle;
 mod poll_mode;
 mod serving;
