@@ -23,9 +23,10 @@ const LIMIT: Duration = Duration::from_secs(10 * 60);
 /// Larger sizes take valgrind too long to set up.
 const LARGEST: u64 = 1000;
 /// Workloads of two threads.
-const THREADED: [&str; 4] = [
+const THREADED: [&str; 5] = [
     "cross stream",
     "cross asleep",
+    "cross wake",
     "ping-pong blocking",
     "ping-pong polling",
 ];
@@ -163,6 +164,7 @@ mod tests {
             Row::new("P2", "cooled", "aio-uring", 1000),
             Row::new("S1", "nop", "aio-threads", 1),
             Row::new("P5", "cross stream", "aio", 1),
+            Row::new("P18", "cross wake", "aio", 1000),
             Row::new("P6", "arm", "aio", 1_000_000),
         ] {
             assert!(!is_countable(&row));
