@@ -24,9 +24,10 @@ const LIMIT: Duration = Duration::from_secs(10 * 60);
 /// The largest size. valgrind takes too long to set up larger ones.
 const LARGEST: u64 = 1000;
 /// Workloads of two threads.
-const THREADED: [&str; 4] = [
+const THREADED: [&str; 5] = [
     "cross stream",
     "cross asleep",
+    "cross wake",
     "ping-pong blocking",
     "ping-pong polling",
 ];
@@ -164,6 +165,7 @@ mod tests {
             Row::new("P2", "cooled", "aio-uring", 1000),
             Row::new("S1", "nop", "aio-threads", 1),
             Row::new("P5", "cross stream", "aio", 1),
+            Row::new("P18", "cross wake", "aio", 1000),
             Row::new("P6", "arm", "aio", 1_000_000),
         ] {
             assert!(!is_countable(&row));
