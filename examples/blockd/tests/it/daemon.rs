@@ -1,8 +1,9 @@
 //! A daemon as a process of its own, so that its descriptors, memory and CPU time can be counted.
 
-use std::io::Read;
+use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+use std::sync::{Arc, Condvar, Mutex};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
@@ -19,12 +20,20 @@ pub(crate) struct Daemon {
     /// The number of sockets and eventfds at the start.
     eventfds_and_sockets: usize,
     child: Child,
-    log: Option<JoinHandle<String>>,
+    log: Arc<Log>,
+    log_reader: Option<JoinHandle<()>>,
     pub(crate) directory: tempfile::TempDir,
     socket: PathBuf,
 }
 
-/// The resources of a process.
+/// The log so far.
+#[derive(Default)]
+struct Log {
+    text: Mutex<String>,
+    has_grown: Condvar,
+}
+
+/// What a process holds.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Holds {
     pub(crate) descriptors: usize,
@@ -84,17 +93,23 @@ impl Daemon {
             .spawn()
             .unwrap();
         wait_ready(&mut child);
-        let mut log = child.stderr.take().unwrap();
-        // The log is read all the time, so that no line is lost.
-        let log = std::thread::spawn(move || {
-            let mut text = String::new();
-            log.read_to_string(&mut text).unwrap();
-            text
+        let mut lines = BufReader::new(child.stderr.take().unwrap());
+        let log = Arc::new(Log::default());
+        let kept = log.clone();
+        // Read all the time, so that no line is lost.
+        let log_reader = std::thread::spawn(move || {
+            let mut line = String::new();
+            while lines.read_line(&mut line).unwrap() > 0 {
+                kept.text.lock().unwrap().push_str(&line);
+                kept.has_grown.notify_all();
+                line.clear();
+            }
         });
         let mut daemon = Self {
             eventfds_and_sockets: 0,
             child,
-            log: Some(log),
+            log,
+            log_reader: Some(log_reader),
             directory,
             socket,
         };
@@ -243,11 +258,24 @@ impl Daemon {
         }
     }
 
-    /// Ends the daemon with SIGTERM, and returns its log.
+    /// Waits until its log contains this.
+    pub(crate) fn logs(&self, part: &str) {
+        let text = self.log.text.lock().unwrap();
+        let is_missing = |text: &mut String| !text.contains(part);
+        let (text, waited) = self
+            .log
+            .has_grown
+            .wait_timeout_while(text, LONG, is_missing)
+            .unwrap();
+        assert!(!waited.timed_out(), "{part} is not in {text}");
+    }
+
+    /// Ends it with SIGTERM, and returns its log.
     pub(crate) fn stop(mut self) -> String {
         kill_process(Pid::from_child(&self.child), Signal::TERM).unwrap();
         assert_eq!(self.child.wait().unwrap().code(), Some(0));
-        self.log.take().unwrap().join().unwrap()
+        self.log_reader.take().unwrap().join().unwrap();
+        std::mem::take(&mut self.log.text.lock().unwrap())
     }
 }
 
