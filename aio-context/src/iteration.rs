@@ -116,7 +116,7 @@ impl Inner {
         let before = self.nesting.before();
         let _iteration = self.nesting.enter();
         cx.assert_free();
-        let (Some(hit), more) = self.polling.set.hits() else {
+        let (Some(hit), has_more) = self.polling.set.hits() else {
             return Ok(None);
         };
         let counters = &self.shared.counters;
@@ -125,15 +125,10 @@ impl Inner {
         let can_peek = || self.descriptors.backend.can_peek();
         let now_ns = || self.now().as_nanos();
         let has_to_check = self.pacing.count_hit(self.polling.set.rounds(), can_peek, now_ns);
-        let progress = if more.is_none() && !has_to_check && !self.has_posts() {
-            self.serve_hit(cx, hit)
+        let progress = if has_more || has_to_check || self.has_posts() {
+            self.serve_hits(cx, hit.into_token(), has_more, has_to_check)?
         } else {
-            let mut found = Found::new(self, self.descriptors.lists.take());
-            let _there_is_room = push_hit(found.list(), hit.into_token());
-            if let Some(more) = more {
-                more.pass(|token| push_hit(found.list(), token));
-            }
-            self.serve_hits(cx, found.into_list(), has_to_check)?
+            self.serve_hit(cx, hit)
         };
         Ok(Some((progress, before)))
     }
@@ -156,8 +151,12 @@ impl Inner {
 
     /// As [`serve_hit`](Self::serve_hit), and there may be more.
     #[inline(never)]
-    fn serve_hits(&self, cx: &Context, list: Box<ReadyList>, has_to_check: bool) -> io::Result<bool> {
-        let mut found = Found::new(self, list);
+    fn serve_hits(&self, cx: &Context, first: Token, has_more: bool, has_to_check: bool) -> io::Result<bool> {
+        let mut found = Found::new(self, self.descriptors.lists.take());
+        let _there_is_room = push_hit(found.list(), first);
+        if has_more {
+            self.polling.set.pass_rest(|token| push_hit(found.list(), token));
+        }
         if has_to_check {
             let searching = &mut self.searching(cx, found.list());
             self.pacing.after_counted_hit(searching)?;

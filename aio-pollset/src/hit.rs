@@ -7,7 +7,6 @@ use std::ops::ControlFlow;
 use aio_backend::Token;
 
 use crate::PollSet;
-use crate::round::Course;
 use crate::slots::Marked;
 
 /// A source that has work. Dropped, the hit is refused: the source is polled again in the next round.
@@ -64,6 +63,13 @@ impl<'a> Hit<'a> {
         Self { set, slot, marked }
     }
 
+    /// The slot, and the mark, which stays: for [`new`](Self::new).
+    pub(crate) fn into_mark(self) -> (u32, Marked) {
+        let mark = (self.slot, self.marked);
+        mem::forget(self);
+        mark
+    }
+
     /// Passes the hit to `hit`. If that refuses it, breaks with its slot.
     #[inline(always)]
     pub(crate) fn pass(self, hit: &mut impl FnMut(Token) -> ControlFlow<()>) -> ControlFlow<u32> {
@@ -88,49 +94,8 @@ fn refuse(set: &PollSet, slot: u32, marked: Marked) {
     set.state().slots.borrow_mut().unmark_hit(slot, &marked);
 }
 
-/// Hits after the first one of a round, and the sources that have not been polled yet. Dropped, the hits are refused, and the round ends.
-#[must_use = "hits that are dropped are refused"]
-pub struct MoreHits<'a> {
-    set: &'a PollSet,
-    /// The slot of a source that has work, and is not marked yet.
-    second: u32,
-    course: Course<'a>,
-}
-
-impl<'a> MoreHits<'a> {
-    pub(crate) fn new(set: &'a PollSet, second: u32, course: Course<'a>) -> Self {
-        Self { set, second, course }
-    }
-
-    /// Passes the hits on, and polls the other sources, as [`PollSet::round`] does.
-    pub fn pass(self, mut hit: impl FnMut(Token) -> ControlFlow<()>) {
-        let Self {
-            set,
-            second,
-            mut course,
-        } = self;
-        let mut slot = Some(second);
-        while let Some(next) = slot {
-            let passed = match Hit::mark(set, next) {
-                Some(next) => next.pass(&mut hit),
-                None => ControlFlow::Continue(()),
-            };
-            if let ControlFlow::Break(slot) = passed {
-                return set.begin_with(slot);
-            }
-            slot = course.next();
-        }
-    }
-}
-
 impl fmt::Debug for Hit<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_tuple("Hit").field(&self.token()).finish()
-    }
-}
-
-impl fmt::Debug for MoreHits<'_> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("MoreHits").finish_non_exhaustive()
     }
 }

@@ -113,7 +113,7 @@ mod model_tests;
 mod tests;
 
 pub use ends::EndOwed;
-pub use hit::{Hit, MoreHits};
+pub use hit::Hit;
 pub use serving::Excluded;
 pub use set::PollSet;
 pub use source::Source;

@@ -6,9 +6,9 @@ use aio_backend::Token;
 
 use crate::PollSet;
 use crate::arrays::Next;
-use crate::hit::{Hit, MoreHits};
+use crate::hit::Hit;
 use crate::slots::NONE;
-use crate::walk::{Start, Walk};
+use crate::walk::{Course, Start, Walk};
 
 impl PollSet {
     /// Polls every promoted source once, whether poll mode is on or not. Returns whether one of them has work; `false` inside
@@ -26,19 +26,19 @@ impl PollSet {
     /// A panic of a source or of `hit` goes through; the sources behind it are polled in the next round.
     #[inline]
     pub fn round(&self, mut hit: impl FnMut(Token) -> ControlFlow<()>) -> bool {
-        let (Some(first), more) = self.hits() else {
+        let (Some(first), has_more) = self.hits() else {
             return false;
         };
         if let ControlFlow::Break(slot) = first.pass(&mut hit) {
             self.begin_with(slot);
-        } else if let Some(more) = more {
-            more.pass(hit);
+        } else if has_more {
+            self.pass_rest(hit);
         }
         true
     }
 
-    /// As [`round`](Self::round), but returns the first hit. Most rounds that find work find one, which can be [served](Hit::serve) without
-    /// a list. If a second source has work, the rest of the round is returned as well.
+    /// As [`round`](Self::round), but returns the first hit, and whether there is a second one. Most rounds that find work find one, which can
+    /// be [served](Hit::serve) without a list. If there is a second one, the rest of the round has to be [passed on](Self::pass_rest) at once.
     ///
     /// ```
     /// use std::ops::ControlFlow;
@@ -54,17 +54,17 @@ impl PollSet {
     ///
     /// let set = PollSet::new();
     /// let _ = set.join(Token::new(0, 0), AlwaysBusy);
-    /// let (Some(hit), None) = set.hits() else {
+    /// let (Some(hit), false) = set.hits() else {
     ///     panic!("there is one source");
     /// };
     /// assert_eq!(hit.serve(|| "served"), Some("served"));
     ///
     /// let _ = set.join(Token::new(1, 0), AlwaysBusy);
-    /// let (Some(first), Some(more)) = set.hits() else {
+    /// let (Some(first), true) = set.hits() else {
     ///     panic!("there are two");
     /// };
     /// let mut list = vec![first.into_token()];
-    /// more.pass(|token| {
+    /// set.pass_rest(|token| {
     ///     list.push(token);
     ///     ControlFlow::Continue(())
     /// });
@@ -74,19 +74,19 @@ impl PollSet {
     /// # Panics
     /// A panic of a source goes through; the sources behind it are polled in the next round.
     #[inline(always)]
-    pub fn hits(&self) -> (Option<Hit<'_>>, Option<MoreHits<'_>>) {
+    pub fn hits(&self) -> (Option<Hit<'_>>, bool) {
         let state = self.state();
         if state.is_dirty() {
             self.begin_pending();
         }
         let Some(walk) = Walk::begin(&self.core) else {
-            return (None, None);
+            return (None, false);
         };
         state.rounds.set(state.rounds.get().wrapping_add(1));
         let start = self.start.get();
         if start != Start::default() {
-            let (first, more) = self.hits_from(walk, start);
-            return (first.map(Hit::moved), more);
+            let (first, has_more) = self.hits_from(&walk, start);
+            return (first.map(Hit::moved), has_more);
         }
         for (number, array) in (0..).zip(walk.arrays()) {
             let next = array.next_hit(state, 0);
@@ -100,32 +100,63 @@ impl PollSet {
             };
             let is_last = number as usize + 1 == walk.arrays().len();
             if second.slot == NONE && is_last {
-                return (first, None);
+                return (first, false);
             }
-            let course = Course::new(walk, number, second.from);
-            let (first, more) = self.rest(first.map(Hit::moved), second.slot, course);
-            return (first.map(Hit::moved), more);
+            let course = Course {
+                array: number,
+                from: second.from,
+                ..Course::default()
+            };
+            let first = first.map(Hit::moved);
+            let (first, has_more) = self.first_of(&walk, first, second.slot, course);
+            return (first.map(Hit::moved), has_more);
         }
-        (None, None)
+        (None, false)
     }
 
-    /// The rest of a round which has found `first`, if it is one, and the source in slot `second`, if that is one.
+    /// The first hit of a round, if it is not `first`: that of slot `second`, or one of the rest of its `course`.
     #[inline(never)]
-    fn rest<'a>(
+    fn first_of<'a>(
         &'a self,
+        walk: &Walk<'_>,
         mut first: Option<Hit<'a>>,
         second: u32,
-        mut course: Course<'a>,
-    ) -> (Option<Hit<'a>>, Option<MoreHits<'a>>) {
-        let mut slot = (second != NONE).then_some(second).or_else(|| course.next());
+        mut course: Course,
+    ) -> (Option<Hit<'a>>, bool) {
+        let mut slot = (second != NONE)
+            .then_some(second)
+            .or_else(|| walk.next_hit(&mut course));
         while let Some(next) = slot {
-            if first.is_some() {
-                return (first, Some(MoreHits::new(self, next, course)));
+            let hit = Hit::mark(self, next);
+            if first.is_none() {
+                first = hit;
+            } else if let Some(second) = hit {
+                course.second = Some(second.into_mark());
+                self.course.set(course);
+                return (first, true);
             }
-            first = Hit::mark(self, next);
-            slot = course.next();
+            slot = walk.next_hit(&mut course);
         }
-        (first, None)
+        (first, false)
+    }
+
+    /// Passes on the hits after the first one that [`hits`](Self::hits) has returned, and polls the sources that are left, as
+    /// [`round`](Self::round) does. To be called at once, and only if there is a second hit.
+    pub fn pass_rest(&self, mut hit: impl FnMut(Token) -> ControlFlow<()>) {
+        let Some(walk) = Walk::begin(&self.core) else {
+            return;
+        };
+        let mut course = self.course.take();
+        let mut second = course
+            .second
+            .take()
+            .map(|(slot, marked)| Hit::new(self, slot, marked));
+        while let Some(next) = second {
+            if let ControlFlow::Break(slot) = next.pass(&mut hit) {
+                return self.begin_with(slot);
+            }
+            second = std::iter::from_fn(|| walk.next_hit(&mut course)).find_map(|slot| Hit::mark(self, slot));
+        }
     }
 
     /// Has the next round begin with this slot's source.
@@ -139,10 +170,15 @@ impl PollSet {
     /// A round that begins with a hit that the last one refused.
     #[cold]
     #[inline(never)]
-    fn hits_from<'a>(&'a self, walk: Walk<'a>, start: Start) -> (Option<Hit<'a>>, Option<MoreHits<'a>>) {
+    fn hits_from(&self, walk: &Walk<'_>, start: Start) -> (Option<Hit<'_>>, bool) {
         self.start.take();
-        let course = Course::new(walk, start.array, start.at);
-        self.rest(None, NONE, Course { start, ..course })
+        let course = Course {
+            start,
+            array: start.array,
+            from: start.at,
+            ..Course::default()
+        };
+        self.first_of(walk, None, NONE, course)
     }
 
     /// Passes a source with work to `hit`.
@@ -159,69 +195,6 @@ impl PollSet {
                 marked.pass(hit).map_break(drop)
             }
             None => ControlFlow::Continue(()),
-        }
-    }
-}
-
-/// A round under way.
-pub(crate) struct Course<'a> {
-    walk: Walk<'a>,
-    /// Where it began.
-    start: Start,
-    /// Where it goes on; [`NONE`]: nowhere.
-    array: u32,
-    from: u32,
-    /// The arrays before the first one are left, and the beginning of that one.
-    wraps: bool,
-}
-
-impl<'a> Course<'a> {
-    /// A round that has begun at the first source, and goes on from `from` in an array.
-    fn new(walk: Walk<'a>, array: u32, from: u32) -> Self {
-        Self {
-            walk,
-            start: Start::default(),
-            array,
-            from,
-            wraps: false,
-        }
-    }
-
-    /// Polls sources until one has work. Returns its slot.
-    #[inline(never)]
-    pub(crate) fn next(&mut self) -> Option<u32> {
-        loop {
-            if self.from == NONE {
-                self.go_on();
-            }
-            let array = self.walk.arrays().get(self.array as usize)?;
-            let next = if self.is_last() {
-                array.next_hit_within(self.walk.state(), self.from, self.start.at)
-            } else {
-                array.next_hit(self.walk.state(), self.from)
-            };
-            self.from = next.from;
-            if next.slot != NONE {
-                return Some(next.slot);
-            }
-        }
-    }
-
-    fn is_last(&self) -> bool {
-        self.wraps && self.array == self.start.array
-    }
-
-    /// Goes on with the next array.
-    fn go_on(&mut self) {
-        self.from = 0;
-        if self.is_last() {
-            self.array = NONE;
-            return;
-        }
-        self.array += 1;
-        let wraps = !self.wraps && self.start != Start::default();
-        if self.array as usize >= self.walk.arrays().len() && wraps {
-            (self.array, self.wraps) = (0, true);
         }
     }
 }

@@ -10,7 +10,7 @@ use crate::due::Due;
 use crate::ends::EndOwed;
 use crate::slots::Flags;
 use crate::state::State;
-use crate::walk::{Change, Core, Start, Walk};
+use crate::walk::{Change, Core, Course, Start, Walk};
 
 /// The sources that an event loop polls.
 ///
@@ -60,6 +60,8 @@ pub struct PollSet {
     pub(crate) core: Core,
     /// The start of the next round, so that a full list starves no source.
     pub(crate) start: Cell<Start>,
+    /// The rest of the last round, until it is passed on.
+    pub(crate) course: Cell<Course>,
     /// A reused list for the idle sources of a demotion.
     pub(crate) idle: RefCell<Vec<u32>>,
 }
@@ -77,6 +79,7 @@ impl PollSet {
         Self {
             core: Core::new(),
             start: Cell::default(),
+            course: Cell::default(),
             idle: RefCell::default(),
         }
     }

@@ -10,7 +10,7 @@ use std::mem::ManuallyDrop;
 
 use crate::Source;
 use crate::arrays::{Array, Arrays, of_type};
-use crate::slots::{Flags, NONE, Slot};
+use crate::slots::{Flags, Marked, NONE, Slot};
 use crate::state::State;
 use crate::steps::step;
 
@@ -38,6 +38,41 @@ impl<S: Source> Joining for S {
 pub(crate) struct Start {
     pub(crate) array: u32,
     pub(crate) at: u32,
+}
+
+/// The rest of a round.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Course {
+    /// Where the round began.
+    pub(crate) start: Start,
+    /// Where it goes on: an array, and a position in it, or [`NONE`] at its end.
+    pub(crate) array: u32,
+    pub(crate) from: u32,
+    /// The arrays before the first one are left, and the beginning of that one.
+    pub(crate) wraps: bool,
+    /// A hit that was not passed on yet.
+    pub(crate) second: Option<(u32, Marked)>,
+}
+
+impl Course {
+    /// Goes on with the next array, of so many.
+    fn go_on(&mut self, arrays: usize) {
+        self.from = 0;
+        if self.is_last() {
+            self.array = NONE;
+            return;
+        }
+        self.array += 1;
+        let wraps = !self.wraps && self.start != Start::default();
+        if self.array as usize >= arrays && wraps {
+            (self.array, self.wraps) = (0, true);
+        }
+    }
+
+    /// Whether the present array is polled up to the start only.
+    fn is_last(&self) -> bool {
+        self.wraps && self.array == self.start.array
+    }
 }
 
 /// The state of a set, and the arrays that follow its flags.
@@ -117,11 +152,6 @@ impl<'a> Walk<'a> {
     }
 
     #[inline]
-    pub(crate) fn state(&self) -> &State {
-        &self.core.state
-    }
-
-    #[inline]
     pub(crate) fn arrays(&self) -> &[Box<dyn Array>] {
         self.arrays.as_deref().map_or(&[], |arrays| arrays)
     }
@@ -138,6 +168,26 @@ impl<'a> Walk<'a> {
     pub(crate) fn find(&self, slot: u32) -> (&dyn Array, u32) {
         let slot = self.slot(slot);
         (&*self.arrays()[usize::from(slot.array)], slot.at)
+    }
+
+    /// Polls sources until one has work. Returns its slot.
+    #[inline(never)]
+    pub(crate) fn next_hit(&self, course: &mut Course) -> Option<u32> {
+        loop {
+            if course.from == NONE {
+                course.go_on(self.arrays().len());
+            }
+            let array = self.arrays().get(course.array as usize)?;
+            let next = if course.is_last() {
+                array.next_hit_within(&self.core.state, course.from, course.start.at)
+            } else {
+                array.next_hit(&self.core.state, course.from)
+            };
+            course.from = next.from;
+            if next.slot != NONE {
+                return Some(next.slot);
+            }
+        }
     }
 
     /// Calls `each` with the slots of the promoted sources.

@@ -330,15 +330,14 @@ impl World {
     /// A round whose only hit, which is returned, is not put on the list.
     fn round_for_one(&self, found: &mut Found<'_>, room: usize) -> (bool, Option<Hit<'_>>) {
         match self.set.hits() {
-            (only, None) => (only.is_some(), only),
-            (None, Some(_)) => unreachable!("there is a first one"),
-            (Some(first), Some(more)) => {
+            (Some(first), true) => {
                 if found.take(first.token(), room).is_continue() {
                     let _taken = first.into_token();
-                    more.pass(|token| found.take(token, room));
+                    self.set.pass_rest(|token| found.take(token, room));
                 }
                 (true, None)
             }
+            (only, _) => (only.is_some(), only),
         }
     }
 
