@@ -1,5 +1,4 @@
-//! An echo server in callbacks: a listener, and a handler for each connection, which reads again only after
-//! it has sent back all data.
+//! An echo server in callbacks. The handler of a connection reads again only after it has sent back all data.
 //!
 //! `cargo run --example echo` serves a thousand clients of its own, all connected at a time; `--example echo -- 127.0.0.1:7777`
 //! serves others, until Ctrl-C.
