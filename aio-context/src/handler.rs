@@ -113,7 +113,7 @@ pub trait Handler: AsFd + 'static {
 /// use std::time::Duration;
 /// use aio_context::{Context, Handler, Interest, PollParams, Pollable, Polled, Wait};
 ///
-/// A ring in memory. Its peer writes `kick` only while the loop does not poll the ring.
+/// /// A ring in memory. Its peer writes `kick` only while the loop does not poll it.
 /// struct Ring {
 ///     kick: io::PipeReader,
 ///     filled: Cell<u32>,
@@ -177,7 +177,7 @@ pub trait Pollable: Handler {
 /// use std::rc::Rc;
 /// use aio_context::{Context, Exclusive, HandlerMut, Interest, Wait};
 ///
-/// Writes a text as far as there is room.
+/// /// Writes a text as far as there is room.
 /// struct Rest(&'static [u8]);
 ///
 /// impl HandlerMut<PipeWriter> for Rest {
