@@ -27,7 +27,7 @@ pub(crate) type Mailbox = aio_notify::Mailbox<Slot, Job>;
 /// The deferred closures of the home thread.
 pub(crate) type Deferred = aio_notify::Deferred<Rc<dyn Fn(&Context)>, Job>;
 
-/// Whether and how long [`Context::poll`] may wait.
+/// The longest time for which [`Context::poll`] may wait.
 ///
 /// # Examples
 /// ```

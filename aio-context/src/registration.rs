@@ -198,6 +198,7 @@ impl Context {
 
     /// Returns the token of the handler that is registered for this descriptor number, regardless of its
     /// owner. A number has at most one.
+    ///
     /// With it, a polled handler reaches its own registration from its [`poll_ready`](Pollable::poll_ready):
     /// `cx.token_of(self)`.
     #[must_use]
