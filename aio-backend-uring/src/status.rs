@@ -1,4 +1,4 @@
-//! [`Status`]: what the kernel stores about a file.
+//! [`Status`]: the memory for the kernel's data about a file.
 
 use std::io;
 
