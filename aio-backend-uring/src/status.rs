@@ -25,7 +25,7 @@ pub(crate) struct Status {
 const _: () = assert!(size_of::<Status>() == 256 && std::mem::offset_of!(Status, size) == 40);
 
 impl Status {
-    /// Returns the request that asks for the size of a file.
+    /// Returns the request for the size of a file.
     pub(crate) fn request(&mut self, file: types::Fd) -> Entry {
         let to: *mut Self = self;
         opcode::Statx::new(file, c"".as_ptr(), to.cast())

@@ -46,8 +46,8 @@ pub(crate) fn uring() -> AnyBackend {
 }
 
 /// Returns a duplicate of the descriptor that stands for a backend. A backend without one is replaced by
-/// epoll, with all registrations. If it can, it goes on executing operations, and reports them under
-/// `report`; see [`make_pollable`].
+/// epoll, with all registrations. The replaced backend goes on executing operations if it can, and reports
+/// them under `report`; see [`make_pollable`].
 pub(crate) fn pollable(
     backend: &mut AnyBackend,
     report: Option<Token>,

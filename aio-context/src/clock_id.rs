@@ -17,8 +17,8 @@ pub enum ClockId {
     Monotonic,
     /// The wall clock, for times of day: it jumps when it is set, and when the machine resumes. If such a
     /// jump passes the deadline of a timer, the timer fires at once, even if the loop is blocked. If a
-    /// deadline moves away, the timer fires no earlier than that. If the system cannot report jumps, the
-    /// timer fires within a second.
+    /// jump moves a deadline away, the timer fires no earlier than the deadline. If the system cannot report
+    /// jumps, the timer fires within a second.
     Wall,
     /// A clock that can be stopped, set and warped; see
     /// [`Context::virtual_clock`](crate::Context::virtual_clock). While it is stopped, its timers do not

@@ -28,7 +28,7 @@ type Invalidated<F> = Box<dyn Fn(&F, &Context, io::Error)>;
 /// # fn main() -> std::io::Result<()> {
 /// let (cx, (reader, writer)) = (Context::new()?, std::io::pipe()?);
 /// cx.on(reader)
-///     .oneshot() // one event, until the closure asks for the next
+///     .oneshot() // one event, and another one after each `Action::Rearm`
 ///     .ready(|mut reader, _cx, event| {
 ///         println!("{:?}", event.readiness());
 ///         match reader.read(&mut [0; 512]) {

@@ -85,9 +85,8 @@ impl Inner {
     }
 
     /// Checks the descriptors without waiting, for an iteration that [has only
-    /// descriptors](Self::has_descriptors_only). Most iterations of a busy loop are of this kind.
-    /// Returns whether there was progress, and the state before the iteration, or `None` if the check found
-    /// nothing.
+    /// descriptors](Self::has_descriptors_only). Most iterations of a busy loop are of this kind. Returns `true` if
+    /// there was progress, with the state before the iteration; `None` if the check found no event.
     #[inline(always)]
     fn check_only<const WAITS: bool>(&self, cx: &Context) -> io::Result<Option<(bool, BeforePoll)>> {
         self.pacing.checks.step(|checks| checks.checked_only());
@@ -113,8 +112,7 @@ impl Inner {
     }
 
     /// Polls each handler once, for an iteration that [has to poll first](Self::has_to_poll_first). While a peer
-    /// is busy, this finds work.
-    /// If a single hit is all there is, it is served without a list. Returns the same as
+    /// is busy, this finds work. If there is only a single hit, it is served without a list. Returns the same as
     /// [`check_only`](Self::check_only).
     #[inline(always)]
     fn poll_first(&self, cx: &Context) -> io::Result<Option<(bool, BeforePoll)>> {

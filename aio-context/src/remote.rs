@@ -84,7 +84,7 @@ impl Remote {
     /// If the calling thread is the home of no context, it sleeps meanwhile. Any other thread goes on polling
     /// its contexts, as with [`Context::run_on`], so that threads can wait for each other, also in a circle:
     /// their handlers and bottom halves are called inside this call. A thread with several contexts polls one
-    /// of them continuously, and the others every millisecond.
+    /// of them, and the others every millisecond.
     ///
     /// # Errors
     /// [`Gone`], with the reason, if the context is gone, goes away before the job is done, or the job

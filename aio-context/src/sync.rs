@@ -1,8 +1,8 @@
 //! A thread-local variable. A model checker replaces this module by its own: see `proofs/modelled`.
 //!
-//! Atomics are not taken from here: no thread waits for an atomic of this crate. They only decide figures
-//! ([`Stats`](crate::Stats), [`PollTime`](crate::PollTime)), that `run` stops, and that a home thread has
-//! panicked. A checker would try all their orders in vain.
+//! Atomics are not taken from here: no thread waits for an atomic of this crate. They hold
+//! figures ([`Stats`](crate::Stats), [`PollTime`](crate::PollTime)), and the flags that `run` stops and that a
+//! home thread has panicked. A checker would try all their orders in vain.
 
 pub(crate) use std::thread_local;
 

@@ -181,7 +181,7 @@ mod tests {
     use crate::timer::Fire;
     use crate::{Context, Timer, Wait};
 
-    /// The size of a timer besides its entry in the set and what its callback has captured.
+    /// The size of a timer besides its entry in the set and the values that its callback has captured.
     #[test]
     fn p12_a_handle_and_a_callback_are_two_words_each() {
         assert_eq!(size_of::<Timer>(), 16);

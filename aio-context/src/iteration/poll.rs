@@ -44,7 +44,7 @@ impl Context {
 
     // Each kind of iteration, and its shortcut, has a function of its own: a common one would have fewer
     // registers for each.
-    // Does not touch the stack, so that the choice costs little.
+    /// Does not touch the stack, so that the choice costs little.
     #[inline(never)]
     fn poll_as<const WAITS: bool, const POLLS: bool>(&self, wait: Wait) -> io::Result<bool> {
         let inner = &self.0;
