@@ -12,7 +12,7 @@ impl Context {
     ///
     /// All work that was ready in the last iteration is done before this returns. A stop that comes while no
     /// `run` is running ends the next one, before it polls: so a thread may stop a `run` that has not begun
-    /// yet. One stop ends one `run`; if they are nested in callbacks, the innermost.
+    /// yet. One stop ends one `run`: the innermost one if they are nested in callbacks.
     ///
     /// ```
     /// use std::time::Duration;

@@ -199,7 +199,7 @@ type Done = (Box<dyn FnOnce(&Context, Completed)>, &'static str);
 
 /// The operations of a context. It is the handler of completions.
 struct Completions {
-    /// The descriptor that a handler must have. It is not watched for this one.
+    /// The descriptor that a handler must have. The backend does not watch it for this handler.
     mailbox: Arc<Mailbox>,
     /// The group that no pause affects.
     group: GroupId,

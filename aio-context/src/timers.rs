@@ -47,8 +47,7 @@ pub(crate) type TimerHandle<F, J> = aio_timers::TimerHandle<F, SharedClock, Arc<
 
 /// The timers of a context: those of each clock, and the wall clock's changes.
 pub(crate) struct Timers<F, J: ?Sized> {
-    /// The same clocks as in the sets. Here they need one load less from a loop that reads them while it
-    /// polls.
+    /// The same clocks as in the sets. A loop that reads them here while it polls saves one indirection.
     clocks: [SharedClock; 3],
     sets: TimerSets<F, SharedClock, Arc<Mailbox<Slot, J>>, 3>,
     /// The descriptor of the changes. After a failure, waits are capped until no wall timer is armed.

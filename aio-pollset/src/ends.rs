@@ -4,9 +4,9 @@ use aio_backend::Token;
 
 use crate::state::State;
 
-/// The result of an operation after which a source may be due a [`poll_end`](crate::Source::poll_end). It
-/// left, was suspended or was replaced. If it had its [`poll_begin`](crate::Source::poll_begin), the
-/// `poll_end` is due, so that both calls stay balanced.
+/// The result of an operation after which a [`poll_end`](crate::Source::poll_end) may be due: a source left,
+/// was suspended or was replaced. If it had its [`poll_begin`](crate::Source::poll_begin), the `poll_end` is
+/// due, so that both calls stay balanced.
 ///
 /// The caller makes the call, because it chooses the time: after its own tables are in order, and after all
 /// other sources of a group were suspended as well.

@@ -110,7 +110,7 @@ impl PollSet {
     /// Demotes a source, unless its last `poll` returns `true`.
     fn demote(&self, walk: &Walk<'_>, slot: u32, yes: &mut Yes<'_>) -> ControlFlow<()> {
         let flags = || self.state().slots.borrow().get(slot).flags();
-        // Sources that were called before may have removed, suspended or called this one.
+        // Sources that were called before may have removed, suspended or excluded this one.
         let is_out = || flags().has_any(Flags::SKIPPED | Flags::HIT);
         if is_out() {
             return ControlFlow::Continue(());
