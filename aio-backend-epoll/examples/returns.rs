@@ -1,8 +1,9 @@
-//! What it costs to return after a system call: `epoll_wait` of zero, called through more and more functions.
+//! Measures the cost of returns after a system call: `epoll_wait` of zero, called through more and more
+//! functions.
 //!
 //! `cargo run --release -p aio-backend-epoll --example returns`
 //!
-//! On a kernel that clears the processor's stack of returns each of them is mispredicted.
+//! On a kernel that clears the processor's stack of returns, each of them is mispredicted.
 
 use std::hint::black_box;
 use std::os::fd::OwnedFd;
@@ -20,7 +21,7 @@ fn check(set: &OwnedFd, events: &mut [Event]) -> usize {
     epoll::wait(set, events, Some(&zero)).unwrap_or(0)
 }
 
-/// Functions that call each other and have something left to do after it.
+/// Makes functions that call each other and have work left after the call.
 macro_rules! through {
     ($($name:ident calls $next:ident;)*) => {
         $(#[inline(never)]
@@ -38,7 +39,7 @@ through! {
     five calls four;
 }
 
-/// The least time of a call in some rounds, in nanoseconds.
+/// Returns the shortest time of a call among some rounds, in nanoseconds.
 #[inline(always)]
 fn least(rounds: usize, calls: u32, set: &OwnedFd, call: impl Fn(&OwnedFd, &mut [Event]) -> usize) -> f64 {
     let nothing = Event {

@@ -1,9 +1,10 @@
-//! What a finite timeout costs an epoll loop when something is ready already, and how late it ends when nothing is.
+//! Measures the cost of a finite timeout for an epoll loop when an event is ready already, and how late it
+//! ends when none is.
 //!
 //! `cargo run --release -p aio-backend-epoll --example timeouts`
 //!
-//! The ways take turns, so that a machine that changes its speed changes it for all; medians and the middle half are
-//! given as ratios to a plain `epoll_wait` of zero.
+//! The variants take turns, so that a machine that changes its speed changes it for all. Medians and the
+//! middle half are given as ratios to a plain `epoll_wait` of zero.
 
 use std::io::{self, Write};
 use std::os::fd::AsFd;
@@ -21,7 +22,7 @@ const NAMES: [&str; 6] = [
     "this backend, zero", "this backend, 300 us", "this backend, 10.3 ms",
 ];
 const ZERO: Timespec = timespec(0, 0);
-/// More than fits into the milliseconds of `epoll_wait`: for this rustix uses `epoll_pwait2`.
+/// More than fits into the milliseconds of `epoll_wait`. For this, rustix uses `epoll_pwait2`.
 const MONTHS: Timespec = timespec(10_000_000, 1);
 
 fn main() -> io::Result<()> {

@@ -1,4 +1,5 @@
-//! Arms the ring for a loop that waits for its operations with another backend: see [`pollable`](crate::pollable).
+//! Arms the ring for a loop that waits for its operations with another backend: see
+//! [`pollable`](crate::pollable).
 
 use std::io;
 use std::time::Duration;
@@ -9,7 +10,7 @@ use crate::calls::{Ring, Sys};
 use crate::wait::{FRUITLESS, ROUNDS};
 
 impl<S: Sys> Uring<S> {
-    /// Wakes a loop that may be waiting, because something is to be done with the next enter.
+    /// Wakes a loop that may be waiting, because the next enter has work.
     #[inline]
     pub(crate) fn announce(&mut self) {
         if let Some(pollable) = &mut self.pollable {
@@ -17,8 +18,8 @@ impl<S: Sys> Uring<S> {
         }
     }
 
-    /// Submits all that is due, so that the kernel writes to the eventfd when something completes. What has completed already is left to the
-    /// next wait.
+    /// Submits all requests that are due, so that the kernel writes to the eventfd at each completion.
+    /// Completions that are there already are left to the next wait.
     pub(crate) fn arm(&mut self) -> io::Result<()> {
         if let Some(pollable) = &mut self.pollable {
             pollable.clear()?;
@@ -33,13 +34,14 @@ impl<S: Sys> Uring<S> {
             }
             let (completions, entered) = self.enter(Some(Duration::ZERO));
             match attempts.judge(entered, completions) {
-                // The flag for work may be set without any. The descriptor of the ring tells which it is.
+                // The flag for work may be set although there is none. The descriptor of the ring tells the
+                // two cases apart.
                 Ok(Entered::Done) if submitted == 0 && completions == 0 => {
                     let has_work = fruitless + 1 == FRUITLESS && self.ring.has_work();
                     fruitless = if has_work { 0 } else { fruitless + 1 };
                 }
                 Ok(_) => fruitless = 0,
-                // As a wait that is interrupted, it ends early, and the loop comes back.
+                // This ends early, as an interrupted wait does, and the loop calls it again.
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => rounds = ROUNDS,
                 Err(error) => return Err(error),
             }

@@ -1,29 +1,30 @@
-//! [`Attempts`]: whether an enter that has failed is made again.
+//! [`Attempts`]: decides whether a failed enter is repeated.
 
 use std::io;
 
 use rustix::io::Errno;
 
-/// How often in a row an enter is repeated that was refused for lack of memory or of room, both of which may be there the next time.
+/// The number of repetitions in a row of an enter that was refused for lack of memory or of room, both of
+/// which may be there the next time.
 const REFUSALS: u32 = 3;
-/// How often in a row an enter is repeated that a signal has interrupted.
+/// The number of repetitions in a row of an enter that a signal has interrupted.
 const INTERRUPTIONS: u32 = 64;
 
-/// What an enter has led to, if it is not to be given up.
+/// The result of an enter after which attempts go on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Entered {
     /// It has submitted and waited, maybe for the whole timeout.
     Done,
     /// A signal came first. A wait does not sleep again.
     Interrupted,
-    /// The kernel has refused it (`EAGAIN`, `EBUSY`); it is to be made again.
+    /// The kernel has refused it (`EAGAIN`, `EBUSY`); it is to be repeated.
     Refused,
 }
 
-/// Counts the enters in a row that have failed, for all that enter: waits, removals, and the arming for another backend.
+/// Counts the failed enters in a row, for waits, removals, and the arming for another backend.
 ///
-/// A failed enter has submitted nothing, so all requests are still in their queue. `EINTR`, `EAGAIN` and `EBUSY` pass; any other error does
-/// not, and ends the attempts at once.
+/// A failed enter has submitted no request, so all are still in their queue. `EINTR`, `EAGAIN` and `EBUSY`
+/// are temporary. Any other error ends the attempts at once.
 #[derive(Debug, Default)]
 pub(crate) struct Attempts {
     refusals: u32,
@@ -31,11 +32,13 @@ pub(crate) struct Attempts {
 }
 
 impl Attempts {
-    /// Judges an enter. `completions` is the number of those that were taken after it: they make room, which an enter may have lacked.
+    /// Classifies the result of an enter. `completions` is the number of completions that were taken after
+    /// it: they make room, which the enter may have lacked.
     ///
     /// # Errors
-    /// That of the enter, in the words of other calls, if another attempt is not worth it: `EAGAIN` and `EBUSY` are a lack of memory for
-    /// requests and for completions, and `EOPNOTSUPP` tells that the number means another file than the ring.
+    /// The error of the enter, if another attempt is not worth it, with the number that other calls use:
+    /// `EAGAIN` (no memory for requests) and `EBUSY` (none for completions) become `ENOMEM`. `EOPNOTSUPP`
+    /// becomes `EBADF`: the number is that of another file than the ring.
     #[inline]
     pub(crate) fn judge(&mut self, entered: io::Result<()>, completions: usize) -> io::Result<Entered> {
         match entered {
@@ -76,7 +79,7 @@ impl Attempts {
 mod tests {
     use super::*;
 
-    /// The number of enters with this error in a row until they are given up, and the error then.
+    /// Returns the number of enters with this error in a row until they are given up, and the error then.
     fn given_up(errno: Errno) -> (usize, Option<Errno>) {
         let mut attempts = Attempts::default();
         for number in 1..1_000 {

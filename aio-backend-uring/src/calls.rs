@@ -56,29 +56,29 @@ pub trait Sys: fmt::Debug + 'static {
     /// A ring.
     type Ring: Ring;
 
-    /// `io_uring_setup`, and the mapping of its queues.
+    /// Calls `io_uring_setup`, and maps the queues.
     ///
     /// # Errors
-    /// As the system calls; `ENOSYS` for a kernel whose rings lack what a backend needs.
+    /// As the system calls; `ENOSYS` for a kernel whose rings lack a feature that a backend needs.
     fn setup(&self, config: &Config) -> io::Result<Self::Ring>;
 
-    /// `fcntl(F_GETFD)`, to see whether a number is open.
+    /// Calls `fcntl(F_GETFD)`, to check that a number is open.
     ///
     /// # Errors
     /// As the system call: `EBADF` if it is not.
     fn find(&self, fd: BorrowedFd<'_>) -> io::Result<()>;
 
-    /// `poll` without a timeout, of at most [`POLL_MAX`] descriptors. Writes the readiness of each, which is empty if it is not ready,
-    /// to the same position of `answers`.
+    /// Calls `poll` without waiting, for at most [`POLL_MAX`] descriptors. Writes the readiness of each,
+    /// which is empty if it is not ready, to the same position of `answers`.
     ///
     /// # Errors
     /// As the system call.
     fn poll(&self, fds: &[(BorrowedFd<'_>, Interest)], answers: &mut [Readiness]) -> io::Result<()>;
 
-    /// `fstat`, to see whether a descriptor is a socket. If the call fails, it is none.
+    /// Calls `fstat`. Returns `true` if a descriptor is a socket, `false` if the call fails.
     fn is_socket(&self, fd: BorrowedFd<'_>) -> bool;
 
-    /// The monotonic clock.
+    /// Returns the time of the monotonic clock.
     fn now(&self) -> Instant;
 }
 
@@ -122,13 +122,15 @@ pub trait Sys: fmt::Debug + 'static {
 /// # Ok(()) }
 /// ```
 pub trait Ring: fmt::Debug + 'static {
-    /// Returns whether [`is_idle`](Self::is_idle) sees every completion that another thread has caused, without a system call.
+    /// Returns `true` if [`is_idle`](Self::is_idle) sees every completion that another thread has caused,
+    /// without a system call.
     fn sees_all(&self) -> bool;
 
-    /// Returns whether there is neither a completion nor anything that an enter would turn into one.
+    /// Returns `true` if there is no completion, and no work that an enter would turn into one.
     fn is_idle(&mut self) -> bool;
 
-    /// Returns whether it [is idle](Self::is_idle) and no request is in the submission queue. Each check asks this.
+    /// Returns `true` if it [is idle](Self::is_idle) and no request is in the submission queue. Each check
+    /// calls this.
     #[inline]
     fn is_quiet(&mut self) -> bool {
         self.pushed() == 0 && self.is_idle()
@@ -141,15 +143,16 @@ pub trait Ring: fmt::Debug + 'static {
     /// Returns the number of requests in the submission queue.
     fn pushed(&mut self) -> usize;
 
-    /// Submits the requests and, unless `timeout` is zero, waits until a completion is there or `timeout` has passed (`None`: no limit).
-    /// It turns all that is pending into completions, as far as there is room in their queue.
+    /// Submits the requests and, unless `timeout` is zero, waits until a completion is there or `timeout` has
+    /// passed (`None`: no limit). Turns all pending work into completions, as far as there is room in their
+    /// queue.
     ///
     /// # Errors
     /// As the system call, such as `ETIME`, `EINTR`, `EBUSY` and `EAGAIN`.
     fn enter(&mut self, timeout: Option<Duration>) -> io::Result<()>;
 
-    /// Returns an eventfd, non-blocking and closed on exec, to which the kernel writes from then on: whenever it stores a completion, and
-    /// when work is queued of which only an enter makes one.
+    /// Returns an eventfd, non-blocking and closed on exec. From then on the kernel writes to it whenever it
+    /// stores a completion, and when it queues work that only an enter turns into one.
     ///
     /// # Errors
     /// As `eventfd2` and `io_uring_register`. By default `Unsupported`.
@@ -157,7 +160,8 @@ pub trait Ring: fmt::Debug + 'static {
         Err(io::ErrorKind::Unsupported.into())
     }
 
-    /// As `!is_idle()`, but certain, by a system call: [`is_idle`](Self::is_idle) may return `false` after the work was done.
+    /// As `!is_idle()`, but certain, by a system call: [`is_idle`](Self::is_idle) may return `false` although
+    /// the work is already done.
     fn has_work(&mut self) -> bool {
         !self.is_idle()
     }
@@ -184,12 +188,13 @@ pub trait Ring: fmt::Debug + 'static {
         None
     }
 
-    /// Returns whether an operation has ended that [`next_completed`](Self::next_completed) has not returned.
+    /// Returns `true` if an operation has ended that [`next_completed`](Self::next_completed) has not
+    /// returned.
     fn has_completed(&self) -> bool {
         false
     }
 
-    /// Returns whether operations wait for room in the submission queue.
+    /// Returns `true` if operations wait for room in the submission queue.
     fn has_waiting(&self) -> bool {
         false
     }
@@ -199,14 +204,14 @@ pub trait Ring: fmt::Debug + 'static {
         0
     }
 
-    /// Cancels all operations, and waits until they have ended, for a second at the most; leaks the buffers of those that have not. Calls
-    /// `other` with the completions of other requests that come meanwhile.
+    /// Cancels all operations, and waits for up to a second until they have ended. Leaks the buffers of those
+    /// that have not. Calls `other` with the completions of other requests that come meanwhile.
     fn end_operations(&mut self, other: &mut dyn FnMut(Completion)) {
         let _ = other;
     }
 }
 
-/// What a backend asks of the kernel.
+/// A request of a backend to the kernel.
 ///
 /// # Examples
 /// ```
@@ -227,7 +232,7 @@ pub enum Request {
         fd: RawFd,
         /// The readiness to wait for.
         readiness: Readiness,
-        /// It goes on after a completion.
+        /// Set if it goes on after a completion.
         is_multishot: bool,
     },
     /// `IORING_OP_ASYNC_CANCEL`. `IORING_OP_POLL_REMOVE` fails with `EALREADY` if a wake-up of the request is pending, and the request
@@ -261,11 +266,12 @@ pub struct Completion {
     pub key: u64,
     /// A readiness, or a negative error number.
     pub result: i32,
-    /// The request goes on.
+    /// Set if the request goes on.
     pub has_more: bool,
 }
 
-/// Returns what to ask for if this concerns an interest. The kernel reports hang-ups, errors and closed numbers without being asked to.
+/// Returns the readiness to request for an interest with this mask. The kernel reports hang-ups, errors and
+/// closed numbers in any case.
 #[inline]
 pub(crate) fn asked(concerns: Readiness) -> Readiness {
     concerns - (Readiness::HUP | Readiness::ERR | Readiness::NVAL)

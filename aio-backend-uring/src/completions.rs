@@ -1,4 +1,5 @@
-//! Completions: which tell the state of a descriptor, which have to be verified, and what becomes of their requests.
+//! Completions: some state the readiness of a descriptor, others have to be verified. Each decides how its
+//! request goes on.
 
 use std::io;
 use std::mem;
@@ -13,7 +14,7 @@ use crate::keys::Key;
 use crate::slots::{List, State};
 
 impl<S: Sys> Uring<S> {
-    /// Takes the completions out of their queue, and reports at once those that tell the state of their descriptors. Returns their number.
+    /// Takes the completions out of their queue, and reports exact ones at once. Returns their number.
     // A function of its own, so that it has all registers.
     #[inline(never)]
     pub(crate) fn take(&mut self, ready: &mut ReadyList) -> usize {
@@ -27,8 +28,9 @@ impl<S: Sys> Uring<S> {
         completions
     }
 
-    /// Reports a registration straight from its completion, which saves the way through [`List::Found`]. Returns `false` if that may not be:
-    /// others came before, there is no room, or the completion has to be verified, is an error, or needs more than to be armed again.
+    /// Reports a registration straight from its completion, without [`List::Found`]. Returns `false` if that
+    /// is not possible: others came before, there is no room, or the completion has to be verified, is an
+    /// error, or needs more than arming its request again.
     #[inline(always)]
     fn report_at_once(&mut self, completion: Completion, ready: &mut ReadyList) -> bool {
         let (index, sequence) = Key::parts(completion.key);
@@ -91,7 +93,8 @@ impl<S: Sys> Uring<S> {
                 let state = slot.state;
                 self.find_ready(index, state, completion.has_more);
             }
-            // The file has no queue of waiters and is not ready, as a regular file of which only priority is wanted. It never will be.
+            // The file has no queue of waiters and is not ready, such as a regular file with an interest in
+            // priority only. It never will be.
             Some(Errno::INVAL) => self.slots.set(index, State::Silent, None),
             Some(Errno::CANCELED) => self.slots.set(index, State::Due, Some(List::Due)),
             _ => {
@@ -107,7 +110,8 @@ impl<S: Sys> Uring<S> {
         match (state, has_more) {
             (State::FoundStreaming | State::Recheck, true) => {}
             (State::Recheck, false) => {
-                // One that this wait has not reported may be ready still, so this wait arms it again.
+                // A registration that this wait has not reported may be ready still, so this wait arms it
+                // again.
                 let is_reported = self.slots.get(index).reported_in == self.waits;
                 let list = if is_reported { List::Served } else { List::Due };
                 self.slots.set(index, State::Due, Some(list));
@@ -118,7 +122,7 @@ impl<S: Sys> Uring<S> {
         }
     }
 
-    /// Reports the registrations that completions have found ready, as far as there is room.
+    /// Reports the registrations in [`List::Found`] that are ready, as far as there is room.
     #[inline]
     pub(crate) fn report(&mut self, ready: &mut ReadyList) -> io::Result<()> {
         if self.slots.has_found() {
@@ -143,8 +147,9 @@ impl<S: Sys> Uring<S> {
         Ok(())
     }
 
-    /// Returns whether a completion tells the state of its descriptor: its request was armed by this wait, or it is about an activity during
-    /// this wait. A wake-up of a socket may claim priority data where there is other data.
+    /// Returns `true` if a completion is exact: it states the readiness of its descriptor. Either this wait
+    /// armed its request, or it is about an activity during this wait. A wake-up of a socket may claim
+    /// priority data where there is other data.
     #[inline]
     fn is_exact(&self, index: u32) -> bool {
         let slot = self.slots.get(index);
@@ -182,7 +187,8 @@ impl<S: Sys> Uring<S> {
         for (&index, answer) in found[..count].iter().zip(answers) {
             let completed = self.slots.get(index).readiness;
             let once = Readiness::PRI | Readiness::ERR;
-            // Some files report a change to the first call that asks, which was the completion: `/proc/self/mounts`, `/proc/pressure`.
+            // Some files (`/proc/self/mounts`, `/proc/pressure`) report a change only to the first poll after
+            // it, which was that of the completion.
             let kept = if completed.contains(Readiness::PRI) && !self.is_socket(index) {
                 completed & once
             } else {
@@ -193,7 +199,7 @@ impl<S: Sys> Uring<S> {
         Ok(())
     }
 
-    /// Asks for the readiness of up to `N` slots, with room for them on the stack.
+    /// Polls the readiness of up to `N` slots, with room for them on the stack.
     fn ask<const N: usize>(&self, slots: &[u32], answers: &mut [Readiness]) -> io::Result<()> {
         let mut fds: Option<[(BorrowedFd<'_>, Interest); N]> = None;
         let mut count = 0;
@@ -211,7 +217,7 @@ impl<S: Sys> Uring<S> {
         }
     }
 
-    /// Reports a registration, if `readiness` concerns it, and decides what becomes of its request.
+    /// Reports a registration, if `readiness` concerns it, and decides how its request goes on.
     fn settle(&mut self, index: u32, readiness: Readiness, ready: &mut ReadyList) {
         let Some((token, entry)) = self.entries.at(index) else {
             return self.slots.set(index, State::Silent, None);
@@ -225,7 +231,7 @@ impl<S: Sys> Uring<S> {
         if is_streaming {
             let waits = self.waits;
             if mem::replace(&mut self.slots.get_mut(index).reported_in, waits) == waits {
-                // Another activity meanwhile. The list has one event already.
+                // There was another activity meanwhile. The list already has an event.
                 return self.slots.set(index, State::Recheck, Some(List::Served));
             }
         }
@@ -248,7 +254,7 @@ impl<S: Sys> Uring<S> {
         if slot.state == State::FoundStreaming {
             return self.slots.set(index, State::Streaming, None);
         }
-        // Complete in this wait, and not ready: the same could happen again at once.
+        // It has completed in this wait without being ready: the same could happen again at once.
         if slot.known_in == waits {
             slot.set_needs_multishot();
         }

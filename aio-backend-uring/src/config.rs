@@ -1,6 +1,6 @@
-//! [`Config`]: the size of a ring, and what to ask of the kernel.
+//! [`Config`]: the size of a ring, and the features of the kernel that it uses.
 
-/// How to set up a ring; see [`Uring::with_config`](crate::Uring::with_config).
+/// The parameters of a ring; see [`Uring::with_config`](crate::Uring::with_config).
 ///
 /// ```
 /// use aio_backend_uring::{Config, Uring};
@@ -20,8 +20,9 @@ pub struct Config {
 }
 
 impl Config {
-    /// 256 requests in a system call, room for 1,024 completions (32 KiB of memory), and up to 512 threads of the kernel for operations
-    /// that wait. No level-triggered registration gets a multishot request to save time.
+    /// Returns the default: 256 requests in a system call, room for 1,024 completions (32 KiB of memory), and
+    /// up to 512 threads of the kernel for operations that wait. Level-triggered registrations get multishot
+    /// requests only if one-shot requests do not suffice.
     #[must_use]
     pub const fn new() -> Self {
         Self {
@@ -41,9 +42,9 @@ impl Config {
         self
     }
 
-    /// Sets the number of completions that there is room for; the kernel rounds it up to a power of two that is at least the number of
-    /// submissions, and reduces it to 65,536. If more complete at once, the kernel keeps the rest in lists of its own, which
-    /// costs an allocation for each.
+    /// Sets the number of completions that there is room for; the kernel rounds it up to a power of two that
+    /// is at least the number of submissions, and reduces it to 65,536. If more complete at once, the kernel
+    /// keeps the remaining ones in its own lists, with an allocation for each.
     #[must_use]
     pub const fn completions(mut self, completions: u32) -> Self {
         self.completions = completions;
@@ -53,30 +54,32 @@ impl Config {
     /// Sets the largest number of threads on which the kernel executes operations on files and block devices that have to wait; zero for
     /// the kernel's default, which is four for each processor. The kernel starts them when it needs them, and ends idle ones.
     ///
-    /// Operations that hang, such as those on a file server that does not answer, occupy one thread each. When all are occupied, no
-    /// operation on another file can wait, either. The limit holds for the thread that uses the ring, with all its rings, from the first
-    /// operation on.
+    /// Operations that hang, such as those on a file server that does not answer, occupy one thread each.
+    /// When all are occupied, other operations that have to wait for a file cannot proceed. The limit holds
+    /// for the thread that uses the ring, with all its rings, from the first operation on.
     #[must_use]
     pub const fn workers(mut self, workers: u32) -> Self {
         self.workers = workers;
         self
     }
 
-    /// Sets from how many registrations in a wait that are to be armed, or armed again, a level-triggered one that is armed again gets a
-    /// multishot request: 1 for always, `u32::MAX` for never.
+    /// Sets the number of due registrations in a wait from which level-triggered ones get multishot requests:
+    /// 1 for always, `u32::MAX` for never. A registration is due if it is to be armed, for the first time or
+    /// again. Only one that is armed again gets a multishot request.
     ///
-    /// After an event, a one-shot request is armed again; a multishot request stays, and `poll(2)` verifies up to 64 at a time. The latter
-    /// takes less for many events in a wait, and more for a single one. A multishot request stays until its registration changes. It is not the
-    /// default, because a new registration may be served up to twice as late beside many that are always ready.
+    /// After an event, a one-shot request is armed again; a multishot request stays, and `poll(2)` verifies
+    /// up to 64 at a time. The latter takes less for many events in a wait, and more for a single one. A
+    /// multishot request stays until its registration changes. It is not the default, because a new
+    /// registration may be served up to twice as late beside many that are always ready.
     #[must_use]
     pub const fn multishot_from(mut self, registrations: u32) -> Self {
         self.multishot_from = registrations;
         self
     }
 
-    /// Uses no set-up flag that some kernels lack (`SINGLE_ISSUER`, `DEFER_TASKRUN`, `COOP_TASKRUN`, `TASKRUN_FLAG`, `SUBMIT_ALL`), as
-    /// on a kernel that lacks all of them. A check then needs a system call, and [`Backend::peek`](aio_backend::Backend::peek) is
-    /// unsupported.
+    /// Uses no set-up flag that some kernels lack (`SINGLE_ISSUER`, `DEFER_TASKRUN`, `COOP_TASKRUN`,
+    /// `TASKRUN_FLAG`, `SUBMIT_ALL`). The ring then works as on a kernel that lacks all of them: a check
+    /// needs a system call, and [`Backend::peek`](aio_backend::Backend::peek) is unsupported.
     #[must_use]
     pub const fn plain(mut self) -> Self {
         self.is_plain = true;

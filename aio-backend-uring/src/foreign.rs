@@ -1,4 +1,5 @@
-//! [`ForeignMemory`]: memory that is not Rust's to own, such as that of a virtual machine, as the buffers of an operation.
+//! [`ForeignMemory`]: memory that Rust does not own, such as that of a virtual machine, as the buffers of an
+//! operation.
 #![allow(
     unsafe_code,
     reason = "only the caller can know how long memory that is not a vector lives"
@@ -15,10 +16,10 @@ pub(crate) struct Piece {
     pub(crate) len: usize,
 }
 
-/// Pieces of memory that an operation reads into or writes from, and their owner, which the operation keeps until the kernel has let go of
-/// them.
+/// Pieces of memory that an operation reads into or writes from, and their owner. The operation keeps the
+/// owner until the kernel has released the memory.
 ///
-/// Pass it as [`Buffers::Foreign`](aio_backend::Buffers::Foreign): its conversion makes one.
+/// It converts into [`Buffers::Foreign`](aio_backend::Buffers::Foreign).
 ///
 /// # Examples
 /// ```
@@ -51,7 +52,8 @@ pub struct ForeignMemory {
     owner: Box<dyn Any + Send>,
 }
 
-// SAFETY: the pieces are only passed to the kernel, which does not care for threads; the owner is `Send`.
+// SAFETY: the pieces are only passed to the kernel, where the thread makes no difference; the owner is
+// `Send`.
 unsafe impl Send for ForeignMemory {}
 
 impl ForeignMemory {
@@ -70,8 +72,8 @@ impl ForeignMemory {
         }
     }
 
-    /// Gives the owner back, if it has this type. Afterwards nothing keeps the memory for the kernel, which has let go of it: the
-    /// operation came back.
+    /// Returns the owner, if it has this type. Nothing keeps the memory for the kernel afterwards. The kernel
+    /// has released it, because the operation has ended.
     #[must_use]
     pub fn into_owner<T: Any>(self) -> Option<T> {
         self.owner.downcast().ok().map(|owner| *owner)

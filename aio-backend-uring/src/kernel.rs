@@ -1,4 +1,4 @@
-//! [`Kernel`]: the system calls themselves, but for those of a ring.
+//! [`Kernel`]: the system calls themselves, except those of a ring.
 
 use std::io;
 use std::os::fd::BorrowedFd;
@@ -63,14 +63,14 @@ impl Sys for Kernel {
     }
 }
 
-/// As [`Sys::poll`], of up to `N` descriptors, which lie on the stack.
+/// As [`Sys::poll`], for up to `N` descriptors, which are on the stack.
 fn poll<const N: usize>(fds: &[(BorrowedFd<'_>, Interest)], answers: &mut [Readiness]) -> io::Result<()> {
     const NOW: &Timespec = &Timespec {
         tv_sec: 0,
         tv_nsec: 0,
     };
     let mut polled: [PollFd<'_>; N] = std::array::from_fn(|place| {
-        // Those beyond the last one are not passed on.
+        // Places beyond the last descriptor are not passed to the kernel.
         let (fd, interest) = fds[place.min(fds.len() - 1)];
         PollFd::from_borrowed_fd(
             fd,

@@ -6,21 +6,21 @@
 //! | 61 to 32 | sequence of the request | 0 | generation of the slot |
 //! | 31 to 0 | slot of the registration | 0 | slot of the operation |
 //!
-//! Each poll request has a sequence of its own, whatever registration it belongs to. So a completion of a request that was cancelled
-//! is recognised, also if its registration was removed, its slot taken again, or its interest changed. The sequence returns to an
-//! earlier value after 2^30 requests. By then no completion of the earlier request is left, because a cancellation is submitted no
-//! later than the next wait.
+//! Each poll request has its own sequence, regardless of its registration. So a completion of a cancelled
+//! request is recognised even if its registration was removed, its slot reused, or its interest changed. The
+//! sequence returns to an earlier value after 2^30 requests. By then no completion of the earlier request is
+//! left, because a cancellation is submitted no later than the next wait.
 //!
 //! Only [`operations`](crate::operations) submits requests with bit 63, and only for operations. The ring clears it in all others.
 
-/// What a completion belongs to.
+/// The kind of request that a completion belongs to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Key {
     /// A poll request of the registration in this slot.
     Poll { slot: u32, sequence: u32 },
     /// The cancellation of a poll request.
     Cancellation,
-    /// Nothing that this crate submits.
+    /// A request that is not of this crate.
     Other,
 }
 
@@ -29,7 +29,7 @@ const POLL: u64 = 0;
 const CANCELLATION: u64 = 1;
 
 impl Key {
-    /// The largest sequence. There is no sequence 0: it stands for no request.
+    /// The largest sequence. 0 is no sequence: it stands for no request.
     pub(crate) const LAST_SEQUENCE: u32 = (1 << 30) - 1;
 
     /// Returns the user data.
@@ -43,7 +43,7 @@ impl Key {
         }
     }
 
-    /// Returns the key of which these are the bits.
+    /// Returns the key with these bits.
     pub(crate) const fn from_bits(bits: u64) -> Self {
         match bits >> KIND {
             POLL => Self::Poll {
@@ -55,7 +55,8 @@ impl Key {
         }
     }
 
-    /// Returns the slot and the sequence of a poll request. Of other requests it returns a sequence beyond [`LAST_SEQUENCE`](Self::LAST_SEQUENCE).
+    /// Returns the slot and the sequence of a poll request. For other requests the sequence is beyond
+    /// [`LAST_SEQUENCE`](Self::LAST_SEQUENCE).
     pub(crate) const fn parts(bits: u64) -> (u32, u32) {
         (bits as u32, (bits >> 32) as u32)
     }

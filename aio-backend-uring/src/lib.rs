@@ -1,8 +1,8 @@
 //! A [`Backend`] on `io_uring(7)`: it checks descriptors without a system call.
 //!
-//! The kernel tells in shared memory that something has become ready. So [`Backend::peek`], and a wait with a timeout of zero, read a
-//! few words while nothing is ready, whatever the number of descriptors. A busy-polling loop serves any descriptor at once this way.
-//! One system call arms and waits: registrations, and those that were reported before, are armed together by the next wait.
+//! The kernel reports in shared memory that a descriptor may have become ready. So [`Backend::peek`], and a wait with a timeout of
+//! zero, read a few words while none is ready, whatever the number of descriptors. This way a busy-polling loop serves any descriptor
+//! at once. One system call arms and waits: the next wait arms registrations, and those that were reported before, together.
 //!
 //! ```
 //! use std::io::Write;
@@ -33,14 +33,14 @@
 //! ```
 //!
 //! # How it keeps the contract
-//! - *Edges* are multishot requests, which report edges only. *Levels* are one-shot poll requests that are armed again by the next wait after
-//!   their event. With [`Config::multishot_from`], those that are due beside many others become multishot requests: then one `poll(2)` for
-//!   up to 64 of them tells the next wait which are ready still.
-//! - *A completion is a hint.* The kernel stores the cause of a wake-up, not the state of the descriptor: data may have been read since. A
-//!   completion of a request that the same wait has armed is reported as it is, and so is one that came while the wait blocked; others are
+//! - *Edges* are multishot requests, which report edges only. *Levels* are one-shot poll requests, which the next wait after their
+//!   event arms again. With [`Config::multishot_from`], those that are due beside many others become multishot requests: then one
+//!   `poll(2)` for up to 64 of them shows the next wait which are still ready.
+//! - *A completion is a hint.* The kernel stores the cause of a wake-up, not the state of the descriptor: the data may have been read
+//!   since. A completion is reported as it is if the same wait armed its request, or if it came while the wait blocked. Others are
 //!   verified by one `poll(2)` for up to 64.
-//! - *Removal* cancels the request before it returns, unless it was not submitted yet. The kernel then keeps nothing of the file. Each
-//!   request has a number of its own, so a late completion is recognised and dropped.
+//! - *Removal* cancels the request before it returns, unless it was not submitted yet. The kernel then keeps no reference to the file.
+//!   Each request has its own number, so a late completion is recognised and dropped.
 //! - *A regular file* is always ready, as in the other backends.
 //! - *A descriptor that was closed without `remove`* is reported as [`Readiness::NVAL`] when its request completes, or is armed again.
 //!   Until then the request keeps the file open, which the other backends do not.
@@ -48,9 +48,9 @@
 //!
 //! # Operations
 //! It reads, writes, syncs and allocates files on the same ring: see [`Backend::submit`]. The next enter submits operations, with the
-//! requests of descriptors, so that an operation makes no system call of its own. A file that has the data in memory is read by that enter
-//! itself; what has to wait is done by threads of the kernel. Any number can be in flight: those for which the submission queue has no room
-//! wait for it.
+//! requests of descriptors, so that an operation makes no system call of its own. If the data of a file is in memory, that enter
+//! itself reads it; operations that have to wait run on threads of the kernel. Any number can be in flight: operations wait while the
+//! submission queue has no room.
 //!
 //! ```
 //! use std::sync::Arc;
@@ -79,18 +79,19 @@
 //! ```
 //!
 //! # In a foreign loop
-//! An eventfd that is registered with the ring shows completions ([`Backend::make_operations_pollable`]), so that a context in a foreign
-//! loop keeps its operations while an epoll set watches its descriptors. For descriptors there is none
-//! ([`Backend::make_pollable`] returns `None`). With deferred task work (Linux 6.1) the kernel completes nothing until this thread
-//! enters: the descriptor of the ring wakes no poller, and a wake-up by another eventfd, such as that of a notification, does not write to
-//! the registered one. The kernel puts the latter off, not to recurse, and does it once in the life of the registration (seen
-//! with Linux 6.18). The same is true of an operation that reads from an eventfd. Without deferred task work, a completion interrupts the wait of the foreign loop with `EINTR`.
+//! An eventfd that is registered with the ring shows completions ([`Backend::make_operations_pollable`]), so that a context in a
+//! foreign loop keeps its operations while an epoll set watches its descriptors. For descriptors there is none
+//! ([`Backend::make_pollable`] returns `None`), for two reasons. With deferred task work (Linux 6.1) the kernel completes nothing
+//! until this thread enters: the descriptor of the ring wakes no poller, and a wake-up by another eventfd, such as that of a
+//! notification, does not write to the registered one. The kernel puts that write off, to avoid recursion, and does it once in the
+//! life of the registration (seen with Linux 6.18). The same is true of an operation that reads from an eventfd. Without deferred task
+//! work, a completion interrupts the wait of the foreign loop with `EINTR`.
 //!
 //! # What it does not do
-//! It needs Linux 5.13. It can be used by the thread only that made it. On kernels before 5.19 a check makes a system call.
+//! It needs Linux 5.13. Only the thread that made it can use it. On kernels before 5.19 a check makes a system call.
 //!
-//! A child after `fork` without `exec` shares the queues with its parent. It may only drop the backend, which then tells the kernel
-//! nothing. A child that was made by a raw `clone` system call is recognised, too.
+//! A child after `fork` without `exec` shares the queues with its parent. It may only drop the backend, which then makes no request to
+//! the kernel. A child that was made by a raw `clone` system call is recognised, too.
 
 #![cfg_attr(docsrs, feature(doc_cfg))]
 #![deny(unsafe_code)]
@@ -180,32 +181,32 @@ pub struct Uring<S: Sys = Kernel> {
     sys: S,
     ring: S::Ring,
     entries: Registrations,
-    /// Their state in the ring, by the index of their token.
+    /// The state of the registrations in the ring, by the index of their token.
     slots: Slots,
     /// The user data of the requests that are to be cancelled.
     to_cancel: Vec<u64>,
     /// The sequence of the latest request.
     sequence: u32,
-    /// The number of waits. It wraps; a completion that is compared with it is verified otherwise.
+    /// The number of waits. It wraps. A completion is compared with it, and verified if it belongs to another wait.
     waits: u32,
-    /// With so many due in a wait, levels get multishot requests.
+    /// The number of due slots in a wait from which levels get multishot requests.
     multishot_from: usize,
-    /// So many are due in this wait.
+    /// Set if this wait has that many due slots.
     has_many: bool,
-    /// Nothing was pending when the current enter began, so its completions are about activities since then.
+    /// Set if there was no pending work when the current enter began, so that its completions are about activities since then.
     is_watching: bool,
     /// The error of a request that could not be armed, until a wait returns it.
     failure: Option<i32>,
-    /// Where waits report completions of operations.
+    /// The token under which waits report completions of operations, and the state of these reports.
     report: Report,
-    /// `None` until another backend waits for its operations.
+    /// The eventfd; `None` until another backend waits for its operations.
     pollable: Option<Pollable>,
     /// The process that may use the ring.
     process: u32,
     enters: u64,
     verified: u64,
     stale: u64,
-    /// Only the thread that made it may use it.
+    /// Makes the type neither `Send` nor `Sync`: only the thread that made it may use it.
     home: PhantomData<*const ()>,
 }
 
@@ -277,7 +278,7 @@ impl<S: Sys> Uring<S> {
         self.stale
     }
 
-    /// Cancels the request of a slot, if there is one, with the next enter, and takes it out of its list.
+    /// Cancels the request of a slot, if there is one, with the next enter, and removes the slot from its list.
     fn disarm(&mut self, index: u32) {
         let slot = self.slots.get(index);
         if slot.state.is_armed() {
@@ -290,7 +291,7 @@ impl<S: Sys> Uring<S> {
         self.slots.set(index, State::Silent, None);
     }
 
-    /// A registration has reported the only event that it reports.
+    /// Disarms a registration that has reported its only event, and clears its interest.
     fn silence(&mut self, index: u32) {
         self.disarm(index);
         self.slots.get_mut(index).set_interest(Interest::NONE);
@@ -365,7 +366,7 @@ impl<S: Sys> Backend for Uring<S> {
         if timeout != Some(Duration::ZERO) {
             return self.wait_for::<true>(timeout, ready);
         }
-        // A check that finds nothing is compiled into its caller.
+        // A check that finds no event is compiled into its caller.
         if self.ring.sees_all() && self.is_quiet() {
             return Ok(());
         }

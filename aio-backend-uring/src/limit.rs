@@ -1,23 +1,24 @@
-//! [`Limit`]: when to stop waiting.
+//! [`Limit`]: the end of a wait.
 
 use std::time::{Duration, Instant};
 
-/// The longest timeout that the kernel is given. A longer wait is several.
+/// The longest timeout that is passed to the kernel. A longer wait is split into several.
 const LONGEST: Duration = Duration::from_secs(24 * 60 * 60);
 
-/// When to stop waiting.
+/// The end of a wait.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Limit {
     /// At once.
     Now,
     /// At this moment.
     At(Instant),
-    /// Not at all.
+    /// Never: the wait has no limit.
     Never,
 }
 
 impl Limit {
-    /// Returns the limit of a wait that starts now. A moment beyond the range of the clock never comes.
+    /// Returns the limit of a wait that starts now. There is none if the moment is beyond the range of the
+    /// clock.
     #[inline]
     pub(crate) fn after(timeout: Option<Duration>, now: impl FnOnce() -> Instant) -> Self {
         match timeout {

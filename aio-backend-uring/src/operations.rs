@@ -8,8 +8,9 @@
 //! | in the kernel | its slot | completed, by its completion; queued again, if a signal interrupted it |
 //! | completed | `completed` | the caller |
 //!
-//! The kernel reads and writes the buffers of an operation from the enter that submits it to its completion. The slot keeps the operation
-//! as it is for all that time: no function gives a reference to it. An operation whose completion does not come is leaked, never dropped.
+//! The kernel reads and writes the buffers of an operation from the enter that submits it to its completion. The slot
+//! keeps the operation unchanged for all that time: no function gives a reference to it. If its completion does not
+//! come, the operation is leaked, never dropped.
 #![allow(unsafe_code, reason = "the kernel uses the buffers that this module keeps")]
 
 use std::collections::VecDeque;
@@ -26,13 +27,13 @@ use crate::foreign::{ForeignMemory, Piece};
 use crate::keys::Key;
 use crate::status::Status;
 
-/// How often an operation is submitted again that a signal interrupted.
+/// The most times that an interrupted operation is submitted again.
 const MOST_RETRIES: u8 = 100;
 /// The longest transfer of the system.
 const MOST_BYTES: usize = 0x7fff_f000;
 /// The most buffers of a transfer.
 const MOST_PIECES: usize = 1024;
-/// This bit of the user data is set for operations only.
+/// The bit of the user data that is set only for operations.
 pub(crate) const IS_OPERATION: u64 = 1 << 63;
 
 /// One operation.
@@ -40,7 +41,7 @@ struct InFlight {
     operation: Operation,
     /// The pieces of several buffers, which the kernel reads when it takes the request.
     pieces: Vec<Piece>,
-    /// Where the kernel stores the size that was asked for.
+    /// The memory to which the kernel writes the requested size.
     status: Option<Box<Status>>,
     is_in_kernel: bool,
     is_cancelled: bool,
@@ -50,7 +51,7 @@ struct InFlight {
 #[derive(Default)]
 struct Slot {
     generation: u32,
-    /// Boxed, so that nothing moves when there are more slots. `None` if the slot is free, or its operation has ended.
+    /// Boxed, so that its address stays when slots are added. `None` if the slot is free, or its operation has ended.
     in_flight: Option<Box<InFlight>>,
 }
 
@@ -59,9 +60,9 @@ struct Slot {
 pub(crate) struct Operations {
     slots: Vec<Slot>,
     free: Vec<u32>,
-    /// Those that the submission queue had no room for, in order.
+    /// The operations that the submission queue had no room for, in order.
     queued: VecDeque<u32>,
-    /// The user data of those that are to be cancelled and for which the submission queue had no room.
+    /// The user data of the operations to cancel, for which the submission queue had no room.
     to_cancel: VecDeque<u64>,
     in_kernel: usize,
     /// The number of completions that were accepted. It wraps.
@@ -88,11 +89,12 @@ impl Operations {
         Ok(token)
     }
 
-    /// Fills the submission queue. To be called whenever it may have room: while something is left here, the submission queue is not empty.
+    /// Fills the submission queue. Call it whenever the queue may have room. While operations are left here, the
+    /// submission queue is not empty.
     pub(crate) fn flush(&mut self, ring: &mut IoUring) {
         while let Some(&index) = self.queued.front() {
             let slot = &mut self.slots[index as usize];
-            // Only operations are queued.
+            // Only operations are queued, so the slot has one.
             if let Some(in_flight) = &mut slot.in_flight {
                 let key = key(Token::new(index, slot.generation));
                 let entry = in_flight.entry().user_data(key);
@@ -120,12 +122,12 @@ impl Operations {
         }
     }
 
-    /// Returns whether something waits for room in the submission queue.
+    /// Returns `true` if operations or cancellations wait for room in the submission queue.
     pub(crate) fn is_waiting(&self) -> bool {
         !self.queued.is_empty() || !self.to_cancel.is_empty()
     }
 
-    /// Cancels an operation. One that is not in the kernel ends at once.
+    /// Cancels an operation. If it is not in the kernel, it ends at once.
     pub(crate) fn cancel(&mut self, ring: &mut IoUring, token: Token) {
         let slot = self.slots.get_mut(token.index() as usize);
         let Some(slot) = slot.filter(|slot| slot.generation == token.generation()) else {
@@ -146,7 +148,7 @@ impl Operations {
         }
     }
 
-    /// Cancels all.
+    /// Cancels all operations.
     pub(crate) fn cancel_all(&mut self, ring: &mut IoUring) {
         for index in mem::take(&mut self.queued) {
             self.end_queued(Token::new(index, self.slots[index as usize].generation));
@@ -157,7 +159,7 @@ impl Operations {
         }
     }
 
-    /// An operation that was taken out of the queue ends.
+    /// Ends an operation that was taken out of the queue.
     fn end_queued(&mut self, token: Token) {
         if let Some(in_flight) = self.slots[token.index() as usize].in_flight.take() {
             let (result, operation) = (Err(Errno::CANCELED.into()), in_flight.operation);
@@ -198,8 +200,8 @@ impl Operations {
         self.completed.push_back((token, Completed { result, operation }));
     }
 
-    /// Leaks the buffers of all operations that are in the kernel: it may access them at any time, and its completions cannot be
-    /// awaited. The operations end without buffers.
+    /// Leaks the buffers of all operations that are in the kernel: the kernel may access them at any time, and their
+    /// completions cannot be awaited. The operations end without buffers.
     pub(crate) fn leak(&mut self) {
         for index in 0..self.slots.len() {
             let slot = &mut self.slots[index];
@@ -214,7 +216,7 @@ impl Operations {
             mem::forget(in_flight);
             let (result, operation) = (Err(Errno::TIMEDOUT.into()), Operation { file, action });
             self.completed.push_back((token, Completed { result, operation }));
-            // Its completion may come after all, so the slot is not used again.
+            // Its completion may still come, so the slot is not used again.
             slot.generation = slot.generation.wrapping_add(1);
         }
         self.in_kernel = 0;
@@ -225,7 +227,7 @@ impl Operations {
         !self.completed.is_empty()
     }
 
-    /// Gives an operation back that has ended. Its slot is free for another one.
+    /// Returns an operation that has ended. Its slot is free for another one.
     pub(crate) fn next_completed(&mut self) -> Option<(Token, Completed)> {
         let (token, completed) = self.completed.pop_front()?;
         let slot = &mut self.slots[token.index() as usize];
@@ -245,13 +247,13 @@ impl Operations {
         self.in_kernel
     }
 
-    /// Returns the number of operations that have not been given back.
+    /// Returns the number of operations that have not been returned yet.
     pub(crate) fn len(&self) -> usize {
         self.in_kernel + self.queued.len() + self.completed.len()
     }
 }
 
-/// Returns why a ring does not execute an operation.
+/// Returns the reason why a ring does not execute an operation, if there is one.
 fn reason_to_refuse(operation: &Operation) -> Option<&'static str> {
     match &operation.action {
         FileAction::Read { into: buffers, .. } | FileAction::Write { from: buffers, .. } => match buffers {
@@ -391,7 +393,8 @@ impl Piece {
     }
 }
 
-/// Returns the position as the kernel takes it, to which the largest number is the current position. No file has the position of that number.
+/// Returns the position in the form of the kernel, where the largest number means the current position. No file has a
+/// position of that number.
 fn offset(at: Option<u64>) -> u64 {
     at.map_or(u64::MAX, |at| at.min(u64::MAX - 1))
 }

@@ -19,13 +19,14 @@ use crate::calls::{Completion, Request, Ring};
 use crate::config::Config;
 use crate::operations::{IS_OPERATION, Operations};
 
-/// How long the end of a ring waits for its operations.
+/// The longest time that the end of a ring waits for its operations.
 const END_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// The queues of a ring, which this process shares with the kernel.
 ///
-/// Dropping it closes the ring and unmaps the queues. If operations are in flight, it first cancels them and waits for a second at the
-/// most until the kernel has let go of their buffers; buffers that it still uses then are leaked. In a forked child it submits nothing.
+/// Dropping it closes the ring and unmaps the queues. If operations are in flight, it first cancels them and waits for
+/// up to a second until the kernel has released their buffers; buffers that the kernel still uses then are leaked. In a
+/// forked child it submits nothing.
 ///
 /// # Examples
 /// ```
@@ -39,9 +40,9 @@ const END_TIMEOUT: Duration = Duration::from_secs(1);
 /// ```
 pub struct KernelRing {
     ring: IoUring,
-    /// The kernel sets a flag when there is work that only an enter turns into completions.
+    /// Set if the kernel sets a flag while there is work that only an enter turns into completions.
     sees_all: bool,
-    /// `None` until the first one is submitted.
+    /// The operations; `None` until the first one is submitted.
     operations: Option<Box<Operations>>,
     /// The most threads of the kernel that wait for files; zero for the kernel's default.
     workers: u32,
@@ -51,7 +52,7 @@ pub struct KernelRing {
 
 /// The flags that some kernels lack, from the newest kernel on. All of 5.18 and later continue after a request that fails.
 const FLAGS: [fn(&mut Builder) -> &mut Builder; 5] = [
-    // 6.1: only this thread submits, and what completes is only turned into completions when it enters.
+    // 6.1: only this thread submits, and the kernel makes completions only when it enters.
     |builder| {
         builder
             .setup_submit_all()
@@ -67,7 +68,7 @@ const FLAGS: [fn(&mut Builder) -> &mut Builder; 5] = [
             .setup_single_issuer()
             .setup_coop_taskrun()
     },
-    // 5.19: this thread is not interrupted when something completes.
+    // 5.19: completions do not interrupt this thread.
     |builder| {
         builder
             .setup_submit_all()
@@ -99,10 +100,10 @@ impl KernelRing {
         Err(refused)
     }
 
-    /// Checks that the kernel has what the backend needs: Linux 5.13 or later.
+    /// Checks that the kernel has the features that the backend needs: Linux 5.13 or later.
     fn of(ring: IoUring, sees_all: bool, workers: u32) -> io::Result<Self> {
         let has = ring.params();
-        // The last one came with multishot poll requests.
+        // The last feature came with multishot poll requests.
         if has.is_feature_nodrop() && has.is_feature_ext_arg() && has.is_feature_resource_tagging() {
             Ok(Self {
                 ring,
@@ -116,10 +117,11 @@ impl KernelRing {
         }
     }
 
-    /// The kernel executes operations that would wait on threads of its own. If some of them hang, the others need more (rule S2).
+    /// Sets the number of threads on which the kernel executes operations that would wait. If some operations hang, the
+    /// others need more threads (rule S2).
     #[cold]
     fn allow_workers(&self) {
-        // For files, and for what has no end, which has a limit of its own.
+        // The first limit is for files. The second, for work without an end, stays as it is.
         let mut most = [self.workers, 0];
         if let Err(error) = self.ring.submitter().register_iowq_max_workers(&mut most) {
             tracing::debug!(%error, "the number of threads for operations stays at the kernel's default");
@@ -132,7 +134,7 @@ impl KernelRing {
     }
 }
 
-/// Returns whether an enter that fails with this error may succeed the next time.
+/// Returns `true` if an enter that fails with this error may succeed the next time.
 fn is_passing(error: Errno) -> bool {
     matches!(error, Errno::TIME | Errno::INTR | Errno::BUSY | Errno::AGAIN)
 }
@@ -187,7 +189,7 @@ impl Ring for KernelRing {
     fn pushed(&mut self) -> usize {
         let submissions = self.ring.submission();
         let pushed = submissions.len();
-        // Nothing was pushed, so there is no position to publish.
+        // No request was pushed, so there is no position to publish.
         mem::forget(submissions);
         pushed
     }
@@ -214,7 +216,7 @@ impl Ring for KernelRing {
             tv_nsec: 0,
         };
         let ring = self.ring.as_fd();
-        // If it cannot tell, there may be.
+        // If `poll` fails, there may be work.
         poll(&mut [PollFd::from_borrowed_fd(ring, PollFlags::IN)], Some(NOW)) != Ok(0)
     }
 
@@ -313,13 +315,14 @@ impl Ring for KernelRing {
 }
 
 impl KernelRing {
-    /// Returns whether there is no completion, nothing that an enter would turn into one, and, if `counts_pushed`, no request to submit.
+    /// Returns `true` if there is no completion, no work that an enter would turn into one, and, if `counts_pushed`, no
+    /// request to submit.
     #[inline]
     fn sees_nothing(&mut self, counts_pushed: bool) -> bool {
         let submissions = self.ring.submission();
         let has_pushed = counts_pushed && !submissions.is_empty();
         let has_work = submissions.taskrun() || submissions.cq_overflow();
-        // Nothing was pushed or taken, so there is no position to publish.
+        // No entry was pushed or taken, so there is no position to publish.
         mem::forget(submissions);
         if has_pushed || has_work {
             return false;
@@ -355,9 +358,9 @@ impl KernelRing {
 
 /// Returns the bits to wait for.
 ///
-/// io_uring leaves `POLLPRI` out when it compares what a wake-up is about with what a request waits for (`IO_ASYNC_POLL_COMMON` in
-/// `io_uring/poll.c`), so such a request would sleep through urgent data. A wake-up of a socket for urgent data is also about `POLLRDBAND`,
-/// which no protocol of today reports as a state.
+/// io_uring leaves `POLLPRI` out when it compares the events of a wake-up with those of a request
+/// (`IO_ASYNC_POLL_COMMON` in `io_uring/poll.c`), so such a request would sleep through urgent data. A wake-up of a
+/// socket for urgent data also has `POLLRDBAND`, which no protocol of today reports as a state.
 fn asked(readiness: Readiness) -> u32 {
     const POLLRDBAND: u32 = 0x80;
     let bits = readiness.to_system();

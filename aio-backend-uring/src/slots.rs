@@ -1,7 +1,7 @@
-//! [`Slots`]: the state of each registration in the ring, and the lists of those that have something to do.
+//! [`Slots`]: the state of each registration in the ring, and the lists of those with pending work.
 //!
-//! A slot is in one list at most. The lists are doubly linked through the slots, so that nothing is searched or allocated when a
-//! registration enters or leaves one.
+//! A slot is in one list at most. The lists are doubly linked through the slots, so that no search and no allocation is needed
+//! when a registration enters or leaves one.
 
 use std::os::fd::RawFd;
 
@@ -31,7 +31,7 @@ pub(crate) enum State {
 }
 
 impl State {
-    /// Returns whether the kernel has a request.
+    /// Returns `true` if the kernel has a request.
     #[inline]
     pub(crate) fn is_armed(self) -> bool {
         matches!(
@@ -63,14 +63,14 @@ pub(crate) enum List {
     Found,
 }
 
-/// One registration. What an event needs lies here together; [`Registrations`](aio_backend::Registrations) has the owner.
+/// One registration. All data for an event is stored here; [`Registrations`](aio_backend::Registrations) has the owner.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Slot {
     previous: u32,
     next: u32,
     /// The sequence of its latest request.
     pub(crate) sequence: u32,
-    /// The wait of which its completion tells the state: the one that submitted that request, or in which its activity came.
+    /// The wait for which its completion is exact: the one that submitted that request, or in which its activity came.
     pub(crate) known_in: u32,
     /// The wait that reported an event of its multishot request.
     pub(crate) reported_in: u32,
@@ -78,15 +78,16 @@ pub(crate) struct Slot {
     pub(crate) generation: u32,
     /// The number of its descriptor.
     fd: RawFd,
-    /// What its completions reported that are in the list.
+    /// The readiness that its completions in the list reported.
     pub(crate) readiness: Readiness,
-    /// What concerns its interest. Nothing if it belongs to no registration.
+    /// The readiness that concerns its interest. Empty if it belongs to no registration.
     mask: Readiness,
     interest: Interest,
     pub(crate) state: State,
-    /// It reads or writes, is level-triggered, and one-shot requests serve it. So an exact completion is to be reported, and no more.
+    /// Set if it reads or writes, is level-triggered, and one-shot requests serve it. So an exact completion only has to be
+    /// reported.
     is_plain: bool,
-    /// A level-triggered interest needs a multishot request: see [`crate::wait`].
+    /// Set if a level-triggered interest needs a multishot request: see [`crate::wait`].
     needs_multishot: bool,
 }
 
@@ -138,7 +139,7 @@ impl Slot {
     }
 }
 
-/// Returns whether an interest has no modes, nor priority, of which a completion may be wrong.
+/// Returns `true` if an interest has no modes and no priority. A completion may be wrong for those.
 #[inline]
 fn is_plain(interest: Interest) -> bool {
     interest.intersects(Interest::BOTH) && Interest::BOTH.contains(interest)
@@ -164,7 +165,7 @@ impl Default for Slot {
     }
 }
 
-/// No slot: this index is beyond any.
+/// The number for no slot. It is beyond any index.
 const NONE: u32 = u32::MAX;
 
 /// The first and the last slot of a list.
@@ -199,7 +200,7 @@ impl Default for Slots {
 }
 
 impl Slots {
-    /// Makes sure that there is a slot for `token`, and resets it.
+    /// Makes a slot for `token` if there is none, and resets it.
     #[inline]
     pub(crate) fn reset(&mut self, token: Token, fd: RawFd, interest: Interest) {
         let index = token.index() as usize;
@@ -246,7 +247,7 @@ impl Slots {
         (slot.sequence == sequence && slot.state == State::Armed).then_some(slot)
     }
 
-    /// Changes the state of a slot, and moves it to the end of `list`, or out of any.
+    /// Changes the state of a slot, and moves it to the end of `list`, or out of all lists.
     #[inline]
     pub(crate) fn set(&mut self, index: u32, state: State, list: Option<List>) {
         debug_assert_eq!(state.is_listed(), list.is_some());
@@ -281,7 +282,7 @@ impl Slots {
         self.cut(front, armed);
     }
 
-    /// Arms the first slot of [`List::Due`]: its request, of this sequence, was put into the submission queue in this wait.
+    /// Arms the first slot of [`List::Due`], whose request with this sequence was put into the submission queue in this wait.
     pub(crate) fn arm_first(&mut self, state: State, sequence: u32, wait: u32) {
         debug_assert!(state.is_armed() && !state.is_listed());
         let first = self.ends[List::Due as usize].first;
@@ -292,7 +293,7 @@ impl Slots {
         self.cut(next, 1);
     }
 
-    /// So many slots leave [`List::Due`], which begins with this one then.
+    /// Removes the first `count` slots from [`List::Due`]. `first` is the first one of the remaining list.
     #[inline]
     fn cut(&mut self, first: u32, count: usize) {
         let ends = &mut self.ends[List::Due as usize];
@@ -304,7 +305,7 @@ impl Slots {
         self.due -= count;
     }
 
-    /// Puts a slot that is in no list to the end of one.
+    /// Appends a slot that is in no list to a list.
     #[inline]
     pub(crate) fn append(&mut self, index: u32, state: State, list: List) {
         debug_assert!(state.is_listed());
@@ -319,7 +320,7 @@ impl Slots {
         self.due += usize::from(state.is_due());
     }
 
-    /// Takes a slot that was in this state out of its list.
+    /// Removes a slot that was in this state from its list.
     #[inline]
     fn unlink(&mut self, index: u32, former: State) {
         let Slot { previous, next, .. } = self.slots[index as usize];
@@ -334,7 +335,7 @@ impl Slots {
         self.due -= usize::from(former.is_due());
     }
 
-    /// Changes the end of the list that ends with this slot.
+    /// Moves the end of the list that has this slot at that end.
     fn move_end(&mut self, end: fn(&mut Ends) -> &mut u32, index: u32, to: u32) {
         if let Some(found) = self.ends.iter_mut().map(end).find(|end| **end == index) {
             *found = to;
@@ -354,25 +355,25 @@ impl Slots {
         (next != NONE).then_some(next)
     }
 
-    /// Returns the number of slots that are to be armed or verified, by this wait or the next one.
+    /// Returns the number of slots that this wait or the next one arms or verifies.
     #[inline]
     pub(crate) fn count_due(&self) -> usize {
         self.due
     }
 
-    /// Returns whether [`List::Found`] has a slot.
+    /// Returns `true` if [`List::Found`] has a slot.
     #[inline]
     pub(crate) fn has_found(&self) -> bool {
         self.ends[List::Found as usize].first != NONE
     }
 
-    /// Returns whether any slot is in a list.
+    /// Returns `true` if any slot is in a list.
     #[inline]
     pub(crate) fn has_listed(&self) -> bool {
         self.due != 0 || self.has_found()
     }
 
-    /// Moves all slots of [`List::Served`] to the end of [`List::Due`], whatever their number.
+    /// Appends all slots of [`List::Served`] to [`List::Due`], in constant time.
     #[inline]
     pub(crate) fn begin_wait(&mut self) {
         let [due, served, _] = &mut self.ends;
@@ -461,7 +462,7 @@ mod tests {
                 assert_eq!((slot.state, slot.known_in), (State::Armed, 7));
                 assert!(slots.armed_once(index, 101 + index).is_some());
             }
-            // What is left can leave from both ends, and others come.
+            // The remaining ones can leave from both ends, and others come.
             slots.set(3, State::Silent, None);
             slots.set(left[0], State::Found, Some(List::Found));
             slots.append(3, State::Due, List::Due);

@@ -1,4 +1,4 @@
-//! [`Status`]: what the kernel stores about a file.
+//! [`Status`]: the memory for the kernel's data about a file.
 
 use std::io;
 
@@ -25,7 +25,7 @@ pub(crate) struct Status {
 const _: () = assert!(size_of::<Status>() == 256 && std::mem::offset_of!(Status, size) == 40);
 
 impl Status {
-    /// Returns the request that asks for the size of a file.
+    /// Returns the request for the size of a file.
     pub(crate) fn request(&mut self, file: types::Fd) -> Entry {
         let to: *mut Self = self;
         opcode::Statx::new(file, c"".as_ptr(), to.cast())

@@ -1,7 +1,8 @@
 //! Operations as the backend sees them: completions are reported by waits, like the readiness of a descriptor.
 //!
-//! While an operation has ended that [`Backend::next_completed`] has not returned, the slot of the report token is in a list, as if it were
-//! a registration with something to do: so a check knows without further cost that a wait has something to report.
+//! While there are ended operations that [`Backend::next_completed`] has not returned, the slot of the report
+//! token is in a list, like a registration with pending work. So a check finds at no further cost that a wait
+//! has completions to report.
 //!
 //! [`Backend::next_completed`]: aio_backend::Backend::next_completed
 
@@ -27,7 +28,7 @@ impl<S: Sys> Uring<S> {
         Ok(token)
     }
 
-    /// Returns whether operations have ended that were not taken.
+    /// Returns `true` if operations have ended that were not taken.
     #[inline]
     pub(crate) fn has_completed(&self) -> bool {
         self.ring.has_completed()
@@ -37,14 +38,14 @@ impl<S: Sys> Uring<S> {
     #[cold]
     pub(crate) fn report_completed(&mut self, ready: &mut ReadyList) {
         let Some(token) = self.report.token else { return };
-        // For the next wait; this one removes marks that are due.
+        // Marked for the next wait; this one removes marks that are due.
         self.slots.set(token.index(), State::Due, Some(List::Served));
         if self.report.reported_in != Some(self.waits) && ready.push(token, Readiness::IN) {
             self.report.reported_in = Some(self.waits);
         }
     }
 
-    /// Puts the mark into a list if there are completions, or takes it out.
+    /// Puts the mark into a list if there are completions, or removes it.
     #[cold]
     pub(crate) fn mark_completed(&mut self) {
         let has_completed = self.has_completed();

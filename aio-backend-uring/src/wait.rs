@@ -1,4 +1,4 @@
-//! A wait: what it arms, enters for, verifies and reports.
+//! A wait: arming requests, entering, verifying and reporting completions.
 //!
 //! In a wait each slot moves along these arrows; [`State`] has the states.
 //!
@@ -25,21 +25,24 @@ use crate::keys::Key;
 use crate::limit::Limit;
 use crate::slots::{List, State};
 
-/// The largest number of enters in a wait that neither block nor submit anything. Each turns about 20 wake-ups into completions.
+/// The largest number of enters in a wait that neither block nor submit requests. Each turns about 20 wake-ups into
+/// completions.
 pub(crate) const ROUNDS: u32 = 256;
-/// The number of enters in a row that neither submit nor complete anything, after which a wait that does not block ends, although the ring
-/// seems to have work. A waker sets `IORING_SQ_TASKRUN` after it has queued its work; if the work was done in between, the flag stays set with
-/// nothing behind it until the next wake-up. One enter may also be spent on wake-ups that complete nothing.
+/// The number of enters in a row that neither submit nor complete anything, after which a wait that does not block ends,
+/// although the ring seems to have work. A waker sets `IORING_SQ_TASKRUN` after it has queued its work. If the work was done
+/// in between, the flag stays set without work until the next wake-up. One enter may also be spent on wake-ups that complete
+/// nothing.
 pub(crate) const FRUITLESS: u32 = 4;
 
 impl<S: Sys> Uring<S> {
-    /// Returns whether a check would find nothing, as far as can be seen without a system call.
+    /// Returns `true` if a check would find no event, as far as is visible without a system call.
     #[inline]
     pub(crate) fn is_quiet(&mut self) -> bool {
         !self.slots.has_listed() && self.ring.is_quiet()
     }
 
-    /// Waits, or only checks without `WAITS`. Most waits are one enter, which arms all that is due, and whose completions are reported at once.
+    /// Waits, or, without `WAITS`, only checks. Most waits are one enter, which arms all due requests, and whose completions
+    /// are reported at once.
     #[inline(never)]
     pub(crate) fn wait_for<const WAITS: bool>(
         &mut self,
@@ -72,7 +75,8 @@ impl<S: Sys> Uring<S> {
         self.has_many = self.slots.count_due() >= self.multishot_from;
     }
 
-    /// Enters for the first time in a wait, unless something else comes first: completions to be reported, or a queue without room.
+    /// Makes the first enter of a wait. Returns `None` if there is none, because completions have to be reported first, the
+    /// queue has no room, or no enter is needed.
     #[inline(always)]
     fn enter_first(&mut self, limit: Limit, ready: &mut ReadyList) -> Option<Enter> {
         let is_usual = self.report.in_flight == 0 && self.failure.is_none() && !self.slots.has_found();
@@ -86,7 +90,7 @@ impl<S: Sys> Uring<S> {
         Some(self.enter_for::<false>(limit, blocks, submitted, ready))
     }
 
-    /// Returns whether an enter has left nothing to do for this wait.
+    /// Returns `true` if an enter has left no more work for this wait.
     #[inline(always)]
     fn is_settled(&mut self) -> bool {
         self.failure.is_none()
@@ -95,7 +99,8 @@ impl<S: Sys> Uring<S> {
             && self.ring.is_quiet()
     }
 
-    /// Waits until a registration is ready, or the limit is reached. The list has room. `latest` is an enter that this wait has made already.
+    /// Waits until a registration is ready, or the limit is reached. The list has room. `latest` is an enter that this wait
+    /// has already made.
     #[inline(never)]
     fn wait_on(
         &mut self,
@@ -128,7 +133,7 @@ impl<S: Sys> Uring<S> {
                 self.report_completed(ready);
             }
             if let Err(error) = self.report(ready) {
-                // Events that were reported come first; what could not be verified is found by the next wait.
+                // Reported events come first. The next wait finds those that could not be verified.
                 return if ready.len() > before { Ok(()) } else { Err(error) };
             }
             if ready.is_full() {
@@ -137,7 +142,7 @@ impl<S: Sys> Uring<S> {
             if ready.len() > before || self.failure.is_some() {
                 limit = Limit::Now;
             }
-            // The flag for work may be set without any.
+            // The flag for work may be set although there is none.
             let has_news = fruitless == 0 && self.has_news(ready.room());
             let is_all = !has_news && self.push_all() && !self.slots.has_found();
             let (blocks, submitted) = (is_all && limit != Limit::Now, self.ring.pushed());
@@ -151,8 +156,8 @@ impl<S: Sys> Uring<S> {
         }
     }
 
-    /// Enters, until the limit if it `blocks`. Reports completions at once that tell the state of their descriptors. Without `OPERATIONS`
-    /// none are in flight.
+    /// Enters, until the limit if it `blocks`. Reports exact completions at once. Without `OPERATIONS`, no operation may be
+    /// in flight.
     #[inline(always)]
     fn enter_for<const OPERATIONS: bool>(
         &mut self,
@@ -162,7 +167,7 @@ impl<S: Sys> Uring<S> {
         ready: &mut ReadyList,
     ) -> Enter {
         let timeout = if blocks {
-            // What completes now has become ready after this moment.
+            // A completion from now on is about a descriptor that became ready after this moment.
             self.is_watching = self.ring.sees_all() && self.ring.is_idle();
             limit.timeout(|| self.sys.now())
         } else {
@@ -184,7 +189,7 @@ impl<S: Sys> Uring<S> {
         }
     }
 
-    /// Ends a wait whose enter failed. What was reported by then comes first, and an interrupted wait ends early.
+    /// Ends a wait whose enter failed. Events that were reported by then come first, and an interrupted wait ends early.
     #[cold]
     fn give_up(&mut self, error: io::Error, before: usize, ready: &mut ReadyList) -> io::Result<()> {
         let reported = self.report(ready);
@@ -195,8 +200,9 @@ impl<S: Sys> Uring<S> {
         }
     }
 
-    /// Returns whether to fetch completions before more requests are armed. Those that were reported before complete at once if they are
-    /// ready still, so if they may fill the list, the others come first.
+    /// Returns `true` if completions are to be fetched before more requests are armed. Requests of registrations that were
+    /// reported before complete at once if they are still ready. So if they may fill the list, the other completions come
+    /// first.
     fn has_news(&mut self, room: usize) -> bool {
         self.slots.count_due() > room / 2 && !self.ring.is_idle()
     }
@@ -241,7 +247,7 @@ impl<S: Sys> Uring<S> {
         (completions + self.accept_operations(accepted), entered)
     }
 
-    /// Returns how many operations have completed since the ring had accepted so many.
+    /// Returns the number of operations that have completed since `accepted` were.
     #[inline(always)]
     fn accept_operations(&mut self, accepted: usize) -> usize {
         if self.has_completed() {
@@ -262,7 +268,7 @@ impl<S: Sys> Uring<S> {
         true
     }
 
-    /// Puts all that is due into the submission queue. Returns `false` if there is no room for all.
+    /// Puts all due requests into the submission queue. Returns `false` if there is no room for all.
     #[inline(always)]
     pub(crate) fn push_all(&mut self) -> bool {
         if !self.push_cancellations() || self.ring.has_waiting() {
@@ -288,7 +294,7 @@ impl<S: Sys> Uring<S> {
         });
     }
 
-    /// As [`push_all`](Self::push_all), whatever they need.
+    /// As [`push_all`](Self::push_all), for slots of all kinds.
     #[inline(never)]
     fn push_others(&mut self) -> bool {
         while let Some(index) = self.slots.first(List::Due) {
@@ -311,7 +317,7 @@ impl<S: Sys> Uring<S> {
         true
     }
 
-    /// Returns whether the request of a slot is to be multishot. `None`: it needs no request, and has left the list.
+    /// Returns `true` if the request of a slot is to be multishot. `None`: it needs no request, and has left the list.
     fn plan(&mut self, index: u32) -> Option<bool> {
         let slot = self.slots.get(index);
         let interest = slot.interest();
@@ -327,7 +333,7 @@ impl<S: Sys> Uring<S> {
         if interest.contains(Interest::ONESHOT) {
             return Some(slot.needs_multishot());
         }
-        // One that is armed for the first time may never have an event.
+        // A registration that is armed for the first time may never have an event.
         let is_busy = self.has_many && slot.sequence != 0;
         Some(interest.contains(Interest::EDGE) || slot.needs_multishot() || is_busy)
     }
@@ -335,7 +341,7 @@ impl<S: Sys> Uring<S> {
 
 /// An enter of a wait.
 struct Enter {
-    /// It was to wait.
+    /// Set if it was to wait.
     blocks: bool,
     /// The number of requests in the submission queue before.
     submitted: usize,

@@ -1,4 +1,4 @@
-//! What an [`Event`] does: it calls a handler, and acts on the handler's registration (rule R13).
+//! The actions of an [`Event`]: calling a handler, and changing the handler's registration (rule R13).
 
 use std::io;
 
@@ -10,10 +10,10 @@ use crate::handler::Entry;
 use crate::{Action, Context, Event, Handler, HandlerMut};
 
 impl Event {
-    /// Calls a handler for each direction that is due. Before each but the first, the registration must still wait for it (rules R9,
-    /// D3).
+    /// Calls a handler for each direction that is due. Before each direction except the first, the
+    /// registration must still wait for it (rules R9, D3).
     ///
-    /// A handler that only reads is called last here, so nothing is kept for the time after that call.
+    /// For a handler that only reads, the call is the last action, so no value has to be kept across it.
     #[inline]
     pub(crate) fn deliver<H: Handler + ?Sized>(self, handler: &H, cx: &Context) {
         if self.concerns_more_than_reading() {
@@ -30,13 +30,13 @@ impl Event {
         self.each_direction(cx, calls, |call| call(handler, cx));
     }
 
-    /// As [`deliver`](Self::deliver).
+    /// As [`deliver`](Self::deliver), for a handler with `&mut self`.
     pub(crate) fn deliver_mut<F, H: HandlerMut<F> + ?Sized>(self, handler: &mut H, owner: &F, cx: &Context) {
         let calls: [fn(&mut H, &F, &Context); 3] = [H::readable, H::writable, H::priority];
         self.each_direction(cx, calls, |call| call(handler, owner, cx));
     }
 
-    /// Makes those of `calls`, for reading, writing and priority, that are due.
+    /// Makes the calls that are due: for reading, writing and priority.
     #[inline(always)]
     fn each_direction<C>(self, cx: &Context, [read, write, priority]: [C; 3], mut call: impl FnMut(C)) {
         let mut is_first = true;
@@ -53,7 +53,8 @@ impl Event {
         }
     }
 
-    /// Returns whether the registration still waits for what is due next. If a pause prevents it, the event is kept.
+    /// Returns `true` if the registration still waits for the next direction. If a pause prevents the call,
+    /// the event is kept.
     #[inline(never)]
     fn is_wanted(self, cx: &Context, wakes: fn(Readiness, Interest) -> bool) -> bool {
         let descriptors = &cx.0.descriptors;
@@ -69,21 +70,23 @@ impl Event {
         is_wanted
     }
 
-    /// Returns whether the handler that was called is registered still: neither removed, invalidated nor replaced.
+    /// Returns `true` while the handler that was called is registered: neither removed, invalidated nor
+    /// replaced.
     #[must_use]
     pub fn is_current(self, cx: &Context) -> bool {
         let registry = cx.0.descriptors.registry.borrow();
         registry.version(self.token()) == Some(self.version())
     }
 
-    /// Removes the handler: no callback of it starts after this returns. Returns `false` if it is not registered any more. The holder of
-    /// the [`Registration`](crate::Registration), if there is one, may drop it at any time.
+    /// Removes the handler: no callback of it starts after this returns. Returns `false` if it is not
+    /// registered any more. If there is a holder of the [`Registration`](crate::Registration), it may drop it
+    /// at any time.
     pub fn remove(self, cx: &Context) -> bool {
         self.is_current(cx) && cx.unwatch(self.token())
     }
 
-    /// Waits for something else from now on. With [`Interest::EDGE`] or [`Interest::ONESHOT`] this arms the registration, also if it is
-    /// the same interest.
+    /// Replaces the interest. With [`Interest::EDGE`] or [`Interest::ONESHOT`] this arms the registration,
+    /// even if the interest is the same.
     ///
     /// # Errors
     /// As [`Registration::set_interest`](crate::Registration::set_interest).
@@ -92,8 +95,9 @@ impl Event {
         cx.set_interest(self.token(), interest)
     }
 
-    /// Waits for the present interest again, after the only event of [`Interest::ONESHOT`], or for another report of an edge: what is
-    /// ready already is reported by the next wait. Without effect for a level-triggered interest.
+    /// Arms the present interest again, after the only event of [`Interest::ONESHOT`], or for another report
+    /// of an edge: the next wait reports readiness that exists already. Has no effect on a level-triggered
+    /// interest.
     ///
     /// # Errors
     /// As [`Registration::set_interest`](crate::Registration::set_interest).
@@ -102,8 +106,9 @@ impl Event {
         cx.rearm(self.token())
     }
 
-    /// Puts `handler` in the place of the one that was called, with another interest: see
-    /// [`Registration::replace_with`](crate::Registration::replace_with). The handler that was called lives until its callback returns.
+    /// Replaces the handler that was called by `handler`, and its interest; see
+    /// [`Registration::replace_with`](crate::Registration::replace_with). The handler that was called lives
+    /// until its callback returns.
     ///
     /// # Errors
     /// As [`Registration::replace_with`](crate::Registration::replace_with).
@@ -117,8 +122,8 @@ impl Event {
         })
     }
 
-    /// Does what a callback asks for. If the system refuses the interest, the handler is [invalidated](Handler::invalidated). Without
-    /// effect if the handler was removed or replaced.
+    /// Carries out the action that a callback has returned. If the system refuses the interest, the handler
+    /// is [invalidated](Handler::invalidated). Has no effect if the handler was removed or replaced.
     pub fn apply(self, cx: &Context, action: Action) {
         let changed = match action {
             Action::Continue => return,
@@ -142,7 +147,7 @@ impl Event {
 }
 
 impl Inner {
-    /// The event of a handler that found work by itself, if it is registered under the number `number`.
+    /// Returns the event for a polling hit of a handler, if it is registered under the number `number`.
     pub(crate) fn event_of_work(&self, number: i32, is_it: impl FnOnce(&Entry) -> bool) -> Option<Event> {
         let registry = self.descriptors.registry.borrow();
         let token = registry.token_of(number)?;

@@ -1,5 +1,5 @@
-//! The backends of contexts: [`BackendKind`] names them, [`usual`] is that of most contexts, and [`pollable`] makes one stand for a context in a
-//! foreign loop.
+//! The backends of contexts: [`BackendKind`] names them, [`usual`] makes that of most contexts, and
+//! [`pollable`] gives a foreign loop a descriptor of one.
 
 use std::env;
 use std::fmt;
@@ -15,19 +15,19 @@ use aio_backend_ppoll::Ppoll;
 #[cfg(feature = "uring")]
 use aio_backend_uring::Uring;
 
-/// From so many watched descriptors on, epoll is cheaper than ppoll from the first wait on.
+/// The number of watched descriptors from which epoll is cheaper than ppoll from the first wait on.
 const CLIMB_AT: usize = 64;
-/// After so many waits epoll has paid for itself, however few descriptors there are: a wait for one takes 120 ns instead of
-/// 330, and to set it up costs some microseconds.
+/// The number of waits after which epoll has paid for itself, however few descriptors there are: a wait for
+/// one descriptor takes 120 ns instead of 330, and setting epoll up takes some microseconds.
 const CLIMB_AFTER: u32 = 256;
 
-/// The backend of a context. What it makes a system call in is compiled into the iteration.
+/// The backend of a context. The code around its system calls is compiled into the iteration.
 pub(crate) type AnyBackend = aio_backend::AnyBackend<Ladder<Ppoll, Epoll>>;
 
-/// The same, as the loop has it.
+/// The same backend, as the loop stores it.
 pub(crate) type LoopBackend = aio_backend::LoopBackend<Ladder<Ppoll, Epoll>>;
 
-/// ppoll, which climbs to epoll when that pays.
+/// Makes ppoll, which climbs to epoll when that pays.
 fn climbing() -> Ladder<Ppoll, Epoll> {
     Ladder::new(Ppoll::new(), Epoll::new, CLIMB_AT).climbing_after(CLIMB_AFTER)
 }
@@ -36,7 +36,7 @@ pub(crate) fn usual() -> AnyBackend {
     AnyBackend::Usual(Box::new(climbing()))
 }
 
-/// io_uring, and the usual backend where that is not available, or fails.
+/// Makes io_uring, with the usual backend in its place where it is not available, or fails.
 #[cfg(feature = "uring")]
 pub(crate) fn uring() -> AnyBackend {
     match aio_backend_ladder::preferred("io_uring", Uring::new, climbing()) {
@@ -45,8 +45,9 @@ pub(crate) fn uring() -> AnyBackend {
     }
 }
 
-/// A share of the descriptor that stands for a backend. A backend without one is replaced by epoll, with all registrations, and goes on
-/// executing operations, which it reports under `report`, if it can: see [`make_pollable`].
+/// Returns a duplicate of the descriptor that stands for a backend. A backend without one is replaced by
+/// epoll, with all registrations. The replaced backend goes on executing operations if it can, and reports
+/// them under `report`; see [`make_pollable`].
 pub(crate) fn pollable(
     backend: &mut AnyBackend,
     report: Option<Token>,
@@ -64,12 +65,13 @@ fn invalid(text: String) -> io::Error {
     io::Error::new(io::ErrorKind::InvalidInput, text)
 }
 
-/// The variable of the environment that names the backend of contexts whose builder names none.
+/// The environment variable that names the backend of contexts whose builder names none.
 const VARIABLE: &str = "AIO_BACKEND";
 
 const NEEDS_FEATURE: &str = "; build aio-context with its feature `uring` for this one";
 
-/// A backend that comes with this crate; see [`Builder::backend_kind`](crate::Builder::backend_kind).
+/// The kind of a backend that comes with this crate; see
+/// [`Builder::backend_kind`](crate::Builder::backend_kind).
 ///
 /// ```
 /// use aio_context::{BackendKind, Context};
@@ -92,9 +94,10 @@ pub enum BackendKind {
     Ppoll,
     /// epoll: one descriptor of its own, and a cost in proportion to the ready descriptors.
     Epoll,
-    /// io_uring: one descriptor of its own, a cost in proportion to the ready descriptors, and checks without a system call, which a
-    /// loop that polls makes in each round. Where the system has no io_uring or forbids it, a warning says so once, and contexts use
-    /// what [`Auto`](Self::Auto) does. In a foreign loop epoll takes its place.
+    /// io_uring: one descriptor of its own, a cost in proportion to the ready descriptors, and checks without
+    /// a system call, which a polling loop makes in each round. If the system has no io_uring or forbids it,
+    /// one warning reports that, and contexts use the backend of [`Auto`](Self::Auto). In a foreign loop
+    /// epoll takes its place.
     #[cfg(feature = "uring")]
     Uring,
 }
@@ -107,7 +110,7 @@ impl BackendKind {
     #[cfg(feature = "uring")]
     pub const ALL: [Self; 4] = [Self::Auto, Self::Ppoll, Self::Epoll, Self::Uring];
 
-    /// The name, as it is parsed.
+    /// Returns the name that parses to this kind.
     #[must_use]
     pub const fn name(self) -> &'static str {
         match self {
@@ -119,13 +122,14 @@ impl BackendKind {
         }
     }
 
-    /// Checks that the system has what this kind needs.
+    /// Checks that the system provides the facilities that this kind needs.
     ///
-    /// A context of the kind [`Uring`](Self::Uring) can be built in any case, and then has another backend; this tells before.
+    /// A context of the kind [`Uring`](Self::Uring) can be built in any case, and then has another backend.
+    /// This reports it beforehand.
     ///
     /// # Errors
-    /// The error of the system: for io_uring `ENOSYS` if the kernel has none that is recent enough, `EPERM` if it is forbidden, `ENOMEM` if
-    /// the process may lock no more memory; `EMFILE`.
+    /// The error of the system: for io_uring `ENOSYS` if the kernel has none that is recent enough, `EPERM`
+    /// if it is forbidden, `ENOMEM` if the process may lock no more memory; `EMFILE`.
     ///
     /// ```
     /// use aio_context::BackendKind;
@@ -140,7 +144,7 @@ impl BackendKind {
         }
     }
 
-    /// The kind that `AIO_BACKEND` names, or the default if it is not set.
+    /// Returns the kind that `AIO_BACKEND` names, or the default if it is not set.
     pub(crate) fn from_environment() -> io::Result<Self> {
         let Some(name) = env::var_os(VARIABLE) else {
             return Ok(Self::default());
@@ -167,7 +171,7 @@ impl fmt::Display for BackendKind {
 }
 
 impl FromStr for BackendKind {
-    /// `InvalidInput`, with the names that there are.
+    /// `InvalidInput`, with the names of the existing kinds.
     type Err = io::Error;
 
     fn from_str(name: &str) -> io::Result<Self> {

@@ -1,7 +1,7 @@
 //! [`BottomHalf`]: callbacks deferred to the next iteration, scheduled from any thread without an allocation.
 //!
-//! The closures, their queue and the wake-ups are `aio-notify`'s ([`Deferred`](aio_notify::Deferred)); this is the handle, and running
-//! what is due.
+//! The closures, their queue and the wake-ups belong to `aio-notify` ([`Deferred`](aio_notify::Deferred)).
+//! This module has the handle, and runs the closures that are due.
 
 use std::cell::Cell;
 use std::rc::Rc;
@@ -13,8 +13,8 @@ use crate::context::{Deferred, Job, Mailbox, at_home};
 use crate::macros::impl_debug;
 
 impl Context {
-    /// A deferred callback, to be scheduled any number of times from any thread; `name` appears in messages about it. For one
-    /// that runs once, see [`defer`](Self::defer).
+    /// Makes a deferred callback, which can be scheduled any number of times from any thread. `name` appears
+    /// in messages about it. For a closure that runs once, see [`defer`](Self::defer).
     #[doc(alias = "aio_bh_new")]
     pub fn bottom_half(&self, name: &'static str, run: impl Fn(&Self) + 'static) -> BottomHalf {
         let node = self.0.deferred.insert(name, Rc::new(run));
@@ -24,10 +24,11 @@ impl Context {
         }
     }
 
-    /// Has `run` run once, on this thread, in the next iteration, after what was scheduled before it. It needs no handle, and may
-    /// own what cannot be sent to another thread; from another thread, see [`Remote::run`](crate::Remote::run).
+    /// Runs `run` once, on this thread, in the next iteration, after everything that was scheduled before it.
+    /// It needs no handle, and may own values that are not `Send`; from another thread, see
+    /// [`Remote::run`](crate::Remote::run).
     ///
-    /// If the context is dropped before, `run` is dropped with it without having run.
+    /// If the context is dropped before that, it drops `run` without having run it.
     ///
     /// ```
     /// use std::{cell::Cell, rc::Rc};
@@ -57,9 +58,9 @@ impl Context {
 /// The handle can be used and dropped on any thread; the callback runs on the home thread, at most once per iteration,
 /// in the order of scheduling. Once it is deleted it never runs, scheduled or not.
 ///
-/// One exception: a handle that the home thread makes, schedules and drops before the next iteration begins is kept until the
-/// callback has run once, so that `cx.bottom_half("flush", flush).schedule();` does what it says. [`delete`](Self::delete) takes
-/// that back, too.
+/// One exception: if the home thread makes, schedules and drops a handle before the next iteration begins,
+/// the callback is kept until it has run once, so that `cx.bottom_half("flush", flush).schedule();` runs the
+/// callback. [`delete`](Self::delete) cancels that, too.
 ///
 /// # Examples
 /// ```
@@ -83,42 +84,47 @@ impl Context {
 #[must_use = "dropped at once, it is deleted and never runs"]
 pub struct BottomHalf {
     handle: Handle<Job>,
-    /// The number of the iteration in which it was made; no number for a clone.
+    /// The number of the iteration in which it was made; [`NO_ITERATION`] for a clone.
     made_in: u64,
 }
 
-/// No iteration has this number.
+/// A number that no iteration has.
 const NO_ITERATION: u64 = u64::MAX;
 
 impl BottomHalf {
-    /// Has the callback run once in the next iteration, and wakes the loop. Scheduling it again before it runs changes
-    /// nothing; scheduling it while it runs makes it run again in the iteration after. Never blocks, never allocates;
-    /// without effect once the context is gone. Not for signal handlers, which can only [notify](crate::Remote::notify).
+    /// Schedules the callback to run once in the next iteration, and wakes the loop. Scheduling it again
+    /// before it runs changes nothing; scheduling it while it runs makes it run again in the iteration after.
+    /// Never blocks, never allocates. Has no effect once the context is gone. Not for signal handlers, which
+    /// can only [notify](crate::Remote::notify).
     #[doc(alias = "qemu_bh_schedule")]
     pub fn schedule(&self) {
         self.handle.post(Urgency::Normal);
     }
 
-    /// Has the callback run within 10 ms, without counting as progress and without keeping the loop awake.
+    /// Schedules the callback to run within 10 ms. It does not count as progress, and does not keep the loop
+    /// awake.
     #[doc(alias = "qemu_bh_schedule_idle")]
     pub fn schedule_idle(&self) {
-        // A notification would keep a loop from sleeping; one that schedules itself again makes none, being at home.
+        // A notification would keep the loop from sleeping. A callback that schedules itself again sends
+        // none, because it runs on the home thread.
         self.handle.post(Urgency::Idle);
     }
 
-    /// Takes back what was scheduled. If another thread cancels just as the callback starts, it runs once more.
+    /// Cancels a scheduled run. If another thread cancels just as the callback starts, the callback runs once
+    /// more.
     #[doc(alias = "qemu_bh_cancel")]
     pub fn cancel(&self) {
         self.handle.cancel();
     }
 
-    /// Takes back what was scheduled, and drops this handle: if it is the last one, the callback never runs again.
+    /// Cancels a scheduled run, and drops this handle. If it is the last one, the callback never runs again.
     #[doc(alias = "qemu_bh_delete")]
     pub fn delete(self) {
         self.cancel();
     }
 
-    /// The context, if this handle was made, scheduled and dropped in the same iteration on the home thread.
+    /// Returns the context, if this handle was made, scheduled and dropped in the same iteration on the home
+    /// thread.
     fn is_dropped_at_once(&self) -> Option<Context> {
         let mailbox = self.handle.mailbox();
         let is_wanted =
@@ -127,7 +133,7 @@ impl BottomHalf {
         (self.made_in == cx.0.shared.counters.iterations.get()).then_some(cx)
     }
 
-    /// The name given to [`Context::bottom_half`].
+    /// Returns the name given to [`Context::bottom_half`].
     #[must_use]
     pub fn name(&self) -> &'static str {
         self.handle.name()
@@ -154,7 +160,7 @@ impl Clone for BottomHalf {
 
 impl_debug!(BottomHalf, "BottomHalf": |it| name = it.name());
 
-/// Runs what is due; true if a callback ran that counts as progress (rules H2-H4, H8).
+/// Runs the callbacks that are due. Returns `true` if one ran that counts as progress (rules H2-H4, H8).
 #[inline]
 pub(crate) fn run(deferred: &Deferred, mailbox: &Mailbox, cx: &Context) -> bool {
     if cx.0.metrics.slow.is_set() {
@@ -164,7 +170,7 @@ pub(crate) fn run(deferred: &Deferred, mailbox: &Mailbox, cx: &Context) -> bool 
     }
 }
 
-/// If `TIMED`, also reports callbacks that are slow (rule M2).
+/// As [`run`]. If `TIMED`, also reports callbacks that are slow (rule M2).
 #[inline(never)]
 fn run_each<const TIMED: bool>(deferred: &Deferred, mailbox: &Mailbox, cx: &Context) -> bool {
     let mut progress = false;

@@ -1,4 +1,4 @@
-//! [`Builder`]: puts a context together.
+//! [`Builder`]: makes a context from its parts.
 
 use std::io;
 use std::os::fd::OwnedFd;
@@ -24,10 +24,11 @@ use crate::polling::Polling;
 use crate::stats::Shared;
 use crate::timers::{SharedClock, Timers};
 
-/// Opens a descriptor that becomes readable when the wall clock is changed, until eight bytes are read from it.
+/// A function that opens a descriptor which becomes readable when the wall clock is changed, until eight
+/// bytes are read from it.
 type OpenChanges = Box<dyn Fn() -> io::Result<ClockChanges>>;
 
-/// Events per wait by default.
+/// The most events of one wait by default.
 const BATCH: usize = 1024;
 
 /// Makes a [`Context`] with other parts than the usual ones.
@@ -46,53 +47,56 @@ pub struct Builder {
 }
 
 impl Context {
-    /// A context at home on this thread: ppoll that climbs to epoll when it pays, polling off.
+    /// Makes a context whose home is this thread, with ppoll that climbs to epoll when it pays, and without
+    /// polling.
     ///
     /// # Errors
-    /// What the system says to one more eventfd; `EMFILE` means that `ulimit -n` is too low.
+    /// The error of the system for one more eventfd; `EMFILE` means that `ulimit -n` is too low.
     #[doc(alias = "aio_context_new")]
     pub fn new() -> io::Result<Self> {
         Self::builder().build()
     }
 
-    /// For a context with other parts.
+    /// Returns a builder, for a context with other parts.
     pub fn builder() -> Builder {
         Builder::default()
     }
 }
 
 impl Builder {
-    /// The backend; otherwise that of [`backend_kind`](Self::backend_kind).
+    /// Sets the backend; otherwise that of [`backend_kind`](Self::backend_kind).
     pub fn backend(mut self, backend: Box<dyn Backend>) -> Self {
         self.backend = Some(backend);
         self
     }
 
-    /// One of the backends that come with this crate; otherwise the one that the environment variable `AIO_BACKEND` names, which is read
-    /// by [`build`](Self::build), and without it [`BackendKind::Auto`].
+    /// Sets the kind of the backend. Without this, [`build`](Self::build) reads the kind from the environment
+    /// variable `AIO_BACKEND`; if that is not set, it is [`BackendKind::Auto`].
     pub fn backend_kind(mut self, kind: BackendKind) -> Self {
         self.kind = Some(kind);
         self
     }
 
-    /// The polling policy; otherwise `learned` ([`Policy::default`]). It does nothing before the maximum polling time is set.
+    /// Sets the polling policy; otherwise `learned` ([`Policy::default`]). It has no effect before the
+    /// maximum polling time is set.
     pub fn policy(mut self, policy: Box<dyn PollPolicy>) -> Self {
         self.policy = Some(policy);
         self
     }
 
-    /// The loop's own clock; otherwise the system's. With an [`aio_timers::ManualClock`] the loop lets time pass instead
-    /// of waiting for it.
+    /// Sets the loop's own clock; otherwise the system's. With an [`aio_timers::ManualClock`] the loop lets
+    /// time pass instead of waiting for it.
     pub fn monotonic(mut self, clock: Arc<dyn Clock + Send + Sync>) -> Self {
         self.monotonic = Some(clock);
         self
     }
 
-    /// The clock behind [`ClockId::Wall`](crate::ClockId::Wall); otherwise the system's.
+    /// Sets the clock behind [`ClockId::Wall`](crate::ClockId::Wall); otherwise the system's.
     ///
-    /// `changes` opens a descriptor that becomes readable when the clock is set, and stays readable until eight bytes are read
-    /// from it: a non-blocking eventfd, for a simulated clock. The loop calls it before it first waits for a timer of this clock, and
-    /// ends such a wait when the descriptor becomes readable. If `changes` fails, no such wait lasts longer than a second.
+    /// `changes` opens a descriptor that becomes readable when the clock is set, and stays readable until
+    /// eight bytes are read from it: for a simulated clock, a non-blocking eventfd. The loop calls `changes`
+    /// before it first waits for a timer of this clock, and ends such a wait when the descriptor becomes
+    /// readable. If `changes` fails, no such wait lasts longer than a second.
     ///
     /// ```
     /// use aio_context::{ClockId, Context, ManualClock, Moment};
@@ -115,36 +119,37 @@ impl Builder {
         self
     }
 
-    /// The clock behind [`ClockId::Virtual`](crate::ClockId::Virtual); otherwise one that runs with the monotonic clock.
+    /// Sets the clock behind [`ClockId::Virtual`](crate::ClockId::Virtual); otherwise one that runs with the
+    /// monotonic clock.
     pub fn virtual_clock(mut self, clock: Arc<VirtualClock>) -> Self {
         self.virtual_clock = Some(clock);
         self
     }
 
-    /// The polling parameters to begin with; otherwise polling is off.
+    /// Sets the first polling parameters; otherwise polling is off.
     pub fn poll_params(mut self, params: PollParams) -> Self {
         self.params = params;
         self
     }
 
-    /// How many events one iteration takes at the most, at least one; otherwise 1024.
+    /// Sets the most events that one iteration takes, at least one; otherwise 1024.
     pub fn batch(mut self, events: usize) -> Self {
         self.batch = Some(events.max(1));
         self
     }
 
-    /// How long a callback may take before it is counted and reported as slow; otherwise any time. See
-    /// [`Context::set_slow_callback_limit`].
+    /// Sets the longest time that a callback may take before it is counted and reported as slow; otherwise no
+    /// limit. See [`Context::set_slow_callback_limit`].
     pub fn slow_callback_limit(mut self, limit: Duration) -> Self {
         self.slow_callback_limit = Some(limit);
         self
     }
 
-    /// The context, at home on this thread.
+    /// Makes the context. Its home is this thread.
     ///
     /// # Errors
-    /// What the system says to one more eventfd (`EMFILE`: raise `ulimit -n`), or what the backend says to it. `InvalidInput` if
-    /// `AIO_BACKEND` is read and names no backend.
+    /// The error of the system for one more eventfd (`EMFILE`: raise `ulimit -n`), or the error of the
+    /// backend for watching it. `InvalidInput` if `AIO_BACKEND` is read and names no backend.
     pub fn build(self) -> io::Result<Context> {
         let pacing = Pacing::new(self.monotonic.is_none());
         let monotonic = self.monotonic.unwrap_or_else(|| Arc::new(Monotonic::new()));

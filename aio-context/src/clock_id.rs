@@ -13,17 +13,20 @@
 /// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum ClockId {
-    /// The loop's own time, for intervals: never jumps, and stands still while the machine is suspended.
+    /// The loop's own time, for intervals: it never jumps, and stands still while the machine is suspended.
     Monotonic,
-    /// The wall clock, for times of day: jumps when it is set, and when the machine resumes. A timer whose deadline such a jump
-    /// passes fires at once, also if the loop is blocked; one whose deadline moves away fires no earlier than that. If the
-    /// system cannot report jumps, it fires within a second.
+    /// The wall clock, for times of day: it jumps when it is set, and when the machine resumes. If such a
+    /// jump passes the deadline of a timer, the timer fires at once, even if the loop is blocked. If a
+    /// jump moves a deadline away, the timer fires no earlier than the deadline. If the system cannot report
+    /// jumps, the timer fires within a second.
     Wall,
-    /// A clock that can be stopped, set and warped; see [`Context::virtual_clock`](crate::Context::virtual_clock). While it is stopped its timers do not fire.
+    /// A clock that can be stopped, set and warped; see
+    /// [`Context::virtual_clock`](crate::Context::virtual_clock). While it is stopped, its timers do not
+    /// fire.
     Virtual,
 }
 
 impl ClockId {
-    /// In the order in which a context has them.
+    /// All clocks, in the order in which a context stores them.
     pub(crate) const ALL: [Self; 3] = [Self::Monotonic, Self::Wall, Self::Virtual];
 }

@@ -1,4 +1,4 @@
-//! [`On`]: a handler made of closures, for when a type of one's own is too much.
+//! [`On`]: a handler made of closures, without a type of its own.
 
 use std::io;
 use std::os::fd::{AsFd, AsRawFd};
@@ -16,10 +16,10 @@ type Poll<F> = Box<dyn Fn(&F) -> bool>;
 type PollMode<F> = Box<dyn Fn(&F)>;
 type Invalidated<F> = Box<dyn Fn(&F, &Context, io::Error)>;
 
-/// Closures for a descriptor, to be completed by [`watch`](On::watch). Made by [`Context::on`].
+/// A builder of a handler made of closures, to be completed by [`watch`](On::watch). Made by [`Context::on`].
 ///
-/// What a closure is for, it is called for. Without another [`interest`](On::interest) the loop waits for whatever there is a
-/// closure for; [`ready`](On::ready) stands for reading.
+/// Each closure is called for its own direction. Without another [`interest`](On::interest) the loop waits
+/// for the directions that have a closure; [`ready`](On::ready) counts as reading.
 ///
 /// ```
 /// use std::io::Read;
@@ -28,7 +28,7 @@ type Invalidated<F> = Box<dyn Fn(&F, &Context, io::Error)>;
 /// # fn main() -> std::io::Result<()> {
 /// let (cx, (reader, writer)) = (Context::new()?, std::io::pipe()?);
 /// cx.on(reader)
-///     .oneshot() // one event, until the closure asks for the next
+///     .oneshot() // one event, and another one after each `Action::Rearm`
 ///     .ready(|mut reader, _cx, event| {
 ///         println!("{:?}", event.readiness());
 ///         match reader.read(&mut [0; 512]) {
@@ -46,14 +46,14 @@ type Invalidated<F> = Box<dyn Fn(&F, &Context, io::Error)>;
 pub struct On<'cx, F> {
     cx: &'cx Context,
     group: GroupId,
-    /// `None`: in whatever there is a closure for.
+    /// `None`: the directions that have a closure.
     interest: Option<Interest>,
     modes: Interest,
     parts: Closures<F>,
 }
 
-/// The handler that [`On::watch`] makes. It comes back in a [`WatchError`] if it is not registered, and can be
-/// [watched](Context::watch) or put in the place of another one later.
+/// The handler that [`On::watch`] makes. If it is not registered, a [`WatchError`] contains it. It can be
+/// [watched](Context::watch) or replace another handler later.
 ///
 /// # Examples
 /// ```
@@ -92,7 +92,8 @@ struct More<F> {
 }
 
 impl Context {
-    /// Begins a handler made of closures for `owner`'s descriptor; the context owns `owner` until the registration ends.
+    /// Begins a handler made of closures for `owner`'s descriptor. The context owns `owner` until the
+    /// registration ends.
     ///
     /// ```
     /// use std::io::ErrorKind;
@@ -133,53 +134,58 @@ impl Context {
 }
 
 impl<F: AsFd + 'static> On<'_, F> {
-    /// Called when there is something to read. A closure that reads or accepts until `WouldBlock` needs a non-blocking
-    /// descriptor; see [`Context::watch`].
+    /// Sets the closure to call when there is something to read. A closure that reads or accepts until
+    /// `WouldBlock` needs a non-blocking descriptor; see [`Context::watch`].
     pub fn readable(mut self, run: impl Fn(&F, &Context) + 'static) -> Self {
         self.parts.readable = Some(Box::new(run));
         self
     }
 
-    /// Called when there is room to write.
+    /// Sets the closure to call when there is room to write.
     pub fn writable(mut self, run: impl Fn(&F, &Context) + 'static) -> Self {
         self.parts.writable = Some(Box::new(run));
         self
     }
 
-    /// Called when there is an exceptional condition, such as urgent data: see [`Interest::PRIORITY`].
+    /// Sets the closure to call when there is an exceptional condition, such as urgent data; see
+    /// [`Interest::PRIORITY`].
     pub fn priority(mut self, run: impl Fn(&F, &Context) + 'static) -> Self {
         self.more().priority = Some(Box::new(run));
         self
     }
 
-    /// Called for every readiness, instead of `readable`, `writable` and `priority`. The closure gets the [`Event`], and returns what
-    /// becomes of the registration: an [`Action`], or `()` for [`Action::Continue`].
+    /// Sets the closure to call for every readiness, instead of `readable`, `writable` and `priority`. It
+    /// gets the [`Event`], and returns what to do with the registration: an [`Action`], or `()` for
+    /// [`Action::Continue`].
     pub fn ready<A: Into<Action>>(mut self, run: impl Fn(&F, &Context, Event) -> A + 'static) -> Self {
         let run = move |owner: &F, cx: &Context, event| run(owner, cx, event).into();
         self.more().ready = Some(Box::new(run));
         self
     }
 
-    /// Has the handler polled in user space: see [`Pollable::poll`].
+    /// Makes the loop poll the handler in user space; see [`Pollable::poll`].
     pub fn polled(mut self, poll: impl Fn(&F) -> bool + 'static) -> Self {
         self.more().poll = Some(Box::new(poll));
         self
     }
 
-    /// Called for work that [`polled`](Self::polled) has found: see [`Pollable::poll_ready`]. Without it the closure for reading, or
-    /// that of [`ready`](Self::ready) with an empty readiness, is called.
+    /// Sets the closure to call for work that [`polled`](Self::polled) has found; see
+    /// [`Pollable::poll_ready`]. Without it the closure for reading is called, or that of
+    /// [`ready`](Self::ready) with an empty readiness.
     pub fn poll_ready(mut self, run: impl Fn(&F, &Context) + 'static) -> Self {
         self.more().poll_ready = Some(Box::new(run));
         self
     }
 
-    /// Called when the loop begins to poll a [`polled`](Self::polled) handler: see [`Pollable::poll_begin`].
+    /// Sets the closure to call when the loop begins to poll a [`polled`](Self::polled) handler; see
+    /// [`Pollable::poll_begin`].
     pub fn poll_begin(mut self, run: impl Fn(&F) + 'static) -> Self {
         self.more().poll_begin = Some(Box::new(run));
         self
     }
 
-    /// Called when the loop ends to poll a [`polled`](Self::polled) handler: see [`Pollable::poll_end`].
+    /// Sets the closure to call when the loop stops polling a [`polled`](Self::polled) handler; see
+    /// [`Pollable::poll_end`].
     pub fn poll_end(mut self, run: impl Fn(&F) + 'static) -> Self {
         self.more().poll_end = Some(Box::new(run));
         self
@@ -197,13 +203,13 @@ impl<F: AsFd + 'static> On<'_, F> {
         self.parts.more.get_or_insert_with(|| Box::new(none))
     }
 
-    /// Waits for `interest`, whatever there are closures for.
+    /// Waits for `interest`, regardless of the closures.
     pub fn interest(mut self, interest: Interest) -> Self {
         self.interest = Some(interest);
         self
     }
 
-    /// Waits for nothing at first: [`Registration::set_interest`] begins to wait.
+    /// Waits for no event at first: [`Registration::set_interest`] begins to wait.
     pub fn silent(self) -> Self {
         self.interest(Interest::NONE)
     }
@@ -214,33 +220,33 @@ impl<F: AsFd + 'static> On<'_, F> {
         self
     }
 
-    /// Waits for one event, and for the next one when [`Action::Rearm`] or [`Registration::rearm`] asks for it: see
+    /// Waits for one event, and for another one after each [`Action::Rearm`] or [`Registration::rearm`]; see
     /// [`Interest::ONESHOT`].
     pub fn oneshot(mut self) -> Self {
         self.modes |= Interest::ONESHOT;
         self
     }
 
-    /// Called when the descriptor cannot be watched any longer.
+    /// Sets the closure to call when the descriptor cannot be watched any longer.
     pub fn invalidated(mut self, run: impl Fn(&F, &Context, io::Error) + 'static) -> Self {
         self.parts.invalidated = Some(Box::new(run));
         self
     }
 
-    /// Makes it a member of `group`, which can be [paused](Context::pause).
+    /// Makes the handler a member of `group`, which can be [paused](Context::pause).
     pub fn group(mut self, group: GroupId) -> Self {
         self.group = group;
         self
     }
 
-    /// Makes the handler without registering it, to put it in the place of another one: see [`Event::replace`] and
+    /// Makes the handler without registering it, to replace another one; see [`Event::replace`] and
     /// [`Registration::replace`]. The interest and the group are not part of it.
     #[must_use]
     pub fn into_handler(self) -> Rc<Closures<F>> {
         Rc::new(self.parts)
     }
 
-    /// Registers it.
+    /// Registers the handler.
     ///
     /// # Errors
     /// As [`Context::watch`].
@@ -260,7 +266,8 @@ impl<F: AsFd + 'static> On<'_, F> {
 }
 
 impl<F> Closures<F> {
-    /// An interest in whatever there is a closure for. That of [`On::ready`] stands for reading.
+    /// Returns an interest in all directions that have a closure. The closure of [`On::ready`] counts as
+    /// reading.
     #[must_use]
     pub fn interest(&self) -> Interest {
         let mut interest = Interest::NONE;
@@ -274,18 +281,18 @@ impl<F> Closures<F> {
         interest
     }
 
-    /// One of the closures that few handlers have.
+    /// Returns one of the closures that few handlers have.
     fn get<'a, T: ?Sized>(&'a self, one: impl FnOnce(&'a More<F>) -> Option<&'a Box<T>>) -> Option<&'a T> {
         self.more.as_deref().and_then(one).map(|closure| &**closure)
     }
 
-    /// The descriptor's owner.
+    /// Returns the descriptor's owner.
     #[must_use]
     pub fn owner(&self) -> &F {
         &self.owner
     }
 
-    /// Gives the descriptor's owner back.
+    /// Takes the handler apart and returns the descriptor's owner.
     #[must_use]
     pub fn into_owner(self) -> F {
         self.owner
@@ -320,8 +327,8 @@ impl<F: AsFd + 'static> Handler for Closures<F> {
     }
 }
 
-/// Registered by [`On::watch`] as one that is polled if there is a closure that polls. Otherwise [`Polled`] with it polls
-/// nothing.
+/// [`On::watch`] registers it as a polled handler if there is a closure that polls. Without such a closure,
+/// polling a [`Polled`] one never finds work.
 impl<F: AsFd + 'static> Pollable for Closures<F> {
     fn poll(&self) -> bool {
         self.get(|more| more.poll.as_ref())

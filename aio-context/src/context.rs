@@ -24,10 +24,10 @@ use crate::timers::Timers;
 /// A closure that another thread sends.
 pub(crate) type Job = dyn FnMut(&Context) + Send;
 pub(crate) type Mailbox = aio_notify::Mailbox<Slot, Job>;
-/// The closures of the home thread.
+/// The deferred closures of the home thread.
 pub(crate) type Deferred = aio_notify::Deferred<Rc<dyn Fn(&Context)>, Job>;
 
-/// Whether and how long [`Context::poll`] may wait.
+/// The longest time for which [`Context::poll`] may wait.
 ///
 /// # Examples
 /// ```
@@ -46,14 +46,15 @@ pub(crate) type Deferred = aio_notify::Deferred<Rc<dyn Fn(&Context)>, Job>;
 /// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Wait {
-    /// Until there is progress, or a thread notifies.
+    /// Waits until there is progress, or a thread notifies.
     Block,
-    /// As [`Block`](Self::Block), but no longer than this.
+    /// As [`Block`](Self::Block), but for no longer than this.
     AtMost(Duration),
-    /// As [`Block`](Self::Block), but not beyond this moment of [`ClockId::Monotonic`](crate::ClockId::Monotonic); a past one is as
-    /// [`NoBlock`](Self::NoBlock). See [`Context::now`] and [`Context::moment`].
+    /// As [`Block`](Self::Block), but not beyond this moment of
+    /// [`ClockId::Monotonic`](crate::ClockId::Monotonic); a past one is as [`NoBlock`](Self::NoBlock). See
+    /// [`Context::now`] and [`Context::moment`].
     Until(Moment),
-    /// Not at all: do what is ready now.
+    /// Does not wait: serves the work that is ready now.
     NoBlock,
 }
 
@@ -63,8 +64,8 @@ pub enum Wait {
 /// A context lives on the thread that made it, its *home thread*: it is neither `Send` nor `Sync`. Clones are the same
 /// context. Other threads hold a [`Remote`](crate::Remote) or a [`BottomHalf`](crate::BottomHalf).
 ///
-/// Closures and handlers that the context keeps should not keep the context: that is a cycle which is never freed. They
-/// are handed a `&Context` when they run; where that does not do, keep a [`WeakContext`].
+/// Closures and handlers that the context keeps should not keep the context: such a cycle is never freed.
+/// They get a `&Context` when they run; where that does not suffice, keep a [`WeakContext`].
 ///
 /// ```compile_fail
 /// fn is_send<T: Send>() {}
@@ -95,14 +96,14 @@ pub struct Context(pub(crate) Rc<Inner>);
 pub struct WeakContext(pub(crate) Weak<Inner>);
 
 impl WeakContext {
-    /// The context, if it is still there.
+    /// Returns the context, if it still exists.
     #[must_use]
     pub fn upgrade(&self) -> Option<Context> {
         self.0.upgrade().map(Context)
     }
 
-    /// The context, if it belongs to this process. A forked child, which shares the backend's side in the kernel, leaves everything registered until
-    /// it drops the context (R15).
+    /// Returns the context, if it belongs to this process. A forked child shares the backend's state in the
+    /// kernel, so it leaves everything registered until it drops the context (R15).
     pub(crate) fn upgrade_at_home(&self) -> Option<Context> {
         self.upgrade().filter(|cx| cx.0.mailbox.process().is_here())
     }
@@ -124,25 +125,25 @@ pub(crate) struct Inner {
     pub(crate) extensions: Extensions,
 }
 
-/// What is kept to time callbacks: see `timed.rs`.
+/// The state for timing callbacks: see `timed.rs`.
 #[derive(Default)]
 pub(crate) struct Metrics {
-    /// There was a limit, or a measured handler.
+    /// Set once there was a limit, or a measured handler.
     pub(crate) is_on: Cell<bool>,
     pub(crate) times: SelfTime,
-    /// The bottom halves and timers that are slow are reported by kind and name.
+    /// The limit. Slow bottom halves and timers are reported by kind and name.
     pub(crate) slow: SlowLimit<(&'static str, &'static str)>,
 }
 
 impl Context {
-    /// A handle that does not keep the context alive.
+    /// Returns a handle that does not keep the context alive.
     #[must_use]
     pub fn downgrade(&self) -> WeakContext {
         WeakContext(Rc::downgrade(&self.0))
     }
 
-    /// How many late events, for registrations that no longer exist, were recognised and dropped; and how many handlers
-    /// were [invalidated](crate::Handler::invalidated).
+    /// Returns two numbers: late events, for registrations that no longer exist, which were recognised and
+    /// dropped; and handlers that were [invalidated](crate::Handler::invalidated).
     #[must_use]
     pub fn anomalies(&self) -> (u64, u64) {
         (
@@ -151,24 +152,25 @@ impl Context {
         )
     }
 
-    /// The backend's name, as it is now.
+    /// Returns the name of the present backend.
     #[must_use]
     pub fn backend_name(&self) -> &'static str {
         self.0.descriptors.backend.borrow().name()
     }
 
-    /// Returns whether the backend, as it is now, calls a handler with [`Interest::EDGE`](crate::Interest::EDGE) once for each new
-    /// activity, rather than for as long as there is something to read. A context may move to such a backend, and back, at any
-    /// wait.
+    /// Returns `true` if the present backend calls a handler with [`Interest::EDGE`](crate::Interest::EDGE)
+    /// once for each new activity, rather than for as long as there is something to read. A context may move
+    /// to such a backend, and back, at any wait.
     #[must_use]
     pub fn reports_edges(&self) -> bool {
         self.0.descriptors.backend.borrow().reports_edges()
     }
 
-    /// Returns the one value of type `T` that belongs to this context; `make` makes it when it is first asked for. The context drops it
-    /// on its thread, at its own end.
+    /// Returns the one value of type `T` that belongs to this context. The first call for the type makes the
+    /// value with `make`. The context drops it on its thread, at its own end.
     ///
-    /// For crates that need a state for each context, such as an executor. A value that keeps the context alive is a cycle.
+    /// For crates that need a state for each context, such as an executor. A value must not keep the context
+    /// alive: that is a cycle.
     ///
     /// ```
     /// use std::cell::Cell;
@@ -190,7 +192,8 @@ impl Context {
         extensions.get().unwrap_or_else(|| extensions.add(make(self)))
     }
 
-    /// Runs user code. Nothing of the context may be borrowed meanwhile, because the code may use the context.
+    /// Runs user code. No part of the context may be borrowed meanwhile, because the code may use the
+    /// context.
     pub(crate) fn call<R>(&self, code: impl FnOnce(&Self) -> R) -> R {
         self.assert_free();
         code(self)
@@ -223,11 +226,12 @@ impl Drop for Inner {
 }
 
 thread_local! {
-    /// The contexts whose home this thread is, so that `run_and_wait` can run in place instead of waiting for itself.
+    /// The contexts whose home this thread is, so that `run_and_wait` can run in place instead of waiting for
+    /// itself.
     static AT_HOME: RefCell<Vec<WeakContext>> = const { RefCell::new(Vec::new()) };
 }
 
-/// Uses the table. A thread that ends finds it gone already, as if it were empty.
+/// Uses the table. On a thread that ends, the table is gone already and counts as empty.
 fn with_table<R: Default>(use_it: impl FnOnce(&mut Vec<WeakContext>) -> R) -> R {
     AT_HOME
         .try_with(|here| use_it(&mut here.borrow_mut()))
@@ -244,12 +248,12 @@ fn move_out() {
     with_table(|here| here.retain(|one| one.0.strong_count() != 0));
 }
 
-/// The contexts whose home this thread is. Up to four need no allocation.
+/// Returns the contexts whose home this thread is. Up to four need no allocation.
 pub(crate) fn all_at_home() -> SmallVec<[Context; 4]> {
     with_table(|here| here.iter().filter_map(WeakContext::upgrade).collect())
 }
 
-/// The context with this mailbox, if its home is this thread.
+/// Returns the context with this mailbox, if its home is this thread.
 pub(crate) fn at_home(mailbox: &Arc<Mailbox>) -> Option<Context> {
     let is_its = |cx: &Context| Arc::ptr_eq(&cx.0.mailbox, mailbox);
     with_table(|here| here.iter().filter_map(WeakContext::upgrade).find(is_its))

@@ -13,16 +13,18 @@ use aio_notify::Counter;
 
 use crate::any_backend::LoopBackend;
 
-/// A context reserves this many tokens for its own descriptors: that of the notifier, and that of changes of the wall clock.
+/// The number of tokens that a context reserves for its own descriptors: those of the notifier and of changes
+/// of the wall clock.
 const OWN_TOKENS: u32 = 2;
 
-/// Whether `token` is one of a context's own descriptors, which have no handler. They are the first of its registry.
+/// Returns `true` if `token` is one of a context's own descriptors, which have no handler. They are the first
+/// of its registry.
 #[inline]
 pub(crate) const fn is_own(token: Token) -> bool {
     token.index() < OWN_TOKENS
 }
 
-/// The registry and the backend, always changed together.
+/// The registry and the backend, which always change together.
 pub(crate) struct Descriptors<E> {
     pub(crate) backend: LoopBackend,
     pub(crate) registry: RefCell<Registry<E>>,
@@ -31,7 +33,7 @@ pub(crate) struct Descriptors<E> {
     wakeup: Token,
     /// The number of handlers that were invalidated.
     pub(crate) invalidated: Counter,
-    /// The mailbox's own descriptor was closed: no thread can wake the loop any more.
+    /// Set if the mailbox's own descriptor was closed: no thread can wake the loop any more.
     pub(crate) wakeup_lost: Cell<bool>,
 }
 
@@ -47,19 +49,19 @@ impl<E> Descriptors<E> {
         }
     }
 
-    /// Whether nothing is borrowed.
+    /// Returns `true` if neither part is borrowed.
     pub(crate) fn is_free(&self) -> bool {
         self.backend.is_free() && self.registry.try_borrow_mut().is_ok()
     }
 
-    /// The number of handlers, without the loop's own; `None` while the registry is in use.
+    /// Returns the number of handlers, without the loop's own; `None` while the registry is in use.
     pub(crate) fn handlers(&self) -> Option<usize> {
         let registry = self.registry.try_borrow().ok()?;
         Some(registry.len().saturating_sub(OWN_TOKENS as usize))
     }
 
-    /// Changes an interest, or arms one again that is reported once. `owner` returns the owner of the descriptor. Returns `false` if
-    /// nothing was to be done.
+    /// Changes an interest, or arms one again that is reported once. `owner` returns the owner of the
+    /// descriptor. Returns `false` if no change was needed.
     #[inline]
     pub(crate) fn set_interest(
         &self,
@@ -78,7 +80,7 @@ impl<E> Descriptors<E> {
         } else if let Some(entry) = registry.get(token) {
             self.backend.add(token, Watched::new(owner(entry)), change.to)?;
         }
-        // Not before: an edge of the former interest would be lost.
+        // Set only now: otherwise an edge of the former interest would be lost.
         registry.set_interest(token, change.interest);
         Ok(true)
     }
@@ -91,18 +93,19 @@ impl<E> Descriptors<E> {
         }
     }
 
-    /// Takes a handler out of the registry and the backend. The caller finishes the removal before anything else is called.
+    /// Removes a handler from the registry and the backend. The caller finishes the removal before it calls
+    /// any other code.
     #[inline(always)]
     pub(crate) fn unlink(&self, token: Token) -> Option<E> {
         let (entry, is_watched) = self.registry.borrow_mut().remove_watched(token)?;
         if is_watched && let Err(error) = self.backend.remove(token) {
-            // The number was closed behind the loop's back, most likely; it is out of the backend all the same.
+            // The number was most likely closed by other code. It is out of the backend all the same.
             tracing::debug!(?token, %error, "the backend complained about a removal");
         }
         Some(entry)
     }
 
-    /// Masks a handler in the backend, because an event came that must wait (rule B5).
+    /// Masks a handler in the backend, because of an event that must wait (rule B5).
     pub(crate) fn mask(&self, token: Token) {
         if let Err(error) = self.backend.modify(token, Interest::NONE) {
             tracing::warn!(?token, %error, "a paused descriptor could not be masked; it may keep the loop awake");
@@ -117,7 +120,8 @@ impl<E> Descriptors<E> {
         }
     }
 
-    /// Whether `token` is the mailbox's own descriptor. If it is and was closed, no thread can wake the loop any more.
+    /// Returns `true` if `token` is the mailbox's own descriptor. If that was closed, records that no thread
+    /// can wake the loop any more.
     pub(crate) fn accept_wakeup(&self, token: Token, readiness: Readiness) -> bool {
         if token == self.wakeup && readiness.contains(Readiness::NVAL) {
             self.wakeup_lost.set(true);
@@ -125,7 +129,7 @@ impl<E> Descriptors<E> {
         token == self.wakeup
     }
 
-    /// Rejects an event whose handler was paused or excluded since: an edge is masked until the pause ends.
+    /// Rejects an event whose handler was paused or excluded since. An edge is masked until the pause ends.
     #[cold]
     pub(crate) fn reject(&self, token: Token) {
         let masks = self.registry.borrow_mut().reject(token);

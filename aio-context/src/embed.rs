@@ -16,26 +16,27 @@ use crate::macros::{impl_as_fd, impl_debug};
 use crate::sync::faulty;
 use crate::timer::fire_due;
 
-/// A context that another event loop, a *foreign loop*, waits for.
+/// A context inside another event loop, a *foreign loop*, which waits for it.
 ///
-/// It keeps the context, and no lifetime ties it to anything: it can be moved into a source of the foreign loop.
+/// It keeps the context alive and has no lifetime, so it can be moved into a source of the foreign loop.
 ///
-/// In each turn of the foreign loop [`prepare`](Self::prepare) returns how long it may wait. It waits for the descriptor of
-/// this value to become readable, for that long. [`check`](Self::check) returns whether anything is due, and
-/// [`dispatch`](Self::dispatch) does it. A foreign loop may leave `check` out, as GLib does if `prepare` returns that the context is
-/// ready: `dispatch` then checks by itself.
+/// In each turn of the foreign loop, [`prepare`](Self::prepare) returns the longest time that it may wait.
+/// The foreign loop waits for that long until the descriptor of this value is readable.
+/// [`check`](Self::check) returns `true` if anything is due, and [`dispatch`](Self::dispatch) does it. A
+/// foreign loop may leave `check` out, as GLib does if `prepare` returns that the context is ready:
+/// `dispatch` then checks by itself.
 ///
-/// A loop that cannot run code before each wait calls `prepare` at the end of its turn instead, and again whenever the
-/// descriptor was readable or the time is over. The context stays prepared meanwhile: whatever shortens the wait, such as
-/// a timer that is armed or a bottom half that is scheduled on the home thread, makes the descriptor readable.
-/// `Nested` in the crate `aio-sources` does so.
+/// A loop that cannot run code before each wait calls `prepare` at the end of its turn instead, and again
+/// whenever the descriptor was readable or the time is over. The context stays prepared meanwhile: a change
+/// that shortens the wait, such as a timer that is armed or a bottom half that is scheduled on the home
+/// thread, makes the descriptor readable. `Nested` in the crate `aio-sources` does so.
 ///
-/// The descriptor stays the same for the life of this value. It is level-triggered. A foreign loop that waits for edges,
-/// as mio and tokio do, may take it for not ready when `check` returns that nothing is due, not before. The examples of this
-/// crate show a context in an epoll loop, in mio, in calloop and in tokio.
+/// The descriptor stays the same for the life of this value. It is level-triggered. A foreign loop that waits
+/// for edges, as mio and tokio do, may clear its readiness when `check` returns that nothing is due, not
+/// before. The examples of this crate show a context in an epoll loop, in mio, in calloop and in tokio.
 ///
-/// All functions may be called inside callbacks of the context. When the value is dropped, the context is as before, but for its
-/// backend.
+/// All functions may be called inside callbacks of the context. Dropping the value restores the context,
+/// except for its backend.
 ///
 /// ```
 /// use aio_context::Context;
@@ -55,31 +56,34 @@ use crate::timer::fire_due;
 pub struct Embedded {
     cx: Context,
     fd: OwnedFd,
-    /// What has been found and not dispatched.
+    /// The events that were found and not dispatched.
     list: RefCell<Box<ReadyList>>,
-    /// A foreign loop may be waiting.
+    /// Set while a foreign loop may be waiting.
     is_prepared: Cell<bool>,
-    /// The descriptors were checked since the last turn began.
+    /// Set if the descriptors were checked since the last turn began.
     is_checked: Cell<bool>,
-    /// A check has found registrations invalid, which is progress of the dispatch that follows.
+    /// Set if a check has found registrations invalid, which is progress of the dispatch that follows.
     has_invalidated: Cell<bool>,
-    /// A dispatch has reported that it could not check the descriptors.
+    /// Set once a failed check of the descriptors was logged.
     has_complained: Cell<bool>,
 }
 
 impl Context {
-    /// Lets a foreign loop wait on behalf of this context. The backend moves to one that is itself a descriptor, for good: a
-    /// backend that has none, as ppoll, is replaced by epoll. A ring goes on executing [operations](crate::Submit), while
-    /// epoll watches the descriptors; only if the kernel refuses to register an eventfd with the ring, its operations are cancelled. The end of an operation that
-    /// reads from an *eventfd* may not wake the foreign loop: the next check finds it. Watch the eventfd instead.
+    /// Makes a value through which a foreign loop waits for this context. The backend moves for good to one
+    /// that is itself a descriptor: a backend without one, such as ppoll, is replaced by epoll. A ring goes
+    /// on executing [operations](crate::Submit), while epoll watches the descriptors; its operations are
+    /// cancelled only if the kernel refuses to register an eventfd with the ring. The end of an operation
+    /// that reads from an *eventfd* may not wake the foreign loop: the next check finds it. Watch the eventfd
+    /// instead.
     ///
-    /// While the foreign loop may be waiting, the context does not enter poll mode, also if it is polled directly.
+    /// While the foreign loop may be waiting, the context does not enter poll mode, even if it is polled
+    /// directly.
     ///
     /// Several values may embed one context. Each of them serves it.
     ///
     /// # Errors
-    /// What the system says, in a [`Refused`]: `EMFILE` if there is no descriptor left, `EBADF` if a watched descriptor was
-    /// closed behind the loop's back. The backend is then as before.
+    /// The error of the system, in a [`Refused`]: `EMFILE` if there is no descriptor left, `EBADF` if other
+    /// code closed a watched descriptor. The backend is then as before.
     pub fn embed(&self) -> io::Result<Embedded> {
         let mut backend = self.0.descriptors.backend.borrow_mut();
         let name = backend.name();
@@ -103,21 +107,23 @@ impl Context {
 }
 
 impl Embedded {
-    /// The context.
+    /// Returns the context.
     #[must_use]
     pub fn context(&self) -> &Context {
         &self.cx
     }
 
-    /// Gets ready to be waited for, and returns how long at the most (`None`: until the descriptor is readable).
+    /// Prepares the context for a wait of the foreign loop. Returns the longest time of the wait (`None`:
+    /// until the descriptor is readable).
     ///
-    /// Leaves poll mode. Until [`check`](Self::check), other threads that have something for this context make the
+    /// Leaves poll mode. Until [`check`](Self::check), other threads that have work for this context make the
     /// descriptor readable.
     pub fn prepare(&self) -> Option<Duration> {
         let inner = &self.cx.0;
         self.is_checked.set(false);
         if !self.is_prepared.replace(true) {
-            // It cannot leave poll mode before the foreign loop waits on.
+            // Otherwise the context could enter poll mode, and could not leave it before the foreign loop
+            // waits.
             inner.polling.controller.suspend();
         }
         inner.polling.adopt_params(&inner.shared, &inner.pacing);
@@ -135,7 +141,7 @@ impl Embedded {
         self.time_left()
     }
 
-    /// How long a foreign loop may wait, once it is known that it does.
+    /// Returns the longest time that a foreign loop may wait, once other threads are informed that it waits.
     fn time_left(&self) -> Option<Duration> {
         let inner = &self.cx.0;
         if inner.mailbox.is_notified() || !self.arm_backend() {
@@ -144,25 +150,27 @@ impl Embedded {
         inner.foreign_timeout()
     }
 
-    /// Has the backend pass to the system what it has put off. Returns `false` if the descriptors have to be checked at once: also if the backend
-    /// fails, because a check then returns the error, or goes on with another backend.
+    /// Passes the changes that the backend has put off to the system. Returns `false` if the descriptors must
+    /// be checked at once. If the backend fails, it also returns `false`, because a check then returns the
+    /// error, or goes on with another backend.
     fn arm_backend(&self) -> bool {
         let mut backend = self.cx.0.descriptors.backend.borrow_mut();
         let is_armed = backend.make_pollable().is_ok();
         is_armed && !backend.always_ready()
     }
 
-    /// As [`prepare`](Self::prepare), in whole milliseconds, rounded up, -1 for no limit: what `poll(2)` and its like take.
+    /// As [`prepare`](Self::prepare), in whole milliseconds, rounded up, -1 for no limit: the format of
+    /// `poll(2)`.
     pub fn prepare_ms(&self) -> i32 {
         self.prepare().map_or(-1, |timeout| {
             i32::try_from(timeout.as_nanos().div_ceil(1_000_000)).unwrap_or(i32::MAX)
         })
     }
 
-    /// Checks the descriptors; true if anything is due.
+    /// Checks the descriptors. Returns `true` if anything is due.
     ///
     /// # Errors
-    /// What the system says to checking the descriptors.
+    /// The error of the system.
     pub fn check(&self) -> io::Result<bool> {
         let inner = &self.cx.0;
         Ok(self.check_descriptors()?
@@ -171,8 +179,8 @@ impl Embedded {
             || inner.mailbox.inbox().pending())
     }
 
-    /// Ends the foreign loop's wait, accepts what others have notified meanwhile, and puts on the list what is ready. Returns
-    /// whether a handler is ready.
+    /// Ends the foreign loop's wait, accepts the notifications of other threads, and puts ready events on the
+    /// list. Returns `true` if a handler is ready.
     fn check_descriptors(&self) -> io::Result<bool> {
         let inner = &self.cx.0;
         self.end_wait();
@@ -189,10 +197,12 @@ impl Embedded {
         checked.map(|()| is_ready)
     }
 
-    /// Runs the bottom halves, the ready handlers and the timers that are due; true if there was progress.
+    /// Runs the bottom halves, the ready handlers and the timers that are due. Returns `true` if there was
+    /// progress.
     ///
-    /// Checks the descriptors first, unless [`check`](Self::check) has done so since [`prepare`](Self::prepare). If the system refuses
-    /// that, one `tracing` event tells of it, and what needs no descriptor is done all the same.
+    /// Checks the descriptors first, unless [`check`](Self::check) has done so since
+    /// [`prepare`](Self::prepare). If the system refuses the check, one `tracing` event reports it, and work
+    /// that needs no descriptor is done all the same.
     pub fn dispatch(&self) -> bool {
         let inner = &self.cx.0;
         if !self.is_checked.get()
@@ -216,7 +226,7 @@ impl Embedded {
         progress
     }
 
-    /// Logs, once, that the descriptors cannot be checked: a foreign loop has no use for the error.
+    /// Logs, once, that the descriptors cannot be checked, because a foreign loop has no use for the error.
     #[cold]
     fn complain(&self, error: &io::Error) {
         if !self.has_complained.replace(true) {
@@ -224,7 +234,7 @@ impl Embedded {
         }
     }
 
-    /// The foreign loop waits no longer. Another one may, through another value.
+    /// Records that the foreign loop no longer waits. Another one may, through another value.
     fn end_wait(&self) {
         let inner = &self.cx.0;
         if self.is_prepared.replace(false) && inner.polling.controller.resume() {
@@ -232,15 +242,16 @@ impl Embedded {
         }
     }
 
-    /// What was found so far. It is not lent: callbacks run meanwhile, and may use this very value.
+    /// Returns the events found so far, and takes them: callbacks run meanwhile, and may use this very value.
     fn take_list(&self) -> Box<ReadyList> {
         let inner = &self.cx.0;
         self.list.replace(inner.descriptors.lists.take())
     }
 
-    /// Keeps what was found for [`dispatch`](Self::dispatch).
+    /// Keeps the found events for [`dispatch`](Self::dispatch).
     fn keep(&self, list: Box<ReadyList>) {
-        // If a callback used this very value meanwhile, the next check finds the events of that list again.
+        // If a callback has used this very value meanwhile, the next check finds the events of that list
+        // again.
         drop(Found::new(&self.cx.0, self.list.replace(list)));
     }
 }
@@ -258,7 +269,7 @@ impl Drop for Embedded {
         let inner = &self.cx.0;
         drop(Found::new(inner, std::mem::take(self.list.get_mut())));
         self.end_wait();
-        // Another value may have been prepared before this one found or accepted anything.
+        // This value may have found or accepted events after another one was prepared.
         inner.mailbox.notify_if_about_to_wait();
     }
 }

@@ -1,4 +1,4 @@
-//! What can go wrong: between two contexts, and between a context and the system.
+//! Errors between two contexts, and between a context and the system.
 
 use std::error::Error;
 use std::fmt;
@@ -7,9 +7,9 @@ use std::rc::Rc;
 use aio_backend::NotTaken;
 use aio_notify::Lost;
 
-/// Why a job on another context has no result.
+/// The reason why a job on another context has no result.
 ///
-/// The job was dropped on whichever thread let it go; if it had begun, it ended in a panic.
+/// The job was dropped on the thread that let it go. If it had begun, it ended in a panic.
 ///
 /// # Examples
 /// ```
@@ -37,7 +37,7 @@ pub enum Gone {
 }
 
 impl Gone {
-    /// Why a job has no result.
+    /// Converts the mailbox's reason for a lost job.
     pub(crate) fn of(lost: Lost) -> Self {
         match lost {
             Lost::Dropped => Self::Dropped,
@@ -60,8 +60,8 @@ impl fmt::Display for Gone {
 
 impl Error for Gone {}
 
-/// Why a handler was not registered or did not replace another one, and the handler itself. Its [kind](NotTaken::kind) is `AlreadyExists` if
-/// the descriptor has a handler already.
+/// The error of a handler that was not registered or did not replace another one, with the handler itself.
+/// Its [kind](NotTaken::kind) is `AlreadyExists` if the descriptor has a handler already.
 ///
 /// ```
 /// use std::{io, rc::Rc};

@@ -1,14 +1,15 @@
-//! [`Event`]: what a handler is called for. [`Action`]: what it asks for in return.
+//! [`Event`]: the readiness that a handler is called for. [`Action`]: its answer.
 
 use aio_backend::{Interest, Readiness, Token};
 
 use crate::macros::impl_debug;
 
-/// What a descriptor is ready for, and the registration that waited for it.
+/// The readiness of a descriptor, and the registration that waited for it.
 ///
-/// [`Handler::ready`](crate::Handler::ready) and the closure of [`On::ready`](crate::On::ready) get it. It is a small value that can be copied, and does not
-/// keep the registration alive. Its methods act on the registration of the handler that was called, and have no effect, or return
-/// `NotFound`, once the handler was removed or replaced, for example by a poll that was nested in the callback.
+/// [`Handler::ready`](crate::Handler::ready) and the closure of [`On::ready`](crate::On::ready) get it. It is
+/// a small `Copy` value and does not keep the registration alive. Its methods act on the registration of the
+/// handler that was called. Once that handler was removed or replaced, for example by a poll that was nested
+/// in the callback, they have no effect, or return `NotFound`.
 ///
 /// ```
 /// use std::io::{PipeReader, Read};
@@ -42,12 +43,12 @@ use crate::macros::impl_debug;
 pub struct Event {
     /// The bits of the token.
     token: u64,
-    /// The readiness in 16 bits, the interest in 8, and, in the upper half, which handler of the registration it is: replacing one
-    /// counts. Two registers hold an event on its way to a handler.
+    /// The readiness in 16 bits, the interest in 8, and, in the upper half, the version of the handler: each
+    /// replacement in the registration counts. Two registers hold an event on its way to a handler.
     rest: u64,
 }
 
-/// What becomes of a registration after a callback: see [`On::ready`](crate::On::ready) and [`Event::apply`].
+/// The action on a registration after a callback; see [`On::ready`](crate::On::ready) and [`Event::apply`].
 ///
 /// # Examples
 /// ```
@@ -72,14 +73,15 @@ pub struct Event {
 #[must_use = "an action takes effect when a closure returns it, or `Event::apply` gets it"]
 #[non_exhaustive]
 pub enum Action {
-    /// It stays as it is. A registration with [`Interest::ONESHOT`] sleeps.
+    /// Leaves the registration as it is. With [`Interest::ONESHOT`] it waits for no event until it is armed
+    /// again.
     #[default]
     Continue,
-    /// It waits for its present interest again: see [`Event::rearm`].
+    /// Arms the present interest again; see [`Event::rearm`].
     Rearm,
-    /// It waits for another interest from now on.
+    /// Replaces the interest.
     Interest(Interest),
-    /// It ends.
+    /// Removes the handler.
     Remove,
 }
 
@@ -104,15 +106,15 @@ impl Event {
         (self.rest >> 32) as u32
     }
 
-    /// Returns the name of the registration, as [`Registration::token`](crate::Registration::token).
+    /// Returns the token of the registration, as [`Registration::token`](crate::Registration::token).
     #[inline]
     #[must_use]
     pub fn token(self) -> Token {
         Token::from_bits(self.token)
     }
 
-    /// Returns everything that the system has reported, within the interest. Empty if a polled handler was called for work that its
-    /// [`poll`](crate::Pollable::poll) has found.
+    /// Returns all readiness that the system has reported, within the interest. Empty if a polled handler was
+    /// called for work that its [`poll`](crate::Pollable::poll) has found.
     #[inline]
     #[must_use]
     pub fn readiness(self) -> Readiness {
@@ -150,7 +152,7 @@ impl Event {
         self.readiness().wakes_priority(self.interest())
     }
 
-    /// Returns whether there may be anything to do besides `readable`: one test for most handlers.
+    /// Returns `true` if a direction other than reading may be due. Most handlers need only this test.
     #[inline]
     pub(crate) fn concerns_more_than_reading(self) -> bool {
         self.interest()

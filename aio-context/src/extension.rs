@@ -1,4 +1,4 @@
-//! [`Extensions`]: what other crates keep with a context.
+//! [`Extensions`]: the values that other crates keep with a context.
 
 use std::any::{Any, TypeId};
 use std::cell::RefCell;
@@ -16,7 +16,7 @@ impl Extensions {
         found.and_then(|(_, value)| value.clone().downcast().ok())
     }
 
-    /// Adds a value, unless there is one of this type: then that stays. Returns the one that is there.
+    /// Adds a value, unless there is one of this type, which then stays. Returns the value that is there.
     #[cold]
     pub(crate) fn add<T: 'static>(&self, value: T) -> Rc<T> {
         if let Some(first) = self.get() {

@@ -1,4 +1,4 @@
-//! What a descriptor's owner implements to be called: [`Handler`], [`Pollable`], and [`Exclusive`] for `&mut self`.
+//! The traits that the owner of a descriptor implements: [`Handler`], [`Pollable`], and [`Exclusive`] for `&mut self`.
 
 use std::cell::RefCell;
 use std::io;
@@ -17,13 +17,13 @@ use crate::macros::{impl_as_fd, impl_debug};
 use crate::stats::Timing;
 use crate::{Context, Event};
 
-/// Is called when its descriptor is ready.
+/// The callbacks for a descriptor that is ready.
 ///
-/// All calls come on the home thread. Readiness is level-triggered, so a handler need not consume everything: it is
-/// called again. It must tolerate a call without cause (`EAGAIN`): a nested poll may have served it already.
+/// All calls come on the home thread. Readiness is level-triggered, so a handler need not consume everything: it is called
+/// again. It must tolerate spurious calls (`EAGAIN`): a nested poll may have served the event already.
 ///
-/// A callback may do anything: watch, remove, replace, pause, poll again, drop the last handle, panic. Because it may
-/// be entered again by a nested poll, it takes `&self`; see [`Exclusive`] for state that needs `&mut`. Its `as_fd` is no callback: it is called
+/// A callback may do anything: watch, remove, replace, pause, poll again, drop the last handle, panic. Because a nested poll
+/// may enter it again, it takes `&self`; see [`Exclusive`] for state that needs `&mut`. `as_fd` is no callback: it is called
 /// while the context changes its registrations, and may not use the context.
 ///
 /// ```
@@ -65,34 +65,36 @@ use crate::{Context, Event};
 #[doc(alias = "aio_set_fd_handler")]
 #[expect(unused_variables, reason = "named for implementations")]
 pub trait Handler: AsFd + 'static {
-    /// The descriptor is ready. Unless overridden, this calls [`readable`](Self::readable), [`writable`](Self::writable) and
-    /// [`priority`](Self::priority), each if it is due, in this order, and none after one that removes, replaces or pauses the
-    /// handler.
+    /// Called when the descriptor is ready. Unless overridden, this calls [`readable`](Self::readable),
+    /// [`writable`](Self::writable) and [`priority`](Self::priority), each if it is due, in this order, and none after one
+    /// that removes, replaces or pauses the handler.
     ///
-    /// Override it to learn the whole [readiness](Event::readiness) in one call, or to reach the handler's own registration: `event`
-    /// can [remove](Event::remove) or [replace](Event::replace) the handler, and [change](Event::set_interest) or
-    /// [re-arm](Event::rearm) its interest. Nothing else calls the three other functions then, except
+    /// Override it to get the whole [readiness](Event::readiness) in one call, or to reach the handler's own registration:
+    /// `event` can [remove](Event::remove) or [replace](Event::replace) the handler, and [change](Event::set_interest) or
+    /// [re-arm](Event::rearm) its interest. An override replaces all calls of the three other functions except that of
     /// [`Pollable::poll_ready`].
     #[inline]
     fn ready(&self, cx: &Context, event: Event) {
         event.deliver(self, cx);
     }
 
-    /// There is something to read, the peer hung up or shut down its writing half, or the descriptor has an error.
+    /// Called when there is something to read, the peer hung up or shut down its writing half, or the descriptor has an
+    /// error.
     fn readable(&self, cx: &Context) {}
 
-    /// There is room to write, or the descriptor has an error; a hang-up too if the interest is to write only.
+    /// Called when there is room to write, or the descriptor has an error; also on a hang-up if the interest is to write
+    /// only.
     fn writable(&self, cx: &Context) {}
 
-    /// There is an exceptional condition, such as urgent data; a hang-up or an error too if there is no other interest. Called with
-    /// [`Interest::PRIORITY`](crate::Interest::PRIORITY) alone.
+    /// Called when there is an exceptional condition, such as urgent data; also on a hang-up or an error if there is no
+    /// other interest. Requires [`Interest::PRIORITY`](crate::Interest::PRIORITY).
     fn priority(&self, cx: &Context) {}
 
-    /// The registration has ended without a removal: the descriptor was closed behind the loop's back,
-    /// or the system refused to watch it any longer. The handler is already removed.
+    /// Called when the registration has ended without a removal: other code closed the descriptor, or the system refused to
+    /// watch it any longer. The handler is already removed.
     fn invalidated(&self, cx: &Context, why: io::Error) {}
 
-    /// Whether this handler must not be entered again while one of its callbacks runs. While it runs, its events wait.
+    /// Returns `true` if this handler must not be entered again while one of its callbacks runs. Its events wait meanwhile.
     fn exclusive(&self) -> bool {
         false
     }
@@ -100,8 +102,8 @@ pub trait Handler: AsFd + 'static {
 
 /// A handler that can also be polled in user space for work (busy polling).
 ///
-/// `poll`, `poll_begin` and `poll_end` are no place to wait: a poll of the context that is nested in one of them does what is
-/// ready, and returns.
+/// `poll`, `poll_begin` and `poll_end` must not wait: a poll of the context that is nested in one of them serves the work
+/// that is ready, and returns.
 ///
 /// ```
 /// use std::cell::Cell;
@@ -111,7 +113,7 @@ pub trait Handler: AsFd + 'static {
 /// use std::time::Duration;
 /// use aio_context::{Context, Handler, Interest, PollParams, Pollable, Polled, Wait};
 ///
-/// /// A ring in memory. Its peer writes `kick` only while it is not polled.
+/// /// A ring in memory. Its peer writes `kick` only while the loop does not poll it.
 /// struct Ring {
 ///     kick: io::PipeReader,
 ///     filled: Cell<u32>,
@@ -149,20 +151,21 @@ pub trait Handler: AsFd + 'static {
 /// # Ok(()) }
 /// ```
 pub trait Pollable: Handler {
-    /// Is there work? Asked many times in a row: cheap, without side effects. Never called while
-    /// another callback of the same handler runs.
+    /// Returns `true` if there is work. Called many times in a row: it must be cheap and have no side effects. Never called
+    /// while another callback of the same handler runs.
     fn poll(&self) -> bool;
 
-    /// [`poll`](Self::poll) said yes: does the work. Unless overridden, the same as [`readable`](Handler::readable).
+    /// Does the work, after [`poll`](Self::poll) returned `true`. Unless overridden, the same as
+    /// [`readable`](Handler::readable).
     fn poll_ready(&self, cx: &Context) {
         self.readable(cx);
     }
 
-    /// The loop polls from now on: a producer of work need not kick the descriptor.
+    /// Called when the loop begins to poll: producers of work need not kick the descriptor from now on.
     fn poll_begin(&self) {}
 
-    /// The loop is about to sleep: work needs a kick again. [`poll`](Self::poll) is called one last time afterwards, so
-    /// that what came in between is not lost.
+    /// Called when the loop is about to sleep: work needs a kick again. [`poll`](Self::poll) is called one last time
+    /// afterwards, so that work published meanwhile is not lost.
     fn poll_end(&self) {}
 }
 
@@ -211,10 +214,10 @@ pub trait HandlerMut<F>: 'static {
     fn invalidated(&mut self, cx: &Context, why: io::Error) {}
 }
 
-/// Makes a [`Handler`] of a descriptor and a state that is used by `&mut`.
+/// A [`Handler`] made of a descriptor and a state that is used by `&mut`.
 ///
-/// While one of its callbacks runs, the handler is excluded: a nested poll does not call it, and its events are seen
-/// afterwards. The descriptor's owner lies beside the state, because the loop needs it while the state is in use.
+/// While one of its callbacks runs, the handler is excluded: a nested poll does not call it, and its events are delivered
+/// afterwards. The descriptor's owner is stored beside the state, because the loop needs it while the state is in use.
 ///
 /// ```
 /// use std::io::{self, Read as _, Write as _};
@@ -247,7 +250,7 @@ pub struct Exclusive<F, H> {
 }
 
 impl<F: AsFd + 'static, H: HandlerMut<F>> Exclusive<F, H> {
-    /// A handler for `owner`'s descriptor with `state`.
+    /// Makes a handler for `owner`'s descriptor with `state`.
     pub fn new(owner: F, state: H) -> Self {
         Self {
             owner,
@@ -255,8 +258,8 @@ impl<F: AsFd + 'static, H: HandlerMut<F>> Exclusive<F, H> {
         }
     }
 
-    /// Gives access to the state, unless one of the callbacks is running (then `None`). Meanwhile the handler is excluded, as while one
-    /// of its callbacks runs.
+    /// Calls `use_it` with the state and returns its result. `None` while a callback of the handler runs. The handler is
+    /// excluded meanwhile, as during its own callbacks.
     pub fn with<R>(&self, use_it: impl FnOnce(&mut H) -> R) -> Option<R> {
         let _entered = Running::enter(self)?;
         self.call(use_it)
@@ -300,9 +303,9 @@ impl_debug!(impl[F: std::fmt::Debug, H] Exclusive<F, H>, "Exclusive": |it| owner
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Polled<H>(pub H);
 
-/// A handler, as a context keeps it: made from an `Rc` of a [`Handler`], or from one that is to be [`Polled`].
+/// A handler as a context stores it: made from an `Rc` of a [`Handler`], or from one that is to be [`Polled`].
 ///
-/// Functions that register handlers take anything that becomes an `Entry`, and give it back if they fail.
+/// Functions that register handlers take any type that converts into an `Entry`, and return the value if they fail.
 ///
 /// ```
 /// use std::io;
@@ -319,45 +322,45 @@ pub struct Polled<H>(pub H);
 /// # drop(serve(&cx, aio_context::Polled(handler))?);
 /// # Ok::<(), io::Error>(())
 /// ```
-// There can be many thousands, so what few of them need lies elsewhere.
+// There can be many thousands of entries, so the parts that few of them need are stored elsewhere.
 pub struct Entry {
     pub(crate) handler: Rc<dyn Handler>,
     more: Option<Box<More>>,
 }
 
-/// What the registry keeps for a handler that is polled or timed.
+/// The parts of an entry that only polled or timed handlers need.
 #[derive(Default)]
 struct More {
     polled: Option<PolledEntry>,
     timing: Option<Rc<Timing>>,
 }
 
-/// What the registry keeps for a polled handler besides.
+/// The parts of an entry that only polled handlers need.
 pub(crate) struct PolledEntry {
     /// The handler itself.
     pub(crate) own: Rc<dyn Join>,
     /// See [`Handler::exclusive`].
     pub(crate) is_exclusive: bool,
-    /// What the policy is shown of it, and remembers.
+    /// The polling policy's state for this handler.
     pub(crate) policy: PolledHandler,
-    /// Where other threads read its polling time, once there is a handle to it.
+    /// The polling time for other threads, once there is a handle to it.
     pub(crate) shown: Option<Arc<Counter>>,
 }
 
-/// A polled handler, or a [`Source`](crate::Source), that joins the poll set as the type that it is.
+/// A polled handler, or a [`Source`](crate::Source), that joins the poll set with its own type.
 pub(crate) trait Join: Handler {
-    /// Joins `set`; returns what the handler that gives way is owed.
+    /// Joins `set`. Returns the `poll_end` that is due for the handler that it replaces.
     fn join(self: Rc<Self>, token: Token, set: &PollSet) -> EndOwed<'_>;
     /// Does the work that polling has found.
     fn poll_ready(&self, cx: &Context);
     fn poll_end(&self);
-    /// The name of a source.
+    /// Returns the name of a source.
     fn name(&self) -> Option<&'static str> {
         None
     }
-    /// The group of a source was paused.
+    /// Called when the group of a source was paused.
     fn paused(&self) {}
-    /// The group of a source goes on.
+    /// Called when the group of a source was resumed.
     fn resumed(&self) {}
 }
 
@@ -419,12 +422,12 @@ impl Entry {
         Self { handler, more }
     }
 
-    /// The owner of the descriptor.
+    /// Returns the owner of the descriptor.
     pub(crate) fn owner(&self) -> Rc<dyn AsFd> {
         self.handler.clone()
     }
 
-    /// Whether its events need more than a call: it is polled, or may not be entered twice.
+    /// Returns `true` if its events need more than a call: it is polled, timed, or exclusive.
     #[inline]
     pub(crate) fn is_special(&self) -> bool {
         self.more.is_some() || self.handler.exclusive()
@@ -438,12 +441,12 @@ impl Entry {
         self.more.as_mut()?.polled.as_mut()
     }
 
-    /// The polled face of the handler.
+    /// Returns the polled interface of the handler.
     pub(crate) fn pollable(&self) -> Option<&Rc<dyn Join>> {
         self.polled().map(|polled| &polled.own)
     }
 
-    /// How its callbacks are timed, if they are.
+    /// Returns the counters that time its callbacks, if they are timed.
     pub(crate) fn timing(&self) -> Option<Rc<Timing>> {
         self.more.as_ref()?.timing.clone()
     }
@@ -454,18 +457,18 @@ impl Entry {
         }
     }
 
-    /// Whether it is this very handler, not merely an equal one.
+    /// Returns `true` if it is this very handler, not merely an equal one.
     pub(crate) fn is<H: ?Sized>(&self, handler: &H) -> bool {
         std::ptr::addr_eq(Rc::as_ptr(&self.handler), handler)
     }
 
-    /// Whether it has the same handler as `other`.
+    /// Returns `true` if it has the same handler as `other`.
     pub(crate) fn is_same(&self, other: &Self) -> bool {
         self.is(&*other.handler)
     }
 }
 
-/// Holds the slots of the loop's own descriptors in the registry; no handler serves them.
+/// The placeholder for the loop's own descriptors in the registry. No handler serves them.
 pub(crate) struct Silent(pub(crate) Arc<Mailbox>);
 
 impl_as_fd!(Silent, 0);

@@ -1,6 +1,7 @@
-//! One iteration: the order in which a context does things (rule D5).
+//! One iteration of a context, with its steps in their order (rule D5).
 //!
-//! [`iterate`](Inner::iterate) is the page to read; what follows are its steps. It holds no borrow while a callback runs.
+//! [`iterate`](Inner::iterate) is the page to read; its steps follow. An iteration holds no borrow while a
+//! callback runs.
 
 use std::io;
 use std::time::Duration;
@@ -29,13 +30,13 @@ mod waiting;
 use found::Found;
 use search::push_hit;
 
-/// An idle bottom half lets the loop sleep, but no longer than this (rule H8).
+/// The longest wait while an idle bottom half is queued (rule H8).
 const IDLE_NAP: Duration = Duration::from_millis(10);
 
 impl Inner {
-    /// Does one iteration; true if there was progress.
+    /// Runs one iteration. Returns `true` if there was progress.
     ///
-    /// Compiled three times: without waiting or without polling, much of it is not there.
+    /// Compiled three times: the variants without waiting or without polling leave out much of the code.
     #[inline(always)]
     fn iterate<const WAITS: bool, const POLLS: bool>(&self, cx: &Context, wait: Wait) -> io::Result<bool> {
         let _iteration = self.nesting.enter();
@@ -46,7 +47,7 @@ impl Inner {
         self.finish(cx, found, || self.ended(waited?))
     }
 
-    /// The rest of an iteration, after polling and waiting. `ended` returns the wait that the policy is shown.
+    /// Runs the rest of an iteration, after polling and waiting. `ended` returns the wait to pass to the policy.
     #[inline(always)]
     fn finish(
         &self,
@@ -54,22 +55,22 @@ impl Inner {
         mut found: Found<'_>,
         ended: impl FnOnce() -> Option<EndedWait>,
     ) -> io::Result<bool> {
-        // 3. accept the notification: from here on a new one makes the next iteration run
+        // 3. accept the notification: from here on, a new one starts the next iteration
         if self.mailbox.is_notified() {
             self.mailbox.accept();
         }
-        // 4. see how long there was nothing to do
+        // 4. measure how long there was nothing to do
         let ended = ended();
         // 5. bottom halves
         let mut progress = false;
         if self.deferred.has_due(self.mailbox.inbox()) {
-            // What it runs may change what was found.
+            // A bottom half may change the handlers of events that are only on the list.
             if !found.is_recorded {
                 self.record(cx, &mut found);
             }
             progress |= bottom_half::run(&self.deferred, &self.mailbox, cx);
         }
-        // 6. ready handlers (7. a removed one was dropped when its last user was done)
+        // 6. ready handlers (7. a removed handler was dropped when its last user returned)
         let list = if found.list().is_empty() {
             found.into_list()
         } else {
@@ -83,8 +84,9 @@ impl Inner {
         Ok(self.conclude(cx, progress))
     }
 
-    /// An iteration that [has only descriptors](Self::has_descriptors_only) checks them, and does not wait: most of a busy loop are that.
-    /// Returns whether there was progress, and what was before it; `None` if it found nothing.
+    /// Checks the descriptors without waiting, for an iteration that [has only
+    /// descriptors](Self::has_descriptors_only). Most iterations of a busy loop are of this kind. Returns `true` if
+    /// there was progress, with the state before the iteration; `None` if the check found no event.
     #[inline(always)]
     fn check_only<const WAITS: bool>(&self, cx: &Context) -> io::Result<Option<(bool, BeforePoll)>> {
         self.pacing.checks.step(|checks| checks.checked_only());
@@ -109,8 +111,9 @@ impl Inner {
         Ok(Some((self.serve(cx, list)?, before)))
     }
 
-    /// An iteration that [has to poll first](Self::has_to_poll_first) polls each handler once: while a peer is busy, that finds work.
-    /// A single hit is served without a list, if there is nothing else to do. Returns what [`check_only`](Self::check_only) does.
+    /// Polls each handler once, for an iteration that [has to poll first](Self::has_to_poll_first). While a peer
+    /// is busy, this finds work. If there is only a single hit, it is served without a list. Returns the same as
+    /// [`check_only`](Self::check_only).
     #[inline(always)]
     fn poll_first(&self, cx: &Context) -> io::Result<Option<(bool, BeforePoll)>> {
         let before = self.nesting.before();
@@ -133,13 +136,13 @@ impl Inner {
         Ok(Some((progress, before)))
     }
 
-    /// Whether another thread has notified, or a bottom half is due.
+    /// Returns `true` if another thread has notified, or a bottom half is due.
     #[inline(always)]
     fn has_posts(&self) -> bool {
         self.mailbox.is_notified() || self.deferred.has_due(self.mailbox.inbox())
     }
 
-    /// The rest of an iteration that has found one hit in its first round, and nothing else.
+    /// Serves a single hit of the first round, and ends the iteration.
     #[inline(always)]
     fn serve_hit(&self, cx: &Context, hit: Hit<'_>) -> bool {
         let token = hit.token();
@@ -149,7 +152,7 @@ impl Inner {
         self.conclude(cx, progress)
     }
 
-    /// As [`serve_hit`](Self::serve_hit), and there may be more.
+    /// As [`serve_hit`](Self::serve_hit), for a hit that may not be the only work.
     #[inline(never)]
     fn serve_hits(&self, cx: &Context, first: Token, has_more: bool, has_to_check: bool) -> io::Result<bool> {
         let mut found = Found::new(self, self.descriptors.lists.take());
@@ -164,7 +167,7 @@ impl Inner {
         self.finish(cx, found, || Some(EndedWait::AT_ONCE))
     }
 
-    /// The rest of an iteration that has found nothing but events of descriptors.
+    /// Serves an iteration that has found only events of descriptors, and ends it.
     #[inline(always)]
     fn serve(&self, cx: &Context, list: Box<ReadyList>) -> io::Result<bool> {
         let _iteration = self.nesting.enter();
@@ -175,7 +178,7 @@ impl Inner {
         Ok(self.conclude(cx, progress))
     }
 
-    /// As [`serve`](Self::serve), and there is a notification or an invalid descriptor.
+    /// As [`serve`](Self::serve), for a check that also found a notification or an invalid descriptor.
     #[cold]
     fn finish_check(&self, cx: &Context, list: Box<ReadyList>) -> io::Result<bool> {
         let _iteration = self.nesting.enter();
@@ -185,7 +188,7 @@ impl Inner {
         self.finish(cx, found, || None)
     }
 
-    /// The end of an iteration.
+    /// Ends an iteration.
     #[inline(always)]
     fn conclude(&self, cx: &Context, mut progress: bool) -> bool {
         // 8. timers
@@ -194,7 +197,7 @@ impl Inner {
         progress
     }
 
-    /// Whether there are no bottom halves, [concerns](concerns::Concerns), or outer iterations to think of.
+    /// Returns `true` if there are no bottom halves, no [concerns](concerns::Concerns), and no outer iteration.
     #[inline(always)]
     fn has_descriptors_only(&self) -> bool {
         debug_assert!(
@@ -204,7 +207,7 @@ impl Inner {
         self.concerns.is_empty() && self.nesting.depth() == 0 && !self.mailbox.inbox().pending()
     }
 
-    /// What the word of [concerns](concerns::Concerns) says, asked of the parts.
+    /// Recomputes from the parts whether the word of [concerns](concerns::Concerns) has to be zero.
     fn is_without_concerns(&self) -> bool {
         let registry = self.descriptors.registry.borrow();
         !registry.has_edges()
@@ -214,7 +217,7 @@ impl Inner {
             && !self.timers.is_simulated()
     }
 
-    /// Whether polling comes before all else, as it does in poll mode if nothing prevents or limits a wait.
+    /// Returns `true` if polling comes first: in poll mode, if nothing prevents or limits a wait.
     #[inline(always)]
     fn has_to_poll_first(&self) -> bool {
         self.concerns.is_polling_only()
@@ -224,7 +227,7 @@ impl Inner {
             && !self.polling.controller.budget(None).is_zero()
     }
 
-    /// Polls in user space, then waits or checks the descriptors. Returns what the policy is to be shown of it.
+    /// Polls in user space, then waits or checks the descriptors. Returns the search and the wait, for the policy.
     #[inline(always)]
     fn search_and_wait<const WAITS: bool, const POLLS: bool>(
         &self,
@@ -264,16 +267,16 @@ impl Inner {
         registry.has_edges()
     }
 
-    /// How long a foreign loop may wait.
+    /// Returns the longest time that a foreign loop may wait.
     pub(crate) fn foreign_timeout(&self) -> Option<Duration> {
         let has_edges = self.descriptors.registry.borrow().has_edges();
         self.timeout(Wait::Block, has_edges || self.has_bottom_halves())
     }
 
-    /// How long this iteration may wait (rule T1); `None`: for ever. Inside a walk over the polled handlers it may not wait at
-    /// all: the handlers cannot learn now that the loop sleeps.
+    /// Returns the longest time that this iteration may wait (rule T1); `None`: for ever. Inside a walk over the
+    /// polled handlers it is zero, because the handlers cannot be notified now that the loop sleeps.
     ///
-    /// `is_urgent` tells whether it [has bottom halves](Self::has_bottom_halves) or edges.
+    /// `is_urgent` is `true` if the context [has bottom halves](Self::has_bottom_halves) or edges.
     #[inline(always)]
     fn timeout(&self, wait: Wait, is_urgent: bool) -> Option<Duration> {
         if self.polling.set.is_calling() {
@@ -301,7 +304,7 @@ impl Inner {
         [longest, nap, time_left].into_iter().flatten().min()
     }
 
-    /// Whether a bottom half is to run that is in a hurry.
+    /// Returns `true` if a bottom half is queued that is not idle.
     #[inline]
     pub(crate) fn has_bottom_halves(&self) -> bool {
         self.deferred.has_urgent(self.mailbox.inbox())
@@ -324,7 +327,8 @@ impl Inner {
         self.search(cx, budget, timeout, ready)
     }
 
-    /// Takes over what a wait found, from position `first` of the list on. Usually that is all, and it is delivered straight from the list.
+    /// Takes over the events of a wait, from position `first` of the list on. Usually these are all; then they are
+    /// delivered straight from the list.
     #[inline(always)]
     pub(crate) fn collect(&self, cx: &Context, first: usize, found: &mut Found<'_>) {
         let has_paused = self.descriptors.registry.borrow().has_paused();
@@ -335,7 +339,7 @@ impl Inner {
         }
     }
 
-    /// Records what was found, before anything but its delivery can come in between.
+    /// Records the events on the list, before code other than their delivery can run.
     fn record(&self, cx: &Context, found: &mut Found<'_>) {
         found.is_recorded = true;
         self.record_from(cx, 0, found.list());
@@ -346,8 +350,8 @@ impl Inner {
         self.record_but(cx, first, ready, |_, _| false);
     }
 
-    /// As [`record_from`](Self::record_from), but leaves out data for handlers that polling has found work for already. The backend
-    /// reports it again if it is still there. Returns whether there is anything else.
+    /// As [`record_from`](Self::record_from), but leaves out readable events of handlers that already have a hit.
+    /// The backend reports such an event again while there is data. Returns `true` if there are other events.
     #[inline(never)]
     pub(crate) fn record_unless_hit(&self, cx: &Context, first: usize, ready: &ReadyList) -> bool {
         let registry = &self.descriptors.registry;
@@ -361,8 +365,9 @@ impl Inner {
         ready.len() - first > left_out
     }
 
-    /// Records what a wait found, and then invalidates: an invalidated handler may poll or panic, and what a backend reports once has to
-    /// be recorded by then. Returns how many events `leaves_out` has left out.
+    /// Records the events of a wait, and only then invalidates handlers: an invalidated handler may poll or panic,
+    /// and events that the backend reports once must be recorded by then. Returns how many events `leaves_out` has
+    /// left out.
     #[inline]
     fn record_but(
         &self,
@@ -387,7 +392,8 @@ impl Inner {
         left_out
     }
 
-    /// Invalidates the handlers of closed descriptors. All of them, also if one panics: the backend may report each once.
+    /// Invalidates the handlers of all closed descriptors, even if one handler panics: the backend may report each
+    /// once.
     #[cold]
     fn invalidate_all(&self, cx: &Context, first: usize, ready: &ReadyList) {
         let invalid = ready.invalid_from(first).filter(|token| !is_own(*token));
@@ -397,7 +403,7 @@ impl Inner {
         });
     }
 
-    /// An event of the loop's own.
+    /// Handles an event of the loop's own descriptors.
     #[cold]
     pub(crate) fn own_event(&self, token: Token, readiness: Readiness) {
         if !self.descriptors.accept_wakeup(token, readiness) {
@@ -405,10 +411,11 @@ impl Inner {
         }
     }
 
-    /// Calls the handlers of what was found, in that order. Returns the list; sets `progress` if a handler was called.
+    /// Calls the handlers of the listed events, in the order of the list. Returns the list; sets `progress` if a
+    /// handler was called.
     ///
-    /// Part of the iteration, and what is done for each event as well: because of what returns cost after a system call (see
-    /// `any_backend.rs`).
+    /// Inlined into the iteration, with the code for each event, because of the price of returns after a system
+    /// call (see `any_backend.rs`).
     #[inline(always)]
     pub(crate) fn deliver(
         &self,
@@ -454,7 +461,7 @@ impl Inner {
         *progress |= delivered != 0;
         self.shared.counters.events.add(delivered as u64);
         if self.descriptors.wakeup_lost.take() {
-            // Every wait reports it from now on: a caller that does not learn of it would spin.
+            // Every wait reports the event from now on. Without the error, the caller would spin.
             return Err(rustix::io::Errno::BADF.into());
         }
         Ok(list)

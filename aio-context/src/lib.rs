@@ -64,12 +64,12 @@
 //! | a blocking [`poll`](Context::poll) return, without work | [`Remote::notify`] | any thread | wakes | at once |
 //! | [`run`](Context::run) return | [`Remote::stop`], [`Context::stop`] | any thread; home | wakes | after the iteration |
 //!
-//! If in doubt, use [`Remote::run`]. [`Remote::notify`] only makes a blocking poll return, and not necessarily the one that was
-//! intended. All of them publish what the calling thread wrote before.
+//! If in doubt, use [`Remote::run`]. [`Remote::notify`] only makes a blocking poll return, and not
+//! necessarily the intended one. All of these calls publish the earlier writes of the calling thread.
 //!
 //! # Pausing handlers
-//! [`Context::pause`] silences a group of handlers, such as those of clients, while a program rearranges what they use. Events that
-//! come meanwhile are not lost:
+//! [`Context::pause`] silences a group of handlers, such as those of clients, while a program rearranges
+//! their data. Events that come meanwhile are not lost:
 //!
 //! ```
 //! use std::cell::Cell;
@@ -100,17 +100,19 @@
 //! ```
 //!
 //! # What it does not do
-//! It has no algorithm of its own: which facility waits is a [`Backend`], how long to poll is a [`PollPolicy`], and
-//! handlers, timers and the way in for other threads are crates that can be used alone. It keeps no thread of its own,
-//! reads and writes no descriptor but its own, unless an [operation](Submit) says so, and knows nothing of futures: those are in `aio-executor`. Threads that run a
-//! context, doorbells, signals and other sources are in `aio-sources`.
+//! The context has no algorithm of its own: a [`Backend`] waits, a [`PollPolicy`] decides how long to poll,
+//! and handlers, timers and the inbox for other threads are crates that can be used alone. It has no thread
+//! of its own. It reads and writes only its own descriptors, except for an [operation](Submit). It does not
+//! use futures: those are in `aio-executor`. Threads that run a context, doorbells, signals and other sources
+//! are in `aio-sources`.
 //!
 //! # Limitations
 //! - A double panic (a `Drop` that panics while a callback's panic unwinds) aborts, as everywhere in Rust.
-//! - After `fork` without `exec` the child shares the kernel's side of the context and must not use it. It may drop what it has
-//!   inherited: in another process than the one that made the context, dropping a registration, a [`Paused`], a timer, a bottom half, a
-//!   [`Remote`] or the context itself tells neither the kernel nor a handler of it. Handlers are dropped with the context. This holds
-//!   for `fork` of the C library; a child of a raw `clone` is not recognised.
+//! - After `fork` without `exec` the child shares the kernel's state of the context and must not use it. It
+//!   may drop the values that it has inherited: in another process than the one that made the context,
+//!   dropping a registration, a [`Paused`], a timer, a bottom half, a [`Remote`] or the context itself
+//!   notifies neither the kernel nor a handler. Handlers are dropped with the context. This holds for `fork`
+//!   of the C library; a child of a raw `clone` is not recognised.
 #![cfg_attr(docsrs, feature(doc_cfg))]
 #![forbid(unsafe_code)]
 

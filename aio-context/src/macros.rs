@@ -1,6 +1,6 @@
-//! Implementations that many types have, in a line each.
+//! Macros for trait implementations that many types have, in a line each.
 
-/// Implements `Debug`: shows some fields, and that there are others.
+/// Implements `Debug` with some fields, and a mark that there are others.
 macro_rules! impl_debug {
     (impl[$($generics:tt)*] $type:ty, $name:literal: |$this:ident| $($field:ident = $value:expr),+) => {
         impl<$($generics)*> std::fmt::Debug for $type {
@@ -15,7 +15,7 @@ macro_rules! impl_debug {
     };
 }
 
-/// Implements `AsFd`: the descriptor is that of a field.
+/// Implements `AsFd` with the descriptor of a field.
 macro_rules! impl_as_fd {
     (impl[$($generics:tt)*] $type:ty, $field:tt) => {
         impl<$($generics)*> std::os::fd::AsFd for $type {

@@ -11,18 +11,19 @@ use crate::Context;
 use crate::context::{Inner, WeakContext};
 use crate::handler::Entry;
 
-/// What a pause or a resume notes about the members of a group. Up to 16 need no allocation.
+/// The state of a pause or a resume for each member of a group. Up to 16 members need no allocation.
 type OfMembers<T> = SmallVec<[T; 16]>;
 
 impl Context {
-    /// A new group for handlers that are to be paused together.
+    /// Makes a new group for handlers that are to be paused together.
     #[must_use]
     pub fn new_group(&self) -> GroupId {
         self.0.descriptors.registry.borrow_mut().new_group()
     }
 
-    /// Pauses a group: until the guard is dropped, its handlers are neither waited for, polled nor called. Pauses nest.
-    /// What happened meanwhile is seen after the last guard is gone, which wakes the loop.
+    /// Pauses a group: until the guard is dropped, its handlers are neither waited for, polled nor called.
+    /// Pauses nest. Dropping the last guard wakes the loop, which then delivers the events that came
+    /// meanwhile.
     #[doc(alias = "aio_disable_external")]
     pub fn pause(&self, group: GroupId) -> Paused {
         let (context, inner) = (self.downgrade(), &self.0);
@@ -34,14 +35,16 @@ impl Context {
         guard
     }
 
-    /// Returns whether a group is paused. For handlers that serve several items in a row: a pause by the callback of one ends the row.
+    /// Returns `true` while a group is paused. For handlers that serve several items in a row: they must stop
+    /// if the callback of one item pauses the group.
     #[must_use]
     pub fn is_paused(&self, group: GroupId) -> bool {
         self.0.descriptors.registry.borrow().is_paused(group)
     }
 }
 
-/// While this is alive, the handlers of a group are neither waited for, polled nor called; see [`Context::pause`].
+/// A guard that pauses a group: while it exists, the group's handlers are neither waited for, polled nor
+/// called; see [`Context::pause`].
 ///
 /// # Examples
 /// ```
@@ -76,9 +79,9 @@ impl Drop for Paused {
 }
 
 impl Inner {
-    /// Suspends the polled handlers of a group that is paused now.
+    /// Suspends the polled handlers of a group that has just been paused.
     fn suspend(&self, cx: &Context, group: GroupId) {
-        // All are suspended before one of them is called, which might panic.
+        // All are suspended before one of them is called, because a call may panic.
         let members = self.polled_of(group);
         let suspend = |token: &Token| (*token, Some(self.polling.set.suspend(*token)));
         let owed: OfMembers<_> = members.iter().map(suspend).collect();
@@ -94,7 +97,7 @@ impl Inner {
         });
     }
 
-    /// The polled handlers of a group. Pausing is rare: this walks over all registrations.
+    /// Returns the polled handlers of a group. This walks over all registrations, as pausing is rare.
     fn polled_of(&self, group: GroupId) -> OfMembers<Token> {
         let registry = self.descriptors.registry.borrow();
         let is_polled =
@@ -103,7 +106,7 @@ impl Inner {
     }
 
     fn resume(&self, cx: &Context, group: GroupId) {
-        // All are unmasked before a handler is notified that it could not be: it may panic.
+        // All are unmasked before a handler is notified of a refusal, because a handler may panic.
         let mut refused = OfMembers::new();
         let mut rearm = |token, interest| {
             let rearmed = self.descriptors.backend.modify(token, interest);
@@ -124,8 +127,8 @@ impl Inner {
         });
     }
 
-    /// Notifies a [`Source`](crate::Source) that its group was paused or resumed. One that was called before may have done the
-    /// opposite.
+    /// Notifies a [`Source`](crate::Source) that its group was paused or resumed. The group's present state
+    /// decides which, because a handler that was called before may have changed it.
     fn notify_of_pause(&self, cx: &Context, group: GroupId, token: Token) {
         let registry = self.descriptors.registry.borrow();
         let is_paused = registry.is_paused(group);

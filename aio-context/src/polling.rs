@@ -1,4 +1,4 @@
-//! [`Polling`]: the polled handlers, and how long to poll for them.
+//! [`Polling`]: the polled handlers, and the policy that decides how long to poll for them.
 
 use std::cell::Cell;
 
@@ -47,7 +47,7 @@ impl Polling {
         self.publish_budget(shared);
     }
 
-    /// Shows the budget, as the policy has decided it, to other threads.
+    /// Publishes the budget that the policy has decided, for other threads.
     #[inline]
     pub(crate) fn publish_budget(&self, shared: &Shared) {
         shared.counters.budget.set_time(self.controller.budget(None));

@@ -1,7 +1,8 @@
-//! Registering and removing handlers. Replacing them is in `replacing.rs`, pausing groups of them in `pausing.rs`.
+//! Registering and removing handlers. Replacing them is in `replacing.rs`, pausing groups of them in
+//! `pausing.rs`.
 //!
-//! The order is always the same: registry, polled set, backend; then the callbacks that are owed; and the value is dropped
-//! last, outside every borrow, because its `Drop` may use the context.
+//! The order is always the same: registry, polled set, backend; then the callbacks that are due; and the
+//! value is dropped last, outside every borrow, because its `Drop` may use the context.
 
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, RawFd};
@@ -54,18 +55,18 @@ impl Registration {
         Self { context, token }
     }
 
-    /// Waits for something else from now on. With [`Interest::EDGE`] or [`Interest::ONESHOT`] this arms the registration, also if it is
-    /// the same interest: what is ready already is reported by the next wait.
+    /// Replaces the interest. With [`Interest::EDGE`] or [`Interest::ONESHOT`] this arms the registration,
+    /// even if the interest is the same: the next wait reports readiness that exists already.
     ///
     /// # Errors
-    /// `NotFound` if the handler is not registered any more, `InvalidInput` if it is a [`Source`](crate::Source), or what the
-    /// system says; the former interest stays.
+    /// `NotFound` if the handler is not registered any more, `InvalidInput` if it is a
+    /// [`Source`](crate::Source), or the error of the system. The former interest then stays.
     pub fn set_interest(&self, interest: Interest) -> io::Result<()> {
         self.context()?.set_interest(self.token, interest)
     }
 
-    /// Arms the present interest again, after the only event of [`Interest::ONESHOT`], or for another report of an edge. Without effect
-    /// for a level-triggered interest.
+    /// Arms the present interest again, after the only event of [`Interest::ONESHOT`], or for another report
+    /// of an edge. Has no effect on a level-triggered interest.
     ///
     /// # Errors
     /// As [`set_interest`](Self::set_interest).
@@ -73,23 +74,24 @@ impl Registration {
         self.context()?.rearm(self.token)
     }
 
-    /// Removes the handler: no callback of it starts after this returns. (The same as dropping it.)
+    /// Removes the handler: no callback of it starts after this returns. The same as dropping the
+    /// registration.
     pub fn remove(self) {}
 
-    /// Lets the handler stay registered for as long as the context lives, or until [`Context::unwatch`].
+    /// Keeps the handler registered for as long as the context lives, or until [`Context::unwatch`].
     pub fn detach(mut self) -> Token {
         self.context = WeakContext(Weak::new());
         self.token
     }
 
-    /// The registration's name; [`Context::unwatch`] removes by it.
+    /// Returns the token of the registration, for [`Context::unwatch`] and others.
     #[must_use]
     pub fn token(&self) -> Token {
         self.token
     }
 
-    /// Returns a handle to this handler's polling time, readable from any thread while the loop runs. Replacing the handler resets
-    /// it: call this again then.
+    /// Returns a handle to this handler's polling time, readable from any thread while the loop runs.
+    /// Replacing the handler resets the time; get a new handle then.
     ///
     /// # Errors
     /// `NotFound` if no handler is registered any more, `Unsupported` if the handler is not a polled one.
@@ -97,7 +99,7 @@ impl Registration {
         self.context()?.0.poll_time(self.token)
     }
 
-    /// Whether a handler is still registered: neither [removed](Context::unwatch) nor
+    /// Returns `true` while a handler is registered: neither [removed](Context::unwatch) nor
     /// [invalidated](crate::Handler::invalidated).
     #[must_use]
     pub fn is_live(&self) -> bool {
@@ -119,20 +121,22 @@ impl Drop for Registration {
 }
 
 impl Context {
-    /// Calls `handler` when its descriptor is ready for `interest`, until the registration is dropped. It is an `Rc` of a
-    /// [`Handler`](crate::Handler), or [`Polled`](crate::Polled): that one is also polled in user space, and with
-    /// [`Interest::NONE`] only ever polled.
+    /// Calls `handler` when its descriptor is ready for `interest`, until the registration is dropped.
+    /// `handler` is an `Rc` of a [`Handler`](crate::Handler), or a [`Polled`](crate::Polled) one, which is
+    /// also polled in user space, and with [`Interest::NONE`] only polled.
     ///
-    /// Readiness is level-triggered: a handler may read once and is called again if there is more. A handler that goes on until
-    /// `WouldBlock`, as one that accepts clients does, needs a non-blocking descriptor: with a blocking one its last call waits,
-    /// and the whole loop with it. Debug builds warn, by a `tracing` event, of listeners and edge-triggered descriptors that
-    /// block.
+    /// Readiness is level-triggered: a handler may read once and is called again if there is more. A handler
+    /// that reads or accepts until `WouldBlock` needs a non-blocking descriptor: with a blocking one its last
+    /// call waits, and blocks the whole loop. In debug builds, a `tracing` event warns of blocking listeners
+    /// and of blocking edge-triggered descriptors.
     ///
-    /// A descriptor number has at most one handler. To put another one in its place, see [`replace`](Self::replace).
+    /// A descriptor number has at most one handler. To replace it by another one, see
+    /// [`replace`](Self::replace).
     ///
     /// # Errors
-    /// `AlreadyExists` if the number has a handler, which stays; `EBADF` if the number is not open, in a [`Refused`]; or what
-    /// else the system says to watching the descriptor. Nothing is registered then, and `handler` comes back in the error.
+    /// `AlreadyExists` if the number has a handler, which stays; `EBADF` if the number is not open, in a
+    /// [`Refused`]; or another error of the system. Nothing is registered then, and the error contains
+    /// `handler`.
     ///
     /// [`Refused`]: crate::Refused
     #[doc(alias = "aio_set_fd_handler")]
@@ -161,8 +165,8 @@ impl Context {
         NotTaken::offer(handler, add).map(|token| Registration::new(self, token))
     }
 
-    /// Removes a handler by the name of its registration, such as one that was detached; false if it is not registered
-    /// any more. After this returns, no callback of the handler starts.
+    /// Removes the handler registered under `token`. Returns `false` if there is none. After this returns, no
+    /// callback of the handler starts. Also removes handlers that were detached.
     pub fn unwatch(&self, token: Token) -> bool {
         !is_own(token) && self.0.remove(self, token)
     }
@@ -192,7 +196,8 @@ impl Context {
         self.set_interest(token, interest.ok_or_else(not_registered)?)
     }
 
-    /// Returns the token of the handler that is registered for this descriptor number, whatever its owner. A number has at most one.
+    /// Returns the token of the handler that is registered for this descriptor number, regardless of its
+    /// owner. A number has at most one.
     ///
     /// With it, a polled handler reaches its own registration from its [`poll_ready`](Pollable::poll_ready):
     /// `cx.token_of(self)`.
@@ -203,11 +208,13 @@ impl Context {
         token.filter(|token| !is_own(*token))
     }
 
-    /// Returns a registration for a token, such as that of one that was [detached](Registration::detach), maybe by a job of a
-    /// [`Remote`](crate::Remote), whose sender got the token. Dropping it removes the handler. `None` if no handler is registered under
-    /// the token any more.
+    /// Returns a registration for the handler under `token`, such as one that was
+    /// [detached](Registration::detach). A thread that has the token can call this in a job of a
+    /// [`Remote`](crate::Remote). Dropping the registration removes the handler. `None` if no handler is
+    /// registered under the token any more.
     ///
-    /// If the registration with this token was not detached, the first of the two that is dropped removes the handler.
+    /// If the registration with this token was not detached, there are two. Dropping either of them removes
+    /// the handler.
     #[must_use = "dropped at once, it removes the handler"]
     pub fn attach(&self, token: Token) -> Option<Registration> {
         let is_live = !is_own(token) && self.0.descriptors.registry.borrow().get(token).is_some();
@@ -234,7 +241,7 @@ impl Inner {
             descriptor::warn_if_blocking(owner.as_fd(), interest);
         }
         let entered = if interest == Interest::NONE {
-            // No backend gets to see it.
+            // The backend never gets it.
             descriptor::find(&owner)
                 .map_err(|why| self.descriptors.backend.explain("add a descriptor", number, why))
         } else {
@@ -274,7 +281,8 @@ impl Inner {
         Ok(inserted?)
     }
 
-    /// Has a handler polled, unless its group is paused, or it is exclusive and runs in another place. Returns what the former one is owed.
+    /// Adds a handler to the poll set, unless its group is paused, or it is exclusive and runs in another
+    /// place. Returns the `poll_end` that is due for the former handler.
     pub(crate) fn join_polled(&self, cx: &Context, token: Token, handler: Rc<dyn Join>) -> EndOwed<'_> {
         if handler.exclusive() && Running::is_running(&*handler) {
             self.hold_back(cx, token, &*handler);
@@ -289,7 +297,8 @@ impl Inner {
         owed
     }
 
-    /// Removes a handler; true if there was one. Without effect, and without waking a loop, if there is none (R3).
+    /// Removes a handler. Returns `true` if there was one. If there is none, this has no effect and does not
+    /// wake a loop (R3).
     pub(crate) fn remove(&self, cx: &Context, token: Token) -> bool {
         let Some(entry) = self.descriptors.unlink(token) else {
             return false;
@@ -325,7 +334,8 @@ impl Inner {
     }
 }
 
-/// Gives a former handler its due `poll_end`, and drops it. `leave` takes it out of poll mode.
+/// Calls `poll_end` of a former handler if it is due, and drops the handler. `leave` takes it out of poll
+/// mode.
 #[inline(always)]
 pub(crate) fn finish_former<'a>(cx: &Context, entry: Entry, leave: impl FnOnce() -> EndOwed<'a>) {
     if let Some(handler) = entry.pollable() {

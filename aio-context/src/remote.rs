@@ -42,7 +42,7 @@ pub struct Remote {
 }
 
 impl Context {
-    /// A handle for other threads.
+    /// Returns a handle for other threads.
     #[must_use]
     pub fn remote(&self) -> Remote {
         Remote {
@@ -51,17 +51,18 @@ impl Context {
         }
     }
 
-    /// Sets the polling parameters: the policy starts anew with them.
+    /// Sets the polling parameters. The policy restarts with them.
     pub fn set_poll_params(&self, params: PollParams) {
         self.remote().set_poll_params(params);
     }
 }
 
 impl Remote {
-    /// Has `job` run once on the home thread, in the next iteration, after what was scheduled before it.
+    /// Runs `job` once on the home thread, in the next iteration, after everything that was scheduled before
+    /// it.
     ///
-    /// If the context is dropped before, the job is dropped without having run: a job that must report this does so in
-    /// the `Drop` of something it owns.
+    /// If the context is dropped before that, the job is dropped without having run. A job that must report
+    /// this does so in the `Drop` of a value that it owns.
     ///
     /// # Errors
     /// [`Gone`] if the context is already gone.
@@ -77,14 +78,17 @@ impl Remote {
         sent.map_err(|_| Gone::of(self.mailbox.lost()))
     }
 
-    /// Has `job` run on the home thread and waits for its result; on the home thread itself it runs at once, in place.
+    /// Runs `job` on the home thread and waits for its result. If this is the home thread, the job runs at
+    /// once, in place.
     ///
-    /// A thread that is the home of no context sleeps meanwhile. Any other thread goes on polling its contexts, as with
-    /// [`Context::run_on`], so that threads can wait for each other, also in a circle: their handlers and bottom halves are
-    /// called inside this call. A thread with several contexts polls one of them, and the others every millisecond.
+    /// If the calling thread is the home of no context, it sleeps meanwhile. Any other thread goes on polling
+    /// its contexts, as with [`Context::run_on`], so that threads can wait for each other, also in a circle:
+    /// their handlers and bottom halves are called inside this call. A thread with several contexts polls one
+    /// of them, and the others every millisecond.
     ///
     /// # Errors
-    /// [`Gone`], with the reason, if the context is gone, goes away before the job is done, or the job panics.
+    /// [`Gone`], with the reason, if the context is gone, goes away before the job is done, or the job
+    /// panics.
     pub fn run_and_wait<R: Send + 'static>(
         &self,
         job: impl FnOnce(&Context) -> R + Send + 'static,
@@ -93,7 +97,8 @@ impl Remote {
             return Ok(job(&cx));
         }
         if self.mailbox.home().is_here() {
-            // The thread ends, and the table is gone already: no thread polls any more, so no answer would come.
+            // The thread ends, and its table is gone already: no thread polls any more, so no answer would
+            // come.
             return Err(Gone::of(self.mailbox.lost()));
         }
         let all = all_at_home();
@@ -105,61 +110,63 @@ impl Remote {
         result.wait().map_err(Gone::of)
     }
 
-    /// Sets the polling parameters: the policy starts anew with them, and the loop wakes.
+    /// Sets the polling parameters and wakes the loop. The policy restarts with them.
     #[doc(alias = "aio_context_set_poll_params")]
     pub fn set_poll_params(&self, params: PollParams) {
         self.shared.update(|setting| Some(setting.with(params)));
         self.mailbox.interrupt();
     }
 
-    /// Sets the cost of a sleep, if the present one was [measured](PollParams::with_measured_wake) and not given. The policy adopts it in the
-    /// next iteration and keeps what it has learned. The loop is not woken for it. Returns whether the cost has changed.
+    /// Sets the cost of a sleep, if the present one was [measured](PollParams::with_measured_wake) and not
+    /// given. The policy adopts it in the next iteration and keeps its measurements. The loop is not woken
+    /// for it. Returns `true` if the cost has changed.
     ///
     /// `WakeCalibration` of the crate `aio-sources` measures it.
     pub fn refine_wake_cost(&self, cost: WakeCost) -> bool {
         self.shared.update(|setting| setting.refine_wake(cost))
     }
 
-    /// Records how the cost of a sleep was measured, for [`Stats::wake_batches`] and [`Stats::wake_spread_percent`]: by how many batches of
-    /// sleeps, and how far these differ.
+    /// Records how the cost of a sleep was measured, for [`Stats::wake_batches`] and
+    /// [`Stats::wake_spread_percent`]: the number of batches of sleeps, and the spread between them.
     pub fn wake_cost_measured(&self, batches: u64, spread_percent: u32) {
         let counters = &self.shared.counters;
         counters.wake_batches.set(batches);
         counters.wake_spread_percent.set(spread_percent.into());
     }
 
-    /// Has every [`Context::wait_while`] of this context read its condition again; nearly free when there is none.
-    /// Call it after the change.
+    /// Makes every [`Context::wait_while`] of this context read its condition again. Call it after the
+    /// change. It is nearly free if there is none.
     #[doc(alias = "aio_wait_kick")]
     pub fn kick(&self) {
         self.mailbox.kick();
     }
 
-    /// Wakes the loop without giving it anything to do: a blocking poll returns.
+    /// Wakes the loop without giving it work: a blocking poll returns.
     #[doc(alias = "aio_notify")]
     pub fn notify(&self) {
         self.mailbox.interrupt();
     }
 
-    /// Returns whether this thread is the context's home thread.
+    /// Returns `true` on the context's home thread.
     #[must_use]
     pub fn is_at_home(&self) -> bool {
         self.mailbox.home().is_here()
     }
 
-    /// Whether both lead to the same context.
+    /// Returns `true` if both lead to the same context.
     #[must_use]
     pub fn is_same(&self, other: &Self) -> bool {
         Arc::ptr_eq(&self.mailbox, &other.mailbox)
     }
 
-    /// The polling parameters that were set last, with the cost of a sleep as it was [refined](Self::refine_wake_cost) since.
+    /// Returns the polling parameters that were set last, with the cost of a sleep as
+    /// [refined](Self::refine_wake_cost) since.
     #[must_use]
     pub fn poll_params(&self) -> PollParams {
         self.shared.setting().params
     }
 
-    /// What the loop has done so far. The loop is not stopped for it.
+    /// Returns the figures of the loop so far. The loop is not stopped for it.
     ///
     /// ```
     /// use aio_context::{Context, Wait};
@@ -179,7 +186,8 @@ impl Remote {
         self.shared.counters.stats(&self.mailbox)
     }
 
-    /// Wake-ups so far: how many cost a system call, and how many were elided because the loop was awake.
+    /// Returns two numbers of wake-ups so far: those that made a system call, and those elided because the
+    /// loop was awake.
     #[must_use]
     pub fn wakeups(&self) -> (u64, u64) {
         self.mailbox.wakeups()

@@ -12,21 +12,22 @@ use crate::handler::Entry;
 use crate::registration::{Registration, finish_former};
 
 impl Registration {
-    /// Puts `handler` in the place of the present one, between two callbacks: a callback that is running keeps its
-    /// handler until it returns, the next event goes to the new one. The token, the interest and the group stay.
+    /// Replaces the handler by `handler`, between two callbacks: a callback that is running keeps its handler
+    /// until it returns, and the next event goes to the new one. The token, the interest and the group stay.
     ///
-    /// A polled handler whose `poll_begin` was called gets its `poll_end`. An interest with [`Interest::ONESHOT`] is armed: the new handler
-    /// gets an event even if the former one had its only one.
+    /// A polled handler whose `poll_begin` was called gets its `poll_end`. An interest with
+    /// [`Interest::ONESHOT`] is armed: the new handler gets an event even if the former one had its only one.
     ///
     /// # Errors
-    /// `NotFound` if no handler is registered any more, `InvalidInput` if `handler` has another descriptor, or what
-    /// the system says; the former handler then stays, and `handler` comes back in the error. If the system refuses to watch
-    /// the former one again, too, that one is [invalidated](crate::Handler::invalidated).
+    /// `NotFound` if no handler is registered any more, `InvalidInput` if `handler` has another descriptor,
+    /// or the error of the system. The former handler then stays, and the error contains `handler`. If the
+    /// system also refuses to watch the former one again, that one is
+    /// [invalidated](crate::Handler::invalidated).
     pub fn replace<H: Into<Entry> + Clone>(&self, handler: H) -> Result<(), NotTaken<H>> {
         self.exchange(handler, None)
     }
 
-    /// As [`replace`](Self::replace), with another interest from now on.
+    /// As [`replace`](Self::replace), and replaces the interest.
     ///
     /// # Errors
     /// As [`replace`](Self::replace); the former interest stays, too.
@@ -49,13 +50,13 @@ impl Registration {
 }
 
 impl Context {
-    /// Puts `handler` in the place of the one that is registered for the same descriptor number, with another interest from
-    /// now on, between two callbacks; see [`Registration::replace`]. Returns the token, which stays. The registration still
-    /// belongs to the holder of its [`Registration`].
+    /// Replaces the handler that is registered for the same descriptor number by `handler`, and its interest,
+    /// between two callbacks; see [`Registration::replace`]. Returns the token, which stays. The registration
+    /// still belongs to the holder of its [`Registration`].
     ///
     /// # Errors
-    /// `NotFound` if the number has no handler ([`watch`](Self::watch) registers one), or what the system says; the former
-    /// handler then stays, and `handler` comes back in the error.
+    /// `NotFound` if the number has no handler ([`watch`](Self::watch) registers one), or the error of the
+    /// system. The former handler then stays, and the error contains `handler`.
     #[doc(alias = "aio_set_fd_handler")]
     #[doc(alias = "aio_set_fd_poll")]
     pub fn replace<H>(&self, handler: H, interest: Interest) -> Result<Token, NotTaken<H>>
@@ -72,7 +73,7 @@ impl Context {
 }
 
 impl Inner {
-    /// Puts `entry` in the place of `token`'s handler; with no `interest` the former one stays.
+    /// Replaces the handler of `token` by `entry`. Without `interest` the former interest stays.
     pub(crate) fn replace(
         &self,
         cx: &Context,
@@ -116,7 +117,8 @@ impl Inner {
         Ok(())
     }
 
-    /// Has the backend keep the new owner instead of the former one. On an error the former one stays, or is invalidated.
+    /// Replaces the former owner in the backend by the new one. On an error the former one stays, or is
+    /// invalidated.
     fn exchange_owner(
         &self,
         cx: &Context,
@@ -130,7 +132,7 @@ impl Inner {
         let backend = &self.descriptors.backend;
         let why = backend.explain("replace a handler", number, refused.error);
         if let Some(error) = refused.lost {
-            // It would be registered, and never called.
+            // Otherwise the handler would be registered, and never called.
             self.invalidate(cx, token, error);
         }
         Err(why)

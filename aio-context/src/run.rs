@@ -1,4 +1,4 @@
-//! [`Context::run`] and what stops it (rule D10).
+//! [`Context::run`] and the functions that stop it (rule D10).
 
 use std::io;
 use std::time::Instant;
@@ -10,9 +10,9 @@ use crate::{ClockId, Context, Remote, Wait};
 impl Context {
     /// Polls until [`stop`](Self::stop) is called, by a callback or through a [`Remote`] by any thread.
     ///
-    /// Everything that was ready in the iteration that was running is done before this returns. A stop that comes while no `run` is
-    /// running ends the next one, before it polls: a thread need not know how far this one has come. One stop ends one `run`; of those
-    /// that are nested in callbacks, the innermost.
+    /// All work that was ready in the last iteration is done before this returns. A stop that comes while no
+    /// `run` is running ends the next one, before it polls: so a thread may stop a `run` that has not begun
+    /// yet. One stop ends one `run`: the innermost one if they are nested in callbacks.
     ///
     /// ```
     /// use std::time::Duration;
@@ -26,7 +26,7 @@ impl Context {
     /// ```
     ///
     /// # Errors
-    /// As [`poll`](Self::poll). A stop that was asked for stays so.
+    /// As [`poll`](Self::poll). A pending stop stays pending.
     #[doc(alias = "g_main_loop_run")]
     pub fn run(&self) -> io::Result<()> {
         while !self.0.mailbox.take_stop() {
@@ -35,7 +35,7 @@ impl Context {
         Ok(())
     }
 
-    /// Has [`run`](Self::run) return.
+    /// Makes [`run`](Self::run) return.
     #[doc(alias = "g_main_loop_quit")]
     pub fn stop(&self) {
         self.remote().stop();
@@ -46,7 +46,7 @@ impl Context {
     /// [`Moment::ZERO`].
     #[must_use]
     pub fn moment(&self, instant: Instant) -> Moment {
-        // In this order: what passes between the two makes the moment later.
+        // The order matters: time that passes between the two calls makes the moment later.
         let before = Instant::now();
         let now = self.now(ClockId::Monotonic);
         match instant.checked_duration_since(before) {
@@ -57,13 +57,14 @@ impl Context {
 }
 
 impl Remote {
-    /// Has [`Context::run`] return, and wakes the loop for it. Never blocks. Without effect if the context is gone.
+    /// Makes [`Context::run`] return, and wakes the loop for it. Never blocks. Has no effect if the context
+    /// is gone.
     pub fn stop(&self) {
         self.mailbox.stop();
     }
 
-    /// Returns whether this process is a forked child of the one that made the context. It may then only drop what belongs to the
-    /// context: see [the limitations](crate#limitations).
+    /// Returns `true` if this process is a forked child of the one that made the context. It may then only
+    /// drop values that belong to the context: see [the limitations](crate#limitations).
     #[must_use]
     pub fn is_inherited(&self) -> bool {
         !self.mailbox.process().is_here()

@@ -1,7 +1,7 @@
 //! [`Source`]: work without a descriptor, which the loop polls while it is awake and which wakes the loop while it sleeps.
 //!
-//! A source is a member of the poll set and of nothing else: no backend ever sees it. Its [`SourceWaker`] is a bottom half, so
-//! that other threads still have one way in.
+//! A source is a member of the poll set only: no backend ever gets it. Its [`SourceWaker`] is a bottom half,
+//! so that the inbox stays the only way in for other threads.
 
 use std::cell::Cell;
 use std::rc::Rc;
@@ -18,12 +18,14 @@ use crate::{BottomHalf, Context, Handler, Registration};
 
 /// Work that has no descriptor, such as a queue or a bitmap that other threads fill.
 ///
-/// While the loop polls (between [`poll_begin`](Self::poll_begin) and [`poll_end`](Self::poll_end)) it finds the work by
-/// [`poll`](Self::poll). At any other time a producer has to call [`SourceWaker::wake`] after it has published its work: nothing
-/// polls the source while the loop sleeps, or while the source is demoted because it was idle.
+/// While the loop polls (between [`poll_begin`](Self::poll_begin) and [`poll_end`](Self::poll_end)) it finds
+/// the work by [`poll`](Self::poll). At any other time a producer has to call [`SourceWaker::wake`] after it
+/// has published its work: the source is not polled while the loop sleeps, or while the source is demoted
+/// because it was idle.
 ///
-/// All methods are called on the home thread. All but [`poll_ready`](Self::poll_ready) are no place to wait: a poll of the context
-/// that is nested in one of them does what is ready, and returns. `poll_ready` may do anything that a [`Handler`] may.
+/// All methods are called on the home thread. All except [`poll_ready`](Self::poll_ready) must not wait: a
+/// poll of the context that is nested in one of them serves the work that is ready, and returns. `poll_ready`
+/// may do anything that a [`Handler`] may.
 ///
 /// ```
 /// use std::sync::Arc;
@@ -55,30 +57,34 @@ use crate::{BottomHalf, Context, Handler, Registration};
 /// # producer.join().unwrap(); drop(registration); Ok(()) }
 /// ```
 pub trait Source: 'static {
-    /// Returns whether there is work. Called many times in a row: cheap, without side effects.
+    /// Returns `true` if there is work. Called many times in a row: it must be cheap and have no side
+    /// effects.
     fn poll(&self) -> bool;
 
-    /// Does the work, after [`poll`](Self::poll) returned true or the source was [woken](SourceWaker::wake). It may be called
-    /// when there is none.
+    /// Does the work, after [`poll`](Self::poll) returned `true` or the source was
+    /// [woken](SourceWaker::wake). It may be called when there is none.
     fn poll_ready(&self, cx: &Context);
 
-    /// The loop polls the source from now on: producers need not wake it.
+    /// Called when the loop begins to poll the source: producers need not wake it from now on.
     fn poll_begin(&self) {}
 
-    /// The loop does not poll the source from now on: producers have to wake it. [`poll`](Self::poll) is called one last time
-    /// afterwards, so that work that came in between is not missed.
+    /// Called when the loop stops polling the source: producers have to wake it from now on.
+    /// [`poll`](Self::poll) is called one last time afterwards, so that work published meanwhile is not
+    /// missed.
     fn poll_end(&self) {}
 
-    /// The source's group was paused: until it is [`resumed`](Self::resumed), the source is neither polled nor served. A source
-    /// that is woken by a timer disarms it here, so that a paused source does not end a wait. Called once for nested pauses, and
-    /// when the source is registered while its group is paused.
+    /// Called when the source's group was paused: until it is [`resumed`](Self::resumed), the source is
+    /// neither polled nor served. A source that is woken by a timer disarms the timer here, so that a paused
+    /// source does not end a wait. Called once for nested pauses, and when the source is registered while its
+    /// group is paused.
     fn paused(&self) {}
 
-    /// The last pause of the source's group has ended.
+    /// Called when the last pause of the source's group has ended.
     fn resumed(&self) {}
 
-    /// Returns whether the source may be polled and served by a nested poll while its own [`poll_ready`](Self::poll_ready)
-    /// runs. For a source that stands for many. Read once, when the source is registered.
+    /// Returns `true` if a nested poll may poll and serve the source while its own
+    /// [`poll_ready`](Self::poll_ready) runs. For a source that stands for many. Read once, when the source
+    /// is registered.
     fn nests(&self) -> bool {
         false
     }
@@ -113,14 +119,16 @@ pub trait Source: 'static {
 pub struct SourceWaker(BottomHalf);
 
 impl SourceWaker {
-    /// Has the source served in the next iteration, promotes it if it was demoted, and wakes the loop. Publish the work
-    /// first: what was published before the wake is seen by [`Source::poll_ready`]. Several wakes before that are one.
+    /// Schedules the source for service in the next iteration, promotes it if it was demoted, and wakes the
+    /// loop. Publish the work first: [`Source::poll_ready`] sees all writes that precede the wake. Several
+    /// wakes before the service count as one.
     ///
-    /// While the source's group is paused, or while its own `poll_ready` runs (unless it [nests](Source::nests)), the source
-    /// is polled afterwards instead. A wake by the source's own `poll_ready` takes effect in the next iteration.
+    /// While the source's group is paused, or while its own `poll_ready` runs (unless it
+    /// [nests](Source::nests)), the source is polled afterwards instead. A wake by the source's own
+    /// `poll_ready` takes effect in the next iteration.
     ///
-    /// Never blocks, never allocates; a system call only if the loop sleeps and no other thread has woken it yet. Without
-    /// effect once the source was removed or the context is gone.
+    /// Never blocks, never allocates. Makes a system call only if the loop sleeps and no other thread has
+    /// woken it yet. Has no effect once the source was removed or the context is gone.
     #[inline]
     pub fn wake(&self) {
         self.0.schedule();
@@ -176,12 +184,12 @@ pub struct SourceBuilder<'cx> {
     identity: Rc<Identity>,
 }
 
-/// Which source a waker wakes.
+/// The identity of the source that a waker wakes.
 #[derive(Debug, Default)]
 struct Identity {
     /// `None` before the source is registered.
     token: Cell<Option<Token>>,
-    /// It was woken before it was registered.
+    /// Set if it was woken before it was registered.
     was_woken: Cell<bool>,
 }
 
@@ -192,7 +200,8 @@ impl SourceBuilder<'_> {
         self
     }
 
-    /// A waker of the source, which may keep one itself. A wake before [`register`](Self::register) takes effect after it.
+    /// Returns a waker of the source. The source itself may keep one. A wake before
+    /// [`register`](Self::register) takes effect after it.
     #[must_use]
     pub fn waker(&self) -> SourceWaker {
         self.waker.clone()
@@ -200,7 +209,8 @@ impl SourceBuilder<'_> {
 
     /// Registers the source until the registration is dropped. The context owns the source.
     ///
-    /// The registration has no interest and its handler cannot be replaced: to set or replace it is `InvalidInput`.
+    /// The registration has no interest, and its handler cannot be replaced: attempts to set or replace them
+    /// return `InvalidInput`.
     ///
     /// # Panics
     /// If the group was not made by this context.
@@ -231,7 +241,8 @@ impl SourceBuilder<'_> {
 }
 
 impl Inner {
-    /// Serves a source that was woken, unless it is removed, paused or being served: then it is polled afterwards.
+    /// Serves a source that was woken, unless it is removed, paused or being served. In the latter two cases
+    /// it is polled afterwards.
     fn serve_woken(&self, cx: &Context, token: Token) {
         let registry = self.descriptors.registry.borrow();
         let found = registry
@@ -245,18 +256,18 @@ impl Inner {
     }
 }
 
-/// A source as the registry has it. The loop's own eventfd stands in for a descriptor; no backend gets it.
+/// A source as the registry stores it. The loop's own eventfd stands in for a descriptor; no backend gets it.
 struct Undescribed<S> {
     source: S,
     mailbox: Arc<Mailbox>,
-    /// A producer may drop its waker as soon as it has woken the source.
+    /// Kept, because a producer may drop its waker as soon as it has woken the source.
     waker: SourceWaker,
 }
 
 impl_as_fd!(impl[S] Undescribed<S>, mailbox);
 
 impl<S: Source> Handler for Undescribed<S> {
-    /// It was woken.
+    /// Called when it was woken.
     fn readable(&self, cx: &Context) {
         self.source.poll_ready(cx);
     }

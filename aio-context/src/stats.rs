@@ -1,6 +1,7 @@
-//! [`Shared`]: the figures of a loop, which other threads read without stopping it, and its polling parameters.
+//! [`Shared`]: the figures of a loop, which other threads read without stopping it, and its polling
+//! parameters.
 //!
-//! Only the home thread writes figures, but for those of the cost of a sleep. Any thread sets parameters.
+//! Only the home thread writes figures, except those of the cost of a sleep. Any thread sets parameters.
 
 use std::cell::Cell;
 use std::sync::Arc;
@@ -9,7 +10,7 @@ use aio_backend::Token;
 use aio_notify::{HandlerCounters, LoopCounters, Published, WeakMap};
 use aio_pollctl::{PollParams, PollSetting};
 
-/// What a context shares with other threads besides its mailbox.
+/// The data that a context shares with other threads, besides its mailbox.
 pub(crate) struct Shared {
     /// The polling parameters, as a [`PollSetting`].
     pub(crate) params: Published<{ PollSetting::WORDS }>,
@@ -27,22 +28,22 @@ impl Shared {
         }
     }
 
-    /// Sets the polling parameters to what `change` makes of them, unless that is `None`. Returns whether it has. The loop adopts them in its next
-    /// iteration.
+    /// Replaces the polling parameters by the result of `change`, unless that is `None`. Returns `true` if it
+    /// has replaced them. The loop adopts them in its next iteration.
     pub(crate) fn update(&self, change: impl FnOnce(PollSetting) -> Option<PollSetting>) -> bool {
         let change = |words| change(PollSetting::from_words(words)).map(PollSetting::to_words);
         self.params.update(change)
     }
 
-    /// The polling parameters, as new as their version or newer; see [`Published`].
+    /// Returns the polling parameters, at least as new as their version; see [`Published`].
     pub(crate) fn setting(&self) -> PollSetting {
         PollSetting::from_words(self.params.load())
     }
 }
 
-/// How the callbacks of one handler are timed.
+/// The state for timing the callbacks of one handler.
 pub(crate) struct Timing {
     pub(crate) counters: Arc<HandlerCounters>,
-    /// The number of the limit that its slowness was reported for.
+    /// The number of the limit for which its slowness was last reported.
     pub(crate) reported_for: Cell<Option<u32>>,
 }

@@ -1,8 +1,9 @@
 //! [`Submit`] for a [`Context`]: operations on the ring of the context (rule S1).
 //!
-//! The backend owns the operations and their buffers, and [`Submissions`] of `aio-backend` have the callbacks. Here is the handler that calls
-//! them: the backend reports its completions under a token of the registry, as the readiness of a descriptor. So they end a wait, are found
-//! while the loop polls, and are delivered by nested polls, without a step of their own in an iteration.
+//! The backend owns the operations and their buffers, and [`Submissions`] of `aio-backend` has the callbacks.
+//! This module has the handler that calls them. The backend reports completions under a token of the
+//! registry, as the readiness of a descriptor. So they end a wait, are found while the loop polls, and are
+//! delivered by nested polls, without a step of their own in an iteration.
 
 use std::any::type_name;
 use std::rc::{Rc, Weak};
@@ -17,8 +18,8 @@ use crate::context::{Mailbox, WeakContext};
 use crate::handler::{Entry, Handler};
 use crate::macros::{impl_as_fd, impl_debug};
 
-/// Executes operations on files and brings their completions home: a [`Context`] on io_uring, or a pool of threads (`FileIo` in the crate
-/// `aio-sources`).
+/// An executor of operations on files, which calls back with their completions: a [`Context`] on io_uring, or
+/// a pool of threads (`FileIo` in the crate `aio-sources`).
 ///
 /// ```
 /// use std::{fs::File, io, sync::Arc};
@@ -34,14 +35,16 @@ use crate::macros::{impl_as_fd, impl_debug};
 /// # Ok::<(), io::Error>(())
 /// ```
 pub trait Submit {
-    /// What [`submit`](Self::submit) returns. Dropping it cancels the operation: its callback is dropped at once, its buffers when
-    /// the system does not use them any more.
+    /// The handle of a submitted operation. Dropping it cancels the operation: its callback is dropped at
+    /// once, its buffers when the system does not use them any more.
     type Handle: 'static;
 
-    /// Submits an operation. `done` is called with it once it has ended, on the home thread of the context, inside a poll.
+    /// Submits an operation. `done` is called with the completion once the operation has ended, on the home
+    /// thread of the context, inside a poll.
     ///
     /// # Errors
-    /// The operation and the reason; `Unsupported` if this executes no operations of its kind. `done` is dropped.
+    /// The operation and the reason; `Unsupported` for operations of a kind that this executor does not
+    /// support. `done` is dropped.
     fn submit<F>(&self, operation: Operation, done: F) -> Result<Self::Handle, NotSubmitted>
     where
         F: FnOnce(&Context, Completed) + 'static;
@@ -50,22 +53,26 @@ pub trait Submit {
 impl Submit for Context {
     type Handle = Submitted;
 
-    /// Submits an operation on a file. `done` is called with it once it has ended, inside a poll of this context, also in a nested one.
+    /// Submits an operation on a file. `done` is called with the completion once the operation has ended,
+    /// inside a poll of this context, possibly a nested one.
     ///
-    /// The next wait or check of the descriptors passes the operation to the system, with all others that were submitted before it, so
-    /// this makes no system call. Operations run concurrently, and end in any order. The buffers belong to the operation until it has
-    /// ended, and come back with it: see [`Completed`]. `done` may do anything, also poll and submit.
+    /// The next wait or check of the descriptors passes the operation to the system, with all others that
+    /// were submitted before it, so this makes no system call. Operations run concurrently, and end in any
+    /// order. The buffers belong to the operation until it has ended, and come back with it: see
+    /// [`Completed`]. `done` may do anything, including poll and submit.
     ///
-    /// An operation never blocks the loop. What has to wait is done by the kernel: for pipes and sockets until they are ready, for files
-    /// on threads of the kernel.
+    /// An operation never blocks the loop. The kernel does the waiting: for pipes and sockets until they are
+    /// ready, for files on threads of the kernel.
     ///
-    /// The handle cancels the operation when it is dropped. Its end makes [`poll`](Self::poll) return `true` all the same. When the
-    /// context is dropped, it cancels its operations and drops their callbacks, and waits for a second at the most until the kernel has let
-    /// go of their buffers; those that it still uses then are leaked.
+    /// Dropping the handle cancels the operation. Its end makes [`poll`](Self::poll) return `true` all the
+    /// same. When the context is dropped, it cancels its operations and drops their callbacks, and waits for
+    /// up to a second until the kernel has released their buffers. Buffers that the kernel still uses then
+    /// are leaked.
     ///
     /// # Errors
-    /// The operation and the reason. `Unsupported` unless the context is on io_uring: see [`BackendKind::Uring`](crate::BackendKind), and
-    /// `FileIo` in the crate `aio-sources`, which then takes a pool of threads.
+    /// The operation and the reason. `Unsupported` unless the context is on io_uring: see
+    /// [`BackendKind::Uring`](crate::BackendKind), and `FileIo` in the crate `aio-sources`, which then uses a
+    /// pool of threads.
     ///
     /// ```
     /// use std::{cell::Cell, fs::File, rc::Rc, sync::Arc};
@@ -120,8 +127,9 @@ impl Submit for Context {
 }
 
 impl Context {
-    /// Sets whether the next wait begins at once. Otherwise a loop that has just served an event checks its descriptors for a moment before
-    /// it sleeps. Pass `true` after giving work to a thread, which may need the loop's core, and `false` when its result is there.
+    /// Sets whether the next wait begins at once. Otherwise a loop that has just served an event checks its
+    /// descriptors for a moment before it sleeps. Pass `true` after giving work to a thread that may need the
+    /// loop's core, and `false` once its result has arrived.
     ///
     /// Polling of handlers goes on as before.
     ///
@@ -164,7 +172,7 @@ impl Context {
         self.0.extensions.get()
     }
 
-    /// Delivers what a backend has given back that is replaced by another one.
+    /// Delivers the completions that a backend has returned because another one replaces it.
     #[cold]
     pub(crate) fn deliver_ended(&self, ended: Vec<(Token, Completed)>) {
         for (id, completed) in ended {
@@ -179,7 +187,7 @@ impl Context {
     /// Calls the callback of an operation that has ended.
     fn deliver_completed(&self, done: Option<Done>, completed: Completed) {
         match done {
-            // Its owner may use the context.
+            // The owner of the buffers or of the file may use the context when it is dropped.
             None => self.call(|_| drop(completed)),
             Some((done, name)) => self.call_named("completion", || name, |cx| done(cx, completed)),
         }
@@ -191,9 +199,9 @@ type Done = (Box<dyn FnOnce(&Context, Completed)>, &'static str);
 
 /// The operations of a context. It is the handler of completions.
 struct Completions {
-    /// Has a descriptor, as handlers have. It is not watched for this one.
+    /// The descriptor that a handler must have. The backend does not watch it for this handler.
     mailbox: Arc<Mailbox>,
-    /// No pause is for it.
+    /// The group that no pause affects.
     group: GroupId,
     submissions: Submissions<Done>,
 }
@@ -201,7 +209,8 @@ struct Completions {
 impl_as_fd!(Completions, mailbox);
 
 impl Handler for Completions {
-    /// Delivers all that have ended by now. If a callback panics, the next wait reports the rest.
+    /// Delivers all operations that have ended by now. If a callback panics, the next wait reports the
+    /// remaining ones.
     fn readable(&self, cx: &Context) {
         let next = || self.submissions.next_ended(&cx.0.descriptors.backend);
         while let Some((done, completed)) = next() {
@@ -244,8 +253,9 @@ impl Submitted {
         self.context = WeakContext(Weak::new());
     }
 
-    /// Asks the system to cancel the operation. Its callback is called with what has become of it: `ECANCELED`, or its result if it has
-    /// ended meanwhile or could not be cancelled. Without effect once it was called.
+    /// Tells the system to cancel the operation. Its callback is called with the outcome: `ECANCELED`, or the
+    /// operation's result if it has ended meanwhile or could not be cancelled. Has no effect once the
+    /// callback was called.
     pub fn cancel(&self) {
         if let Some(cx) = self.context.upgrade()
             && let Some(completions) = cx.completions()
@@ -255,7 +265,7 @@ impl Submitted {
         }
     }
 
-    /// Whether the callback was called, or dropped with its context.
+    /// Returns `true` if the callback was called, or dropped with its context.
     #[must_use]
     pub fn is_done(&self) -> bool {
         let completions = self.context.upgrade().and_then(|cx| cx.completions());
@@ -265,7 +275,7 @@ impl Submitted {
 
 impl Drop for Submitted {
     fn drop(&mut self) {
-        // The operations of a parent process are not this one's to cancel.
+        // A forked child must not cancel the operations of its parent.
         if let Some(cx) = self.context.upgrade_at_home()
             && let Some(completions) = cx.completions()
         {

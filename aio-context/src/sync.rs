@@ -1,11 +1,13 @@
-//! A thread-local variable. A model checker puts its own in the place of this module: see `proofs/modelled`.
+//! A thread-local variable. A model checker replaces this module by its own: see `proofs/modelled`.
 //!
-//! Atomics are not from here: no thread waits for one of this crate, and nothing follows from one but figures ([`Stats`](crate::Stats),
-//! [`PollTime`](crate::PollTime)), and that `run` stops or a home thread has panicked. A checker would try all their orders for nothing.
+//! Atomics are not taken from here: no thread waits for an atomic of this crate. They hold
+//! figures ([`Stats`](crate::Stats), [`PollTime`](crate::PollTime)), and the flags that `run` stops and that a
+//! home thread has panicked. A checker would try all their orders in vain.
 
 pub(crate) use std::thread_local;
 
-/// Expands to the right code. A build for model checkers can choose the mistake beside it, to show that a scenario finds it.
+/// Expands to the right code. A build for model checkers can replace it by a mistake, to show that a scenario
+/// finds the mistake.
 ///
 /// - `faulty!(NAME, right)`: the mistake leaves it out.
 /// - `faulty!(NAME, first; second)`: the mistake is the other order.

@@ -1,8 +1,9 @@
 //! Timing callbacks (rule M2): [`Context::measure`], and the limit of slow callbacks.
 //!
 //! # Why it costs nothing while off
-//! A timed handler has a [`Timing`], and is marked as special, so that its events take the longer way where that is looked for. Plain
-//! events are delivered as ever, without a test for it. Bottom halves have one test for each run of them, and other callbacks one each.
+//! A timed handler has a [`Timing`] and is marked as special, so that its events take the longer path of
+//! special handlers. Plain events are delivered without a test for it. Each run of bottom halves makes one
+//! test, and so does each other callback.
 
 use std::cell::Cell;
 use std::io;
@@ -22,12 +23,13 @@ use crate::stats::Timing;
 use crate::{Context, Registration, Remote};
 
 impl Context {
-    /// Measures a handler from now on: its events, its polling hits and the time in its callbacks. `name` appears in messages about
-    /// it, and in what [`Remote::measured_handlers`] lists; it need not be unique.
+    /// Measures a handler from now on: its events, its polling hits and the time in its callbacks. `name`
+    /// appears in messages about it, and in the list of [`Remote::measured_handlers`]; it need not be unique.
     ///
-    /// The measurement lasts as long as the registration, and goes on if the handler is replaced. To measure a handler again begins
-    /// anew, under the new name. A callback of a measured handler costs two readings of the [monotonic
-    /// clock](crate::ClockId::Monotonic) more; other handlers cost no more than before.
+    /// The measurement lasts as long as the registration, and goes on if the handler is replaced. Measuring a
+    /// handler again restarts the figures, under the new name. A callback of a measured handler costs two
+    /// more readings of the [monotonic clock](crate::ClockId::Monotonic); other handlers cost no more than
+    /// before.
     ///
     /// # Errors
     /// `NotFound` if no handler is registered under the token.
@@ -63,18 +65,20 @@ impl Context {
         Ok(counters.into())
     }
 
-    /// Sets how long a callback may take before it counts as slow; `None`: any time.
+    /// Sets the longest time that a callback may take before it counts as slow; `None`: no limit.
     ///
-    /// Callbacks are those of handlers, [`poll_ready`](crate::Pollable::poll_ready), bottom halves, what [`defer`](Self::defer) and
-    /// [`Remote::run`] run, and timers. [`Stats::slow_callbacks`](crate::Stats::slow_callbacks) counts the slow ones. The first time,
-    /// each is reported by a `tracing` warning with its name: that of a [measured](Self::measure) handler or of a
-    /// [source](Self::source), the number of another handler's descriptor, the name of a bottom half or a
-    /// [timer](crate::TimerBuilder::named). Setting a limit has all reported anew.
+    /// Callbacks are those of handlers, [`poll_ready`](crate::Pollable::poll_ready), bottom halves, timers,
+    /// and the closures of [`defer`](Self::defer) and [`Remote::run`].
+    /// [`Stats::slow_callbacks`](crate::Stats::slow_callbacks) counts the slow ones. A `tracing` warning
+    /// reports each slow callback the first time, with its name: that of a [measured](Self::measure) handler
+    /// or of a [source](Self::source), the number of another handler's descriptor, or the name of a bottom
+    /// half or a [timer](crate::TimerBuilder::named). After a new limit is set, all are reported anew.
     ///
-    /// With a limit, each callback costs two readings of the clock. How its time is measured: see
-    /// [`HandlerStats`](crate::HandlerStats). [`poll`](crate::Pollable::poll), `poll_begin` and `poll_end` are not timed.
+    /// With a limit, each callback costs two readings of the clock. [`HandlerStats`](crate::HandlerStats)
+    /// describes how the time is measured. [`poll`](crate::Pollable::poll), `poll_begin` and `poll_end` are
+    /// not timed.
     ///
-    /// This walks over all registrations. From another thread, call it by [`Remote::run`].
+    /// This walks over all registrations. Another thread calls it through [`Remote::run`].
     ///
     /// ```
     /// use aio_context::{Context, Wait};
@@ -100,7 +104,7 @@ impl Context {
         tokens.into_iter().for_each(|token| inner.time_again(token));
     }
 
-    /// Runs a callback that is no handler's. If there is a limit, reports it if it is slow.
+    /// Runs a callback that belongs to no handler. If there is a limit, counts and reports a slow callback.
     #[inline(always)]
     pub(crate) fn call_named(
         &self,
@@ -116,7 +120,8 @@ impl Context {
         self.time(code, |took| _ = self.is_slow(kind, name, took, is_first));
     }
 
-    /// Counts a callback that took too long, and reports it if it `is_first`. Returns whether it did.
+    /// Counts a callback that took too long, and reports it if `is_first` returns `true`. Returns `true` if
+    /// it was too long.
     fn is_slow<F>(&self, kind: &str, name: &str, took: Duration, is_first: F) -> bool
     where
         F: FnOnce(Exceeded) -> bool,
@@ -148,7 +153,7 @@ impl Context {
         self.time(code, |took| timing.took(self, took));
     }
 
-    /// Runs `code`, then passes on how long it took by itself, also if it panics.
+    /// Runs `code`, then passes its own time to `done`, also if it panics.
     #[cold]
     #[inline(never)]
     fn time<R>(&self, code: impl FnOnce(&Self) -> R, done: impl FnMut(Duration)) -> R {
@@ -159,7 +164,7 @@ impl Context {
 }
 
 impl Registration {
-    /// Measures the handler from now on: see [`Context::measure`].
+    /// Measures the handler from now on; see [`Context::measure`].
     ///
     /// # Errors
     /// As [`Context::measure`].
@@ -169,8 +174,8 @@ impl Registration {
 }
 
 impl Remote {
-    /// The [measured](Context::measure) handlers, in the order of their tokens: those that are registered, and those of which there is
-    /// still a [`HandlerMetrics`].
+    /// Returns the [measured](Context::measure) handlers, in the order of their tokens: those that are
+    /// registered, and those for which a [`HandlerMetrics`] still exists.
     #[must_use]
     pub fn measured_handlers(&self) -> Vec<HandlerMetrics> {
         let all = self.shared.measured.values();
@@ -179,7 +184,7 @@ impl Remote {
 }
 
 impl Inner {
-    /// Has a new handler timed as its registration is, or because there is a limit.
+    /// Times a new handler if its registration is measured, or if there is a limit.
     #[inline]
     pub(crate) fn time_if_on(&self, token: Token) {
         if self.metrics.is_on.get() {
@@ -193,7 +198,7 @@ impl Inner {
         let counters = self.shared.measured.get(&token);
         let is_timed = counters.is_some() || self.metrics.slow.is_set();
         let mut registry = self.descriptors.registry.borrow_mut();
-        // Nothing of the user's is dropped: the handler is kept.
+        // The handler stays, so no user code is dropped while the registry is borrowed.
         if let Some(entry) = registry.get_mut(token) {
             let timing = is_timed.then(|| Timing::new(counters, entry));
             entry.set_timing(timing.map(Rc::new));
@@ -203,7 +208,8 @@ impl Inner {
 }
 
 impl Timing {
-    /// Without counters, those of an unmeasured handler, which name it if it is slow.
+    /// Makes the state for timing a handler. Without `counters` it makes new ones for an unmeasured handler,
+    /// which contain its name for warnings.
     fn new(counters: Option<Arc<HandlerCounters>>, entry: &Entry) -> Self {
         let unmeasured = || {
             let source = entry.pollable().and_then(|polled| polled.name());

@@ -22,8 +22,8 @@ type Handle = timers::TimerHandle<Fire, Job>;
 /// A callback at a deadline; dropping it cancels.
 ///
 /// [`Context::timer`] makes one. It is used on the home thread; another thread arms one through
-/// [`Remote::run`](crate::Remote::run). The callback may use the timer, poll again, and drop the timer. When the context is dropped,
-/// the callbacks of its timers are dropped with it, and what is left of the handles has no effect.
+/// [`Remote::run`](crate::Remote::run). The callback may use the timer, poll again, and drop the timer.
+/// Dropping the context drops the callbacks of its timers; their handles have no effect then.
 ///
 /// ```
 /// use aio_context::{ClockId, Context, Wait};
@@ -46,10 +46,10 @@ pub struct Timer(Handle);
 
 pub(crate) type Fire = Box<dyn Callback>;
 
-/// What a timer calls. Its name takes no space, unless it was given one.
+/// The callback of a timer. Its name takes no space, unless it was given one.
 pub(crate) trait Callback {
     fn call(&self, cx: &Context, timer: &Timer);
-    /// The name in messages.
+    /// Returns the name for messages.
     fn name(&self) -> &'static str;
 }
 
@@ -58,7 +58,7 @@ impl<F: Fn(&Context, &Timer)> Callback for F {
     fn call(&self, cx: &Context, timer: &Timer) {
         self(cx, timer);
     }
-    /// That of the function that the closure stands in.
+    /// Returns the name of the function that contains the closure.
     fn name(&self) -> &'static str {
         type_name::<F>()
     }
@@ -98,19 +98,20 @@ impl Timer {
         end_wait_if(self.0.anticipate(deadline), self.0.timers());
     }
 
-    /// Disarms the timer. No effect if it is not armed.
+    /// Disarms the timer. Has no effect if it is not armed.
     #[doc(alias = "timer_del")]
     pub fn cancel(&self) {
         self.0.cancel();
     }
 
-    /// The deadline; `None` if the timer is not armed, [`Moment::ZERO`] if it is due and about to fire.
+    /// Returns the deadline; `None` if the timer is not armed, [`Moment::ZERO`] if it is due and about to
+    /// fire.
     #[must_use]
     pub fn deadline(&self) -> Option<Moment> {
         self.0.deadline()
     }
 
-    /// The clock that the timer follows.
+    /// Returns the clock that the timer follows.
     #[must_use]
     pub fn clock(&self) -> ClockId {
         ClockId::ALL[self.0.timers().position()]
@@ -119,8 +120,8 @@ impl Timer {
 
 impl_debug!(Timer, "Timer": |it| clock = it.clock(), deadline = it.deadline());
 
-/// Ends a wait whose timeout was decided before a timer was armed that makes it `shorter`: that of a foreign loop, or of an iteration
-/// that is polling. The home thread decides about any other wait later.
+/// Ends a wait if a newly armed timer makes it `shorter` than the timeout that was already decided: that of a
+/// foreign loop, or of an iteration that is polling. The home thread decides any other timeout later.
 #[inline]
 fn end_wait_if(shorter: bool, timers: &ClockTimers) {
     if shorter {
@@ -136,9 +137,9 @@ pub(crate) fn fire_due(timers: &Rc<ClockTimers>, cx: &Context) -> bool {
     timers.fire_lent(Timer, |timer| &mut timer.0, call)
 }
 
-/// A timer before it exists: chooses how the [`Timer`] begins. Made by [`Context::timer`].
+/// A timer before it exists: chooses whether the [`Timer`] begins armed. Made by [`Context::timer`].
 ///
-/// A timer that is not kept never fires. Forgetting to keep it is a warning of the compiler:
+/// A timer that is not kept never fires. The compiler warns of one that is not kept:
 ///
 /// ```compile_fail
 /// #![deny(unused_must_use)]
@@ -159,7 +160,7 @@ pub(crate) fn fire_due(timers: &Rc<ClockTimers>, cx: &Context) -> bool {
 /// # Ok(()) }
 /// ```
 ///
-/// What arms a kept timer again does not exist on the builder, so that this, too, is noticed:
+/// The builder has no methods that arm a kept timer again, so that this mistake is noticed, too:
 ///
 /// ```compile_fail,E0599
 /// # use aio_context::{ClockId, Context};
@@ -180,27 +181,27 @@ pub struct TimerBuilder<'cx> {
 
 impl TimerBuilder<'_> {
     /// Gives the timer a name for messages about it, such as that its callback is
-    /// [slow](Context::set_slow_callback_limit). Otherwise it has the name of the function that the closure stands in, which closures of
-    /// one function share.
+    /// [slow](Context::set_slow_callback_limit). Without this call it has the name of the function that
+    /// contains the closure, which all closures of that function share.
     pub fn named(mut self, name: &'static str) -> Self {
         let callback = self.fire;
         self.fire = Box::new(Named { name, callback });
         self
     }
 
-    /// The timer, not armed.
+    /// Returns the timer, not armed.
     pub fn disarmed(self) -> Timer {
         Timer(self.cx.0.timers.of(self.clock).add(self.fire))
     }
 
-    /// The timer, armed as by [`Timer::arm_after`].
+    /// Returns the timer, armed as by [`Timer::arm_after`].
     pub fn armed_after(self, delay: Duration) -> Timer {
         let timer = self.disarmed();
         timer.arm_after(delay);
         timer
     }
 
-    /// The timer, armed as by [`Timer::arm_at`].
+    /// Returns the timer, armed as by [`Timer::arm_at`].
     pub fn armed_at(self, deadline: Moment) -> Timer {
         let timer = self.disarmed();
         timer.arm_at(deadline);
@@ -210,7 +211,8 @@ impl TimerBuilder<'_> {
 
 impl_debug!(TimerBuilder<'_>, "TimerBuilder": |it| clock = it.clock);
 
-/// A call that [`Context::after`] has put off. It can be taken back; dropping this changes nothing.
+/// A call that [`Context::after`] has scheduled. [`cancel`](Self::cancel) cancels it; dropping this value
+/// changes nothing.
 ///
 /// ```
 /// use aio_context::{Context, Wait};
@@ -230,12 +232,14 @@ pub struct Delayed {
 }
 
 impl Delayed {
-    /// Drops the call without running it. Returns false if it has run, is running, was cancelled, or its context is gone.
+    /// Drops the call without running it. Returns `false` if it has run, is running, was cancelled, or its
+    /// context is gone.
     pub fn cancel(&self) -> bool {
         self.timers.remove(self.id).is_some()
     }
 
-    /// When the call runs; `None` if it has run, is running, was cancelled, or its context is gone.
+    /// Returns the moment at which the call runs; `None` if it has run, is running, was cancelled, or its
+    /// context is gone.
     #[must_use]
     pub fn deadline(&self) -> Option<Moment> {
         self.timers.deadline(self.id)
@@ -244,13 +248,13 @@ impl Delayed {
 
 impl_debug!(Delayed, "Delayed": |it| deadline = it.deadline());
 
-/// What [`Context::after`] runs.
+/// The callback of [`Context::after`].
 struct Once<F>(Cell<Option<F>>);
 
 impl<F: FnOnce(&Context)> Callback for Once<F> {
     fn call(&self, cx: &Context, timer: &Timer) {
         if let Some(call) = self.0.take() {
-            // Removed before it runs, so that it is gone also if the call panics.
+            // Removed before it runs, so that it is gone even if the call panics.
             drop(timer.0.remove());
             call(cx);
         }
@@ -261,21 +265,23 @@ impl<F: FnOnce(&Context)> Callback for Once<F> {
 }
 
 impl Context {
-    /// What `clock` shows.
+    /// Returns the present time of `clock`.
     #[must_use]
     pub fn now(&self, clock: ClockId) -> Moment {
         self.0.timers.now(clock)
     }
 
-    /// The clock behind [`ClockId::Virtual`], to stop, start, set and warp it; any of it wakes the loop.
+    /// Returns the clock behind [`ClockId::Virtual`], to stop, start, set and warp it. Each of these changes
+    /// wakes the loop.
     #[must_use]
     pub fn virtual_clock(&self) -> Arc<VirtualClock> {
         self.0.timers.virtual_clock()
     }
 
-    /// A timer on `clock` that calls `fire` on the home thread when it is due. The builder chooses whether it begins armed.
+    /// Makes a timer on `clock` that calls `fire` on the home thread when it is due. The builder chooses
+    /// whether it begins armed.
     ///
-    /// `fire` is handed the timer, to arm it again.
+    /// `fire` gets the timer, to arm it again.
     #[doc(alias = "aio_timer_new")]
     pub fn timer(&self, clock: ClockId, fire: impl Fn(&Self, &Timer) + 'static) -> TimerBuilder<'_> {
         TimerBuilder {
@@ -285,10 +291,11 @@ impl Context {
         }
     }
 
-    /// Runs `call` once on the home thread, `delay` from now on the monotonic clock; a delay of zero in the next iteration.
+    /// Runs `call` once on the home thread, `delay` from now on the monotonic clock; with a delay of zero in
+    /// the next iteration.
     ///
-    /// Nothing has to be kept: the returned value only serves to take the call back. If the context is dropped first, `call` is
-    /// dropped without having run.
+    /// The returned value need not be kept: it only serves to cancel the call. If the context is dropped
+    /// first, `call` is dropped without having run.
     ///
     /// ```
     /// use aio_context::{Context, Wait};

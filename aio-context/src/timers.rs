@@ -1,15 +1,16 @@
 //! [`Timers`]: a context's part of its timers.
 //!
-//! They are [`TimerSets`]. What a context adds: it watches for changes of the wall clock while it waits for one of its timers, and wakes
-//! when the virtual clock is changed.
+//! They are [`TimerSets`]. A context adds two functions: it watches for changes of the wall clock while it
+//! waits for a timer of that clock, and wakes when the virtual clock is changed.
 //!
 //! # Changes of the wall clock (rule T6)
 //! A wait for a deadline of the wall clock has a timeout, which the kernel measures on the monotonic clock. When the wall clock is
 //! set, or a suspended machine resumes, that timeout is wrong, and the timer would fire hours late. So before a loop waits for a
 //! wall timer, its backend watches a descriptor that becomes readable at such a change ([`ClockChanges`]).
 //!
-//! The alternative is to cap such waits. It costs a wake-up each second for as long as a wall timer is armed, and the
-//! timer is up to a second late. It is the fallback: where the descriptor cannot be created, or the backend refuses it.
+//! The alternative is to cap such waits. It costs a wake-up each second for as long as a wall timer is armed,
+//! and the timer is up to a second late. It is the fallback if the descriptor cannot be created, or the
+//! backend refuses it.
 //!
 //! A loop without wall timers makes no system call for this. The first wait with one makes three: two for the timerfd, one to watch
 //! it. Later waits and arms make none. The descriptor stays watched ([`OnDemand`]) when the last wall timer is cancelled, since programs
@@ -41,26 +42,26 @@ pub(crate) type SharedClock = Arc<dyn Clock + Send + Sync>;
 /// The timers of one clock, with the mailbox whose loop waits for them.
 pub(crate) type ClockTimers<F, J> = aio_timers::ClockTimers<F, SharedClock, Arc<Mailbox<Slot, J>>>;
 
-/// One of these timers.
+/// A handle to a timer of one clock.
 pub(crate) type TimerHandle<F, J> = aio_timers::TimerHandle<F, SharedClock, Arc<Mailbox<Slot, J>>>;
 
 /// The timers of a context: those of each clock, and the wall clock's changes.
 pub(crate) struct Timers<F, J: ?Sized> {
-    /// As in the sets: here they are one step nearer to a loop that reads them while it polls.
+    /// The same clocks as in the sets. A loop that reads them here while it polls saves one indirection.
     clocks: [SharedClock; 3],
     sets: TimerSets<F, SharedClock, Arc<Mailbox<Slot, J>>, 3>,
-    /// Once it has failed, waits are capped until no wall timer is armed.
+    /// The descriptor of the changes. After a failure, waits are capped until no wall timer is armed.
     wall_changes: OnDemand<ClockChanges>,
     has_warned: Cell<bool>,
     virtual_clock: Arc<VirtualClock>,
-    /// A clock that outlives the context must not keep its eventfd.
+    /// Ends with the context, because a clock that outlives the context must not keep its eventfd.
     _virtual_changes: Subscription,
-    /// Time passes only when the loop waits for it.
+    /// Set if time passes only when the loop waits for it.
     is_simulated: bool,
 }
 
 impl<F, J: ?Sized + Send + 'static> Timers<F, J> {
-    /// Changes of the virtual clock wake the loop.
+    /// Makes the timers. Changes of the virtual clock wake the loop.
     pub(crate) fn new(
         monotonic: SharedClock,
         wall: SharedClock,
@@ -97,7 +98,7 @@ impl<F, J: ?Sized + Send + 'static> Timers<F, J> {
         self.virtual_clock.clone()
     }
 
-    /// Whether the loop's own clock is a simulated one.
+    /// Returns `true` if the loop's own clock is a simulated one.
     #[inline]
     pub(crate) fn is_simulated(&self) -> bool {
         self.is_simulated
@@ -107,15 +108,16 @@ impl<F, J: ?Sized + Send + 'static> Timers<F, J> {
         self.clock(id).now()
     }
 
-    /// Whether timers may be armed.
+    /// Returns `true` if timers may be armed.
     #[inline]
     pub(crate) fn has_armed(&self) -> bool {
         self.sets.has_armed()
     }
 
-    /// How long until the earliest deadline of a running clock. No clock is read if no timer of its is armed.
+    /// Returns the time until the earliest deadline of a running clock. A clock without armed timers is not
+    /// read.
     ///
-    /// If a wall timer is armed, a change of that clock ends a wait from now on.
+    /// If a wall timer is armed, a change of that clock ends waits from now on.
     pub(crate) fn time_left(&self, backend: &LoopBackend) -> Option<Duration> {
         let time_left = |timers: &Rc<ClockTimers<F, J>>| match timers.position() {
             WALL => self.wall_time_left(backend),
@@ -130,7 +132,7 @@ impl<F, J: ?Sized + Send + 'static> Timers<F, J> {
         if wall.next_deadline().is_none() {
             self.wall_changes.forget_failure();
         }
-        // Watched first: a change after this ends the wait, one before is seen in what the clock shows.
+        // The watch comes first: a later change ends the wait, and the clock's time includes an earlier one.
         wall.time_left_within(|| {
             let watched = self.wall_changes.watch(backend);
             if watched.inspect_err(|why| self.warn(why)).unwrap_or(false) {
@@ -141,8 +143,8 @@ impl<F, J: ?Sized + Send + 'static> Timers<F, J> {
         })
     }
 
-    /// Reads the descriptor that reports changes of the wall clock, so that this one is not reported again. The timers of this iteration
-    /// are fired later, by what the clock shows then.
+    /// Reads the descriptor that reports changes of the wall clock, so that the same change is not reported
+    /// again. The timers of this iteration are fired later, by the clock's time then.
     #[cold]
     pub(crate) fn wall_changed(&self, readiness: Readiness, backend: &LoopBackend) {
         let is_armed = self.of(ClockId::Wall).next_deadline().is_some();
@@ -160,8 +162,8 @@ impl<F, J: ?Sized + Send + 'static> Timers<F, J> {
         }
     }
 
-    /// Fires what is due, clock by clock: `fire_due` fires the timers of one and returns whether there were any (rule T4: each clock
-    /// is read once). Returns whether there were any.
+    /// Fires the due timers, clock by clock: `fire_due` fires those of one clock and returns `true` if there
+    /// were any (rule T4: each clock is read once). Returns `true` if there were any.
     #[inline]
     pub(crate) fn run(&self, fire_due: impl FnMut(&Rc<ClockTimers<F, J>>) -> bool) -> bool {
         self.sets.fire(fire_due, |clock| {
@@ -178,7 +180,7 @@ mod tests {
     use crate::timer::Fire;
     use crate::{Context, Timer, Wait};
 
-    /// The size of a timer besides its entry in the set and what its callback has captured.
+    /// The size of a timer besides its entry in the set and the values that its callback has captured.
     #[test]
     fn p12_a_handle_and_a_callback_are_two_words_each() {
         assert_eq!(size_of::<Timer>(), 16);

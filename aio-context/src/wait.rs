@@ -11,8 +11,8 @@ use crate::sync::faulty;
 use crate::{Context, Gone, Wait};
 
 impl Context {
-    /// Polls until `condition` is false; true if it had to wait. Who changes what the condition reads calls
-    /// [`Remote::kick`] afterwards, from any thread.
+    /// Polls until `condition` returns `false`. Returns `true` if it had to wait. Code that changes the data
+    /// of the condition calls [`Remote::kick`] afterwards, from any thread.
     ///
     /// # Errors
     /// As [`poll`](Self::poll).
@@ -27,12 +27,12 @@ impl Context {
         Ok(waited)
     }
 
-    /// Has `job` run once on another context and waits for its result, while this context goes on polling: two contexts
-    /// can wait for each other. On this very context the job runs at once.
+    /// Runs `job` once on another context and waits for its result, while this context goes on polling: two
+    /// contexts can wait for each other. If `other` is this very context, the job runs at once.
     ///
     /// # Errors
-    /// [`Gone`], with the reason, if the other context is gone, goes away before the job is done, or the job panics; or if this
-    /// context cannot be polled any longer.
+    /// [`Gone`], with the reason, if the other context is gone, goes away before the job is done, or the job
+    /// panics; or if this context cannot be polled any longer.
     #[doc(alias = "aio_wait_bh_oneshot")]
     pub fn run_on<R: Send + 'static>(
         &self,
@@ -45,7 +45,8 @@ impl Context {
         self.wait_for(other, &[], job)
     }
 
-    /// Has `job` run on another context, and polls this one and `others`, which live on this thread too, until it has.
+    /// Runs `job` on another context, and polls this context and `others`, which belong to this thread too,
+    /// until it is done.
     pub(crate) fn wait_for<R: Send + 'static>(
         &self,
         other: &Remote,
@@ -60,7 +61,8 @@ impl Context {
         result.take().ok_or(Gone::CannotWait)?.map_err(Gone::of)
     }
 
-    /// As [`wait_while`](Self::wait_while), while `others` have their turn: only this context is woken at once.
+    /// As [`wait_while`](Self::wait_while), but also polls `others` in turn. A kick wakes only this context
+    /// at once.
     fn wait_in_turn(&self, others: &[Self], mut condition: impl FnMut() -> bool) -> io::Result<()> {
         let longest = if others.is_empty() { Wait::Block } else { TURN };
         faulty!(CountedLate: if condition() { let _late = self.0.mailbox.wait_guard(); self.poll(longest)?; });
@@ -75,5 +77,5 @@ impl Context {
     }
 }
 
-/// How long one of several contexts of a thread waits before the others have their turn.
+/// The time for which one of several contexts of a thread waits before the others have their turn.
 const TURN: Wait = Wait::AtMost(Duration::from_millis(1));

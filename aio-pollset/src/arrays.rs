@@ -1,12 +1,13 @@
 //! [`Typed`]: the sources of one type in one array, and the loops over it.
 //!
-//! A poll through a `dyn` reference costs a load of the vtable and an indirect call: several times the cost of most polls. A loop
-//! has many sources of few types (a thousand queues of one device). So the sources of one type lie in one array, and each loop over
-//! it has their methods inlined. Only the call of that loop is indirect.
+//! A poll through a `dyn` reference costs a load of the vtable and an indirect call: several times the cost
+//! of most polls. A loop has many sources of few types (a thousand queues of one device). So the sources of
+//! one type are stored in one array, and each loop over it has their methods inlined. Only the call of that
+//! loop is indirect.
 //!
 //! Promoted sources come first in their array, so a round does not visit the others.
 //!
-//! The set decides which sources are called, by slot. The arrays are never changed while a source runs.
+//! The set decides by slot which sources are called. The arrays never change while a source runs.
 
 use std::any::{Any, TypeId};
 use std::cell::Cell;
@@ -17,18 +18,18 @@ use crate::slots::NONE;
 use crate::state::State;
 use crate::steps::step;
 
-/// Called with the slot of a source that has work. A break ends the loop.
+/// A function that gets the slot of a source with work. `Break` ends the loop.
 pub(crate) type Yes<'a> = dyn FnMut(u32) -> ControlFlow<()> + 'a;
 
-/// The array of one type, whichever it is.
+/// The array of one type, without its type.
 pub(crate) trait Array {
     fn holds(&self) -> TypeId;
     fn as_any_mut(&mut self) -> &mut dyn Any;
     fn len(&self) -> usize;
-    /// How many sources at the beginning of the array are promoted.
+    /// Returns the number of sources at the beginning of the array that are promoted.
     fn promoted(&self) -> usize;
     fn set_promoted(&mut self, promoted: usize);
-    /// The slot of the source at a position.
+    /// Returns the slot of the source at a position.
     fn slot(&self, at: usize) -> u32;
     /// Appends the slots of the promoted sources.
     fn append_slots(&self, slots: &mut Vec<u32>);
@@ -40,24 +41,24 @@ pub(crate) trait Array {
     fn poll_begin(&self, at: u32);
     fn poll_end(&self, at: u32);
 
-    /// Polls the promoted ones from `from` on until one has work.
+    /// Polls the promoted sources from `from` on, until one has work.
     fn next_hit(&self, state: &State, from: u32) -> Next;
-    /// As [`next_hit`](Self::next_hit), at most to before `to`.
+    /// As [`next_hit`](Self::next_hit), but ends before position `to`.
     fn next_hit_within(&self, state: &State, from: u32, to: u32) -> Next;
     /// Calls `poll_begin` of each promoted source that has not had it.
     fn begin_all(&self, state: &State);
-    /// Calls `poll_end` of each source from `from` on that is due one. `from` is kept up to date, so that the loop can go on
-    /// behind one that panics.
+    /// Calls each due `poll_end` of the sources from `from` on. `from` is kept up to date, so that the loop
+    /// can go on after a source that panics.
     fn end_all(&self, state: &State, from: &Cell<usize>);
     /// Polls each promoted source whose recheck is due.
     fn recheck_all(&self, state: &State, yes: &mut Yes<'_>) -> ControlFlow<()>;
 }
 
-/// A source that has work, and where the loop goes on after it.
-// Two numbers, so that it is returned in registers.
+/// A source that has work, and the position where the loop goes on after it.
+// Two numbers, so that the value is returned in registers.
 #[derive(Clone, Copy)]
 pub(crate) struct Next {
-    /// Its slot; [`NONE`]: no source had work.
+    /// The source's slot; [`NONE`]: no source had work.
     pub(crate) slot: u32,
     /// The next position; [`NONE`] at the end.
     pub(crate) from: u32,
@@ -69,7 +70,7 @@ impl Next {
         from: NONE,
     };
 
-    /// The source at a position has work, and the loop ends before `to`.
+    /// Makes the result for a source with work at position `at` of a loop that ends before `to`.
     #[inline]
     fn after(slot: u32, at: usize, to: usize) -> Self {
         let from = if at + 1 < to { at as u32 + 1 } else { NONE };
@@ -220,10 +221,10 @@ impl<S: Source> Array for Typed<S> {
     }
 }
 
-/// The arrays. An empty one stays, for the next source of its type.
+/// The arrays. An empty one is kept for the next source of its type.
 pub(crate) type Arrays = Vec<Box<dyn Array>>;
 
-/// The array of sources of this type, and its number.
+/// Returns the array of sources of this type, and its number.
 pub(crate) fn of_type<S: Source>(arrays: &mut Arrays) -> (u16, &mut Typed<S>) {
     let known = arrays.iter().position(|array| array.holds() == TypeId::of::<S>());
     let index = known.unwrap_or_else(|| {

@@ -5,7 +5,7 @@ use crate::slots::{Flags, NONE, Slots};
 use crate::walk::Walk;
 
 impl PollSet {
-    /// Checks everything.
+    /// Checks all invariants.
     pub(crate) fn check(&self) {
         if self.is_calling() {
             return;

@@ -1,4 +1,4 @@
-//! The number of sources that are to be polled again, and a flag that shows whether there are any.
+//! [`Due`]: the number of sources with a due recheck, and a flag that is set while there are any.
 
 use aio_backend::Flag;
 
@@ -18,7 +18,7 @@ impl Due {
         self.count
     }
 
-    /// One source was counted if it `was` due, and is to be if it `is`.
+    /// Updates the count for a source whose recheck `was` due before, and `is` due now.
     #[inline]
     pub(crate) fn change(&mut self, was: bool, is: bool) {
         if was != is {

@@ -1,14 +1,15 @@
-//! [`EndOwed`]: a `poll_end` that the caller makes.
+//! [`EndOwed`]: a `poll_end` that the caller has to call.
 
 use aio_backend::Token;
 
 use crate::state::State;
 
-/// A source has left, was suspended or gave way to another one. If it had its [`poll_begin`](crate::Source::poll_begin), it
-/// is owed a [`poll_end`](crate::Source::poll_end), so that begin and end stay balanced.
+/// The result of an operation after which a [`poll_end`](crate::Source::poll_end) may be due: a source left,
+/// was suspended or was replaced. If it had its [`poll_begin`](crate::Source::poll_begin), the `poll_end` is
+/// due, so that both calls stay balanced.
 ///
-/// The caller makes the call, because it decides when: after its own tables are in order, and after all others of a group
-/// were suspended as well.
+/// The caller makes the call, because it chooses the time: after its own tables are in order, and after all
+/// other sources of a group were suspended as well.
 ///
 /// ```
 /// use std::rc::Rc;
@@ -31,7 +32,7 @@ pub struct EndOwed<'a> {
     to: To,
 }
 
-/// The source that is owed a `poll_end`.
+/// The source whose `poll_end` is due.
 #[derive(Clone, Copy, Debug)]
 enum To {
     None,
@@ -46,13 +47,13 @@ impl<'a> EndOwed<'a> {
         Self { state, to: To::None }
     }
 
-    /// The end that is owed to a source that leaves the set.
+    /// Makes the result for a source that leaves the set.
     pub(crate) fn to_former(state: &'a State, has_begun: bool) -> Self {
         let to = if has_begun { To::Former } else { To::None };
         Self { state, to }
     }
 
-    /// The end that is owed to a source that stays in the set.
+    /// Makes the result for a source that stays in the set.
     pub(crate) fn to_present(state: &'a State, token: Token) -> Self {
         Self {
             state,
@@ -60,8 +61,9 @@ impl<'a> EndOwed<'a> {
         }
     }
 
-    /// Returns whether a `poll_end` is owed. After a [`suspend`](crate::PollSet::suspend) it is owed until it is
-    /// [finished](Self::finish), or until the source leaves or gives way, when it is owed there.
+    /// Returns `true` if a `poll_end` is due. After a [`suspend`](crate::PollSet::suspend) it is due until it
+    /// is [finished](Self::finish), or until the source leaves or is replaced; then the result of that
+    /// operation has it.
     #[must_use]
     pub fn is_owed(&self) -> bool {
         match self.to {
@@ -71,9 +73,9 @@ impl<'a> EndOwed<'a> {
         }
     }
 
-    /// Calls `poll_end` if it is owed. The closure calls `poll_end` of the source; after a
-    /// [`suspend`](crate::PollSet::suspend), of the source that has the token now. Meanwhile the set
-    /// [is calling](crate::PollSet::is_calling).
+    /// Calls `poll_end` if it is due. The closure calls `poll_end` of the source; after a
+    /// [`suspend`](crate::PollSet::suspend), of the source that has the token now. Meanwhile the set [is
+    /// calling](crate::PollSet::is_calling).
     pub fn finish(self, poll_end: impl FnOnce()) {
         let is_owed = match self.to {
             To::None => false,
@@ -87,7 +89,7 @@ impl<'a> EndOwed<'a> {
     }
 }
 
-/// A source is being called outside of a walk.
+/// A guard while a source is called outside of a walk.
 struct Call<'a>(&'a State);
 
 impl<'a> Call<'a> {

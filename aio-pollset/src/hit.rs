@@ -9,7 +9,7 @@ use aio_backend::Token;
 use crate::PollSet;
 use crate::slots::Marked;
 
-/// A source that has work. Dropped, the hit is refused: the source is polled again in the next round.
+/// A source that has work. Dropping the hit refuses it: the source is polled again in the next round.
 #[must_use = "a hit that is dropped is refused"]
 pub struct Hit<'a> {
     set: &'a PollSet,
@@ -31,7 +31,7 @@ impl<'a> Hit<'a> {
         Self { set, slot, marked }
     }
 
-    /// The source's token.
+    /// Returns the source's token.
     #[inline]
     #[must_use]
     pub fn token(&self) -> Token {
@@ -55,7 +55,8 @@ impl<'a> Hit<'a> {
         set.serve_slot(slot, self.into_token(), run)
     }
 
-    /// Itself, from copies of its fields: what a function returns in memory is moved to registers.
+    /// Rebuilds the hit from copies of its fields: so a value that a function returned in memory is moved to
+    /// registers.
     #[inline(always)]
     pub(crate) fn moved(self) -> Self {
         let (set, slot, marked) = (self.set, self.slot, self.marked);
@@ -63,14 +64,14 @@ impl<'a> Hit<'a> {
         Self { set, slot, marked }
     }
 
-    /// The slot, and the mark, which stays: for [`new`](Self::new).
+    /// Takes the hit apart into its slot and its mark, which stays: for [`new`](Self::new).
     pub(crate) fn into_mark(self) -> (u32, Marked) {
         let mark = (self.slot, self.marked);
         mem::forget(self);
         mark
     }
 
-    /// Passes the hit to `hit`. If that refuses it, breaks with its slot.
+    /// Passes the hit to `hit`. If `hit` refuses it, breaks with the slot.
     #[inline(always)]
     pub(crate) fn pass(self, hit: &mut impl FnMut(Token) -> ControlFlow<()>) -> ControlFlow<u32> {
         if hit(self.token()).is_break() {

@@ -9,21 +9,22 @@ use crate::arrays::Yes;
 use crate::slots::Flags;
 use crate::walk::Walk;
 
-/// Ages are counted no further than this, so that the counter of rounds may wrap around.
+/// The largest age. Older sources stay at it, so that the counter of rounds may wrap around.
 const OLDEST: u32 = 1 << 30;
 
 impl PollSet {
     /// Demotes idle sources: they are not polled until their next [event](Self::promote).
     ///
-    /// A promoted source is idle if it has had no event in the last `idle_after` rounds before the most recent event of any
-    /// source (as long as nothing happens at all, no source ages), and if `may_leave` says that an event can bring it
-    /// back. Where it returns `false`, the source counts as if it had just had an event.
-    /// `surplus` gets the number of promoted sources and the number of idle ones among them, and returns how many of these leave.
+    /// A promoted source is idle on two conditions. It has had no event in the last `idle_after` rounds
+    /// before the most recent event of any source (so sources do not age while there are no events at all).
+    /// And `may_leave` returns `true`: an event can bring it back. If `may_leave` returns `false`, the source
+    /// counts as one that has just had an event. `surplus` gets the number of promoted sources and the number
+    /// of idle ones among them, and returns how many of the idle ones leave.
     ///
-    /// A source that leaves in poll mode has its [`poll_end`](crate::Source::poll_end) and one last `poll`. If that returns `true`, or
-    /// if one of the two panics, it stays. `hit` is as in [`round`](Self::round); `Break` ends the demotion. Returns whether a
-    /// source said yes; `false`, without effect, inside a walk of the set. In O(promoted): to be called once in so many
-    /// [rounds](Self::rounds).
+    /// A source that leaves in poll mode has its [`poll_end`](crate::Source::poll_end) and one last `poll`.
+    /// If that returns `true`, or if one of the two panics, it stays. `hit` is as in [`round`](Self::round);
+    /// `Break` ends the demotion. Returns `true` if a last `poll` returned `true`. Returns `false`, without
+    /// effect, inside a walk of the set. In O(promoted): call it once in many [rounds](Self::rounds).
     ///
     /// ```
     /// use std::ops::ControlFlow;
@@ -80,7 +81,7 @@ impl PollSet {
         found
     }
 
-    /// How many rounds there have been; wraps around. Leaving poll mode counts as 17.
+    /// Returns the number of rounds so far, which wraps around. Leaving poll mode counts as 17.
     #[inline]
     #[must_use]
     pub fn rounds(&self) -> u32 {
@@ -109,7 +110,7 @@ impl PollSet {
     /// Demotes a source, unless its last `poll` returns `true`.
     fn demote(&self, walk: &Walk<'_>, slot: u32, yes: &mut Yes<'_>) -> ControlFlow<()> {
         let flags = || self.state().slots.borrow().get(slot).flags();
-        // Sources that were called before it may have done something to it.
+        // Sources that were called before may have removed, suspended or excluded this one.
         let is_out = || flags().has_any(Flags::SKIPPED | Flags::HIT);
         if is_out() {
             return ControlFlow::Continue(());
@@ -117,7 +118,7 @@ impl PollSet {
         let (array, at) = walk.find(slot);
         let ends = self.state().slots.borrow_mut().take_end(slot);
         if ends {
-            // For the case that it stays.
+            // These take effect if the source stays.
             self.state().slots.borrow_mut().queue_recheck(slot);
             self.state().queue_begin(slot);
             array.poll_end(at);

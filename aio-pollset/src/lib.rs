@@ -1,8 +1,8 @@
 //! The set of sources that an event loop busy-polls.
 //!
-//! A loop that polls its sources in user space before it sleeps has three tasks besides the polling itself: to tell each source
-//! when polling begins and ends, so its peer can suppress notifications; to miss no work that arrives while polling stops; and to
-//! avoid the cost of idle sources. [`PollSet`] does these.
+//! A loop that polls its sources in user space before it sleeps has three tasks besides the polling itself:
+//! to notify each source when polling begins and ends, so that its peer can suppress notifications; to miss
+//! no work that arrives while polling stops; and to avoid the cost of idle sources. [`PollSet`] does these.
 //!
 //! ```
 //! use std::cell::Cell;
@@ -66,27 +66,30 @@
 //! Poll mode stays on from hit to hit, because a source that was just served often has new work soon.
 //!
 //! # What it ensures
-//! - `poll_begin` and `poll_end` of a source alternate, beginning with `poll_begin`, whatever happens in between: a source
-//!   that joins in poll mode, is replaced, removed, suspended, demoted or excluded, or panics. Where the caller has to make the call, the
-//!   method returns [`EndOwed`].
-//! - In poll mode no source is polled before its `poll_begin`. (The exception is a source that a `poll_begin` puts in the place of
-//!   another one: it may be polled first, if it may have work without a notification.)
-//! - After its `poll_end` a source is polled until its `poll` returns `false` or it is served, before [`exit`](PollSet::exit) lets
-//!   the loop sleep: also if it is suspended, replaced or excluded, if the list of hits is full, or if a callback panics.
+//! - `poll_begin` and `poll_end` of a source alternate, beginning with `poll_begin`, in all cases: if a
+//!   source joins in poll mode, is replaced, removed, suspended, demoted or excluded, or panics. If the
+//!   caller has to make the call, the method returns [`EndOwed`].
+//! - In poll mode no source is polled before its `poll_begin`. (Exception: a source that replaces another one
+//!   during a `poll_begin` may be polled first, if it may have work without a notification.)
+//! - After its `poll_end`, a source is polled until its `poll` returns `false` or it is served, before
+//!   [`exit`](PollSet::exit) lets the loop sleep. This also holds if it is suspended, replaced or excluded,
+//!   if the list of hits is full, or if a callback panics.
 //! - A source that is suspended, demoted, excluded or removed is not polled, not even by the walk in progress.
 //! - Hits are taken once. A nested iteration may take those of an outer one.
 //! - A hit for which the callback returned `Break` is refused, and its source is the first one of the next round, so no source starves.
 //! - The set is not borrowed while a source runs: the source may call any method of the set.
 //!
 //! # Cost
-//! A round costs one indirect call for each *type* of sources; the loop over the sources of one type has their `poll` inlined. An
-//! operation on one source costs O(1), entering and leaving poll mode O(promoted sources), also if all have work. Rounds allocate
-//! nothing. A source takes 24 bytes for its state and 4 by its token's index, and an entry of 4 bytes beside
-//! the source itself (16 in all for one that is a pointer).
+//! A round costs one indirect call for each *type* of sources; the loop over the sources of one type has
+//! their `poll` inlined. An operation on one source costs O(1). Entering and leaving poll mode costs
+//! O(promoted sources), even if all have work. Rounds allocate nothing. A source takes 24 bytes for its
+//! state, 4 for its token's index, and an entry of 4 bytes beside the source itself (16 in all for one that
+//! is a pointer).
 //!
 //! # What it does not do
-//! It does not decide how long to poll, reads no clock, never waits and makes no system call. It knows neither descriptors nor
-//! handlers: a hit is a token. It belongs to one thread; other threads reach it through the memory that its sources poll.
+//! It does not decide how long to poll, reads no clock, never waits and makes no system call. It has no
+//! descriptors and no handlers: a hit is a token. It belongs to one thread; other threads reach it through
+//! the memory that its sources poll.
 #![cfg_attr(docsrs, feature(doc_cfg))]
 #![forbid(unsafe_code)]
 

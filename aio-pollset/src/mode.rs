@@ -1,4 +1,5 @@
-//! Poll mode: it is entered with `poll_begin`, and left with `poll_end` and one last `poll` of each source (rules A5, R7).
+//! Poll mode: entering it calls `poll_begin`, and leaving it calls `poll_end` and one last `poll` of each
+//! source (rules A5, R7).
 
 use std::any::Any;
 use std::cell::Cell;
@@ -11,8 +12,8 @@ use crate::PollSet;
 use crate::arrays::Yes;
 use crate::walk::Walk;
 
-/// The cost of a `poll_begin` and a `poll_end` of a source, in polls. It counts as rounds, so sources that stay idle from wait to
-/// wait grow old.
+/// The cost of a `poll_begin` and a `poll_end` of a source, in polls. It counts as rounds, so that sources
+/// which stay idle from wait to wait age.
 const BEGIN_AND_END: u32 = 16;
 
 impl PollSet {
@@ -22,7 +23,8 @@ impl PollSet {
     /// call is free. Has no effect inside a walk of the set.
     ///
     /// # Panics
-    /// A panic of a source goes through. Poll mode is on then; the sources that have not begun do so before they are polled.
+    /// A panic of a source propagates. Poll mode is on then. The remaining sources begin before they are
+    /// polled.
     #[inline]
     pub fn enter(&self) {
         if !self.state().is_on() {
@@ -71,8 +73,8 @@ impl PollSet {
         }
     }
 
-    /// Prepares for a sleep (rule A5). Returns whether the loop must not sleep, because a source has work or its last `poll` is still
-    /// pending.
+    /// Prepares for a sleep (rule A5). Returns `true` if the loop must not sleep, because a source has work
+    /// or its last `poll` is still pending.
     ///
     /// If poll mode is on, this leaves it: it calls [`poll_end`](crate::Source::poll_end) of every source that had its
     /// `poll_begin`, and then one last `poll` of each. If poll mode is off, it polls the sources with a pending recheck. In
@@ -82,11 +84,12 @@ impl PollSet {
     /// no notification announces the work: after a nested iteration, a panic, a suspension, a replacement or a full list, `exit`
     /// polls it again. The first `exit` after an exclusion polls the excluded source.
     ///
-    /// Inside a walk of the set it only returns whether a recheck is pending.
+    /// Inside a walk of the set it only returns `true` if a recheck is pending.
     ///
     /// # Panics
-    /// If a `poll_end` panics, the set still calls those of all others, leaves poll mode, and marks every source for a recheck; then the
-    /// first panic goes through. A panic of a `poll` or of `hit` goes through at once, and the remaining sources stay marked.
+    /// If a `poll_end` panics, the set still calls those of all other sources, leaves poll mode, and marks
+    /// every source for a recheck. Then the first panic propagates. A panic of a `poll` or of `hit`
+    /// propagates at once, and the remaining sources stay marked.
     pub fn exit(&self, mut hit: impl FnMut(Token) -> ControlFlow<()>) -> bool {
         let mut found = false;
         self.check_last(&mut |slot| self.found(slot, &mut found, &mut hit));
@@ -158,14 +161,15 @@ impl PollSet {
         first_panic
     }
 
-    /// Returns whether poll mode is on.
+    /// Returns `true` if poll mode is on.
     #[inline]
     #[must_use]
     pub fn is_on(&self) -> bool {
         self.state().is_on()
     }
 
-    /// Returns whether [`exit`](Self::exit) must be called before the loop sleeps: poll mode is on, or a recheck is due.
+    /// Returns `true` if [`exit`](Self::exit) must be called before the loop sleeps: poll mode is on, or a
+    /// recheck is due.
     #[inline]
     #[must_use]
     pub fn needs_exit(&self) -> bool {
@@ -173,7 +177,8 @@ impl PollSet {
     }
 }
 
-/// A guard while poll mode is left. At the end, also by a panic, it queues the sources whose recheck has not been made.
+/// A guard while poll mode is left. At the end, or on a panic, it queues the sources whose recheck is still
+/// due.
 struct Rest<'a>(&'a PollSet);
 
 impl Drop for Rest<'_> {

@@ -11,19 +11,19 @@ use crate::slots::NONE;
 use crate::walk::{Course, Start, Walk};
 
 impl PollSet {
-    /// Polls every promoted source once, whether poll mode is on or not. Returns whether one of them has work; `false` inside
-    /// a walk of the set.
+    /// Polls every promoted source once, in poll mode or not. Returns `true` if a source has work; `false`
+    /// inside a walk of the set.
     ///
     /// `hit` gets the token of each source whose `poll` returned `true`. If `hit` returns `Continue`, it has taken the hit, and the
     /// caller must [serve](Self::serve) or [forget](Self::forget_hit) it. `Break` refuses the hit, for lack of room, and ends the
     /// round; the next round begins with the refused source. Otherwise the round goes on after a hit.
     ///
-    /// The round leaves out excluded sources, and sources that were removed, suspended or replaced earlier in the same round. In poll
-    /// mode, it first calls each pending `poll_begin`; a source that is replaced even by that call is polled without it if it is
-    /// marked for a recheck.
+    /// The round leaves out excluded sources, and sources that were removed, suspended or replaced earlier in
+    /// the same round. In poll mode, it first calls each pending `poll_begin`. If that call replaces its
+    /// source, the new source is polled without a `poll_begin` if it is marked for a recheck.
     ///
     /// # Panics
-    /// A panic of a source or of `hit` goes through; the sources behind it are polled in the next round.
+    /// A panic of a source or of `hit` propagates. The remaining sources are polled in the next round.
     #[inline]
     pub fn round(&self, mut hit: impl FnMut(Token) -> ControlFlow<()>) -> bool {
         let (Some(first), has_more) = self.hits() else {
@@ -37,8 +37,9 @@ impl PollSet {
         true
     }
 
-    /// As [`round`](Self::round), but returns the first hit, and whether there is a second one. Most rounds that find work find one, which can
-    /// be [served](Hit::serve) without a list. If there is a second one, the rest of the round has to be [passed on](Self::pass_rest) at once.
+    /// As [`round`](Self::round), but returns the first hit, and `true` if there is a second one. Most rounds
+    /// that find work find one hit, which can be [served](Hit::serve) without a list. If there is a second
+    /// one, the rest of the round has to be [passed on](Self::pass_rest) at once.
     ///
     /// ```
     /// use std::ops::ControlFlow;
@@ -72,7 +73,7 @@ impl PollSet {
     /// ```
     ///
     /// # Panics
-    /// A panic of a source goes through; the sources behind it are polled in the next round.
+    /// A panic of a source propagates. The remaining sources are polled in the next round.
     #[inline(always)]
     pub fn hits(&self) -> (Option<Hit<'_>>, bool) {
         let state = self.state();
@@ -114,7 +115,8 @@ impl PollSet {
         (None, false)
     }
 
-    /// The first hit of a round, if it is not `first`: that of slot `second`, or one of the rest of its `course`.
+    /// Returns the first hit of a round, and `true` if there is a second one. The candidates are `first`, the
+    /// source in slot `second`, and the rest of the `course`.
     #[inline(never)]
     fn first_of<'a>(
         &'a self,
@@ -140,8 +142,8 @@ impl PollSet {
         (first, false)
     }
 
-    /// Passes on the hits after the first one that [`hits`](Self::hits) has returned, and polls the sources that are left, as
-    /// [`round`](Self::round) does. To be called at once, and only if there is a second hit.
+    /// Passes on the hits after the first one that [`hits`](Self::hits) has returned, and polls the remaining
+    /// sources, as [`round`](Self::round) does. Call it at once, and only if there is a second hit.
     pub fn pass_rest(&self, mut hit: impl FnMut(Token) -> ControlFlow<()>) {
         let Some(walk) = Walk::begin(&self.core) else {
             return;
@@ -159,7 +161,7 @@ impl PollSet {
         }
     }
 
-    /// Has the next round begin with this slot's source.
+    /// Makes the next round begin with this slot's source.
     #[cold]
     pub(crate) fn begin_with(&self, slot: u32) {
         let slots = self.state().slots.borrow();
@@ -167,7 +169,7 @@ impl PollSet {
         self.start.set(Start { array, at });
     }
 
-    /// A round that begins with a hit that the last one refused.
+    /// Polls a round that begins with the hit that the last one refused.
     #[cold]
     #[inline(never)]
     fn hits_from(&self, walk: &Walk<'_>, start: Start) -> (Option<Hit<'_>>, bool) {

@@ -11,8 +11,8 @@ use crate::slots::Flags;
 impl PollSet {
     /// Serves a hit: calls `run`, which should do the work of the source with this token.
     ///
-    /// Returns `None` without a call if another iteration has taken the hit meanwhile, if it was [forgotten](Self::forget_hit), or if
-    /// the source is suspended or has left.
+    /// Returns `None` without a call if another iteration has taken the hit meanwhile, if it was
+    /// [forgotten](Self::forget_hit), or if the source is suspended or has left.
     ///
     /// The source is not polled until `run` returns, unless it [nests](crate::Source::nests). If `run` panics, work may be
     /// left without a notification, so the source is marked for a [recheck](Self::recheck).
@@ -22,7 +22,7 @@ impl PollSet {
         self.serve_slot(slot, token, run)
     }
 
-    /// Returns a hit that was taken and is not served yet. Dropped, it stays so.
+    /// Returns a hit that was taken and is not served yet. If the value is dropped, the hit stays so.
     ///
     /// ```
     /// use std::ops::ControlFlow;
@@ -52,16 +52,17 @@ impl PollSet {
         marked.map(|marked| Hit::new(self, slot, marked))
     }
 
-    /// As [`serve`](Self::serve): `slot` has, or had, the source with this token.
+    /// As [`serve`](Self::serve), for the source with this token in `slot`, which it may have left.
     #[inline(always)]
     pub(crate) fn serve_slot<R>(&self, slot: u32, token: Token, run: impl FnOnce() -> R) -> Option<R> {
         let excludes = self.state().slots.borrow_mut().begin_serving(slot, token)?;
         Some(self.run_excluded(slot, token, excludes, run))
     }
 
-    /// Serves a source that announced work by itself, rather than by a hit: promotes it if it was demoted, takes its hit if
-    /// there is one, and calls `run` as [`serve`](Self::serve) does. Returns `None`, and does not call it, if there is no such
-    /// source, or if the source is suspended or excluded: then it is marked for a [recheck](Self::recheck).
+    /// Serves a source that announced its work, instead of one with a hit. Promotes it if it was demoted,
+    /// takes its hit if there is one, and calls `run` as [`serve`](Self::serve) does. Returns `None` without
+    /// a call if there is no such source, or if it is suspended or excluded; in the latter two cases it is
+    /// marked for a [recheck](Self::recheck).
     ///
     /// ```
     /// use aio_backend::Token;
@@ -85,7 +86,7 @@ impl PollSet {
         Some(self.run_excluded(slot, token, excludes, run))
     }
 
-    /// Calls `run` while the source in this slot is `excluded`, or not because it nests.
+    /// Calls `run` while the source in this slot is `excluded`, or is not because it nests.
     #[inline(always)]
     fn run_excluded<R>(&self, slot: u32, token: Token, excluded: bool, run: impl FnOnce() -> R) -> R {
         if excluded {
@@ -111,7 +112,7 @@ impl PollSet {
         }
     }
 
-    /// Returns the slot, and whether it is excluded.
+    /// Returns the slot, and `true` if it is excluded.
     #[inline(always)]
     fn begin_serving_woken(&self, token: Token) -> Option<(u32, bool)> {
         let state = self.state();
@@ -136,7 +137,7 @@ impl PollSet {
         Some((slot, slots.exclude(slot)))
     }
 
-    /// Returns whether a hit of this source has not been served yet.
+    /// Returns `true` if this source has a hit that is not served yet.
     ///
     /// ```
     /// use std::ops::ControlFlow;
@@ -166,8 +167,9 @@ impl PollSet {
         slot.is_some_and(|slot| slots.get(slot).flags().has_any(Flags::HIT))
     }
 
-    /// Drops a hit that will not be served, such as a hit of an iteration that a panic ends. The source is polled again: in the next
-    /// round, or, if the hit came from the exit of poll mode, by the recheck that is still pending.
+    /// Drops a hit that will not be served, such as a hit of an iteration that a panic ends. The source is
+    /// polled again: in the next round, or, if the hit came from the exit of poll mode, by the recheck that
+    /// is still pending.
     pub fn forget_hit(&self, token: Token) {
         let mut slots = self.state().slots.borrow_mut();
         if let Some(slot) = slots.find(token) {
@@ -188,7 +190,8 @@ impl PollSet {
         }
     }
 
-    /// Excludes a source from polling until the guard is dropped, while its handler runs. Guards count. Has no effect on a source that
+    /// Excludes a source from polling until the guard is dropped, while its handler runs. Exclusions nest:
+    /// the source is polled again after its last guard. Has no effect on a source that
     /// [nests](crate::Source::nests), or if there is no such source.
     ///
     /// ```
@@ -218,8 +221,8 @@ impl PollSet {
         self.excluded(slot.map(|slot| (slot, token)))
     }
 
-    /// Ends all exclusions of a source, such as those of one that was replaced while its handler ran. Their guards have no effect
-    /// any more, so they have to be dropped before those of later exclusions end.
+    /// Ends all exclusions of a source, such as those of one that was replaced while its handler ran. Their
+    /// guards have no effect any more, so drop them before the guards of later exclusions.
     pub fn end_exclusions(&self, token: Token) {
         let mut slots = self.state().slots.borrow_mut();
         if let Some(slot) = slots.find(token)
@@ -239,7 +242,7 @@ impl PollSet {
     }
 }
 
-/// A source is not polled while this is alive; see [`PollSet::exclude`].
+/// A guard while which a source is not polled; see [`PollSet::exclude`].
 ///
 /// # Examples
 /// ```
@@ -285,7 +288,7 @@ impl fmt::Debug for Excluded<'_> {
     }
 }
 
-/// A hit is being served. Dropped by a panic only.
+/// A guard while a hit is being served. Only a panic drops it.
 struct Unserved<'a> {
     set: &'a PollSet,
     slot: u32,

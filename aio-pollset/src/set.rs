@@ -1,4 +1,4 @@
-//! [`PollSet`]: the sources, and which of them are polled.
+//! [`PollSet`]: the sources, and the states that decide which of them are polled.
 
 use std::cell::{Cell, RefCell};
 use std::fmt;
@@ -84,8 +84,8 @@ impl PollSet {
         }
     }
 
-    /// Makes an empty set. `on` shows from now on whether poll mode [is on](Self::is_on), `rechecks` whether there are any to make: either
-    /// [needs an exit](Self::needs_exit).
+    /// Makes an empty set that keeps two flags up to date: `on` is set while poll mode [is on](Self::is_on),
+    /// `rechecks` while rechecks are due. While either is set, the set [needs an exit](Self::needs_exit).
     #[must_use]
     pub fn flagged(on: Flag, rechecks: Flag) -> Self {
         let mut set = Self::new();
@@ -106,7 +106,8 @@ impl PollSet {
     /// `poll_begin`, the caller must call its `poll_end` by [`EndOwed::finish`]. The set drops the former source. In O(1).
     ///
     /// # Panics
-    /// If there are 2^32 - 1 sources of one type. A panic in the drop of a former source goes through; the set is usable.
+    /// If there are 2^32 - 1 sources of one type. A panic in the drop of a former source propagates; the set
+    /// stays usable.
     pub fn join<S: Source>(&self, token: Token, source: S) -> EndOwed<'_> {
         let nests = source.nests();
         let walk = Walk::begin(&self.core);
@@ -118,7 +119,7 @@ impl PollSet {
         owed
     }
 
-    /// Makes a slot for a source that joins, which is `ABSENT` from its array.
+    /// Makes a slot for a source that joins. It is `ABSENT` from its array.
     fn admit(&self, token: Token, nests: bool) -> (u32, EndOwed<'_>) {
         let flags = Flags::EMPTY.with_if(Flags::NESTS, nests);
         let mut slots = self.state().slots.borrow_mut();
@@ -157,7 +158,7 @@ impl PollSet {
     /// Inside a source's `poll`, `poll_begin` or `poll_end` the set drops the source at the end of the walk.
     ///
     /// # Panics
-    /// A panic in the source's drop goes through; the set is usable.
+    /// A panic in the source's drop propagates; the set stays usable.
     pub fn leave(&self, token: Token) -> EndOwed<'_> {
         let mut slots = self.state().slots.borrow_mut();
         let Some(slot) = slots.find(token) else {
@@ -185,7 +186,7 @@ impl PollSet {
         EndOwed::to_present(self.state(), token)
     }
 
-    /// Ends the suspension of a source, which is promoted and counts as one that has just had an event. In O(1).
+    /// Ends the suspension of a source. It is promoted and counts as one that has just had an event. In O(1).
     pub fn resume(&self, token: Token) {
         let mut slots = self.state().slots.borrow_mut();
         let found = slots.find(token);
@@ -198,8 +199,8 @@ impl PollSet {
         self.core.promoted_again(slot);
     }
 
-    /// Records an event of a source that was not found by polling, such as an event of its descriptor. Promotes a demoted source.
-    /// Returns whether there is such a source. In O(1).
+    /// Records an event of a source that was not found by polling, such as an event of its descriptor.
+    /// Promotes a demoted source. Returns `true` if there is such a source. In O(1).
     pub fn promote(&self, token: Token) -> bool {
         let mut slots = self.state().slots.borrow_mut();
         let Some(slot) = slots.find(token) else {
@@ -216,21 +217,22 @@ impl PollSet {
         true
     }
 
-    /// Returns whether the set is calling a source: a `poll`, `poll_begin` or `poll_end`, or an [owed](EndOwed::finish) one.
-    /// A loop that is nested in such a call must not sleep, because some peers may not know yet that polling ends.
+    /// Returns `true` while the set is calling a source: a `poll`, `poll_begin` or `poll_end`, or one that is
+    /// [finished](EndOwed::finish). A loop that is nested in such a call must not sleep, because some peers
+    /// may not have been notified yet that polling ends.
     #[inline]
     #[must_use]
     pub fn is_calling(&self) -> bool {
         self.state().is_calling()
     }
 
-    /// Returns whether there is a source with this token.
+    /// Returns `true` if there is a source with this token.
     #[must_use]
     pub fn contains(&self, token: Token) -> bool {
         self.state().slots.borrow().find(token).is_some()
     }
 
-    /// Returns whether the source exists and is promoted, that is, neither demoted nor suspended.
+    /// Returns `true` if the source exists and is promoted, that is, neither demoted nor suspended.
     #[must_use]
     pub fn is_promoted(&self, token: Token) -> bool {
         let slots = self.state().slots.borrow();
@@ -244,7 +246,7 @@ impl PollSet {
         self.state().slots.borrow().sources()
     }
 
-    /// Returns whether there are no sources.
+    /// Returns `true` if there are no sources.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.len() == 0

@@ -3,7 +3,7 @@
 //! A source's state is a set of flags in its slot, not membership in lists that are searched. The two queues of slots hold
 //! each slot at most once; an entry whose flags need no action any more is dropped when it reaches the front.
 //!
-//! # Legend
+//! # Flags
 //! | flag | meaning |
 //! |---|---|
 //! | `BEGUN` | `poll_begin` was called, and `poll_end` was not |
@@ -11,15 +11,15 @@
 //! | `RECHECK` | to be polled before the next sleep: it lost its `BEGUN`, or its `poll` returned `true`, and since then it has neither been served nor polled with `false` |
 //! | `DEMOTED` | idle: not polled until its next event |
 //! | `SUSPENDED` | not polled until it is resumed |
-//! | `EXCLUDED` | its work is being done |
+//! | `EXCLUDED` | its handler runs |
 //! | `NESTS` | is never excluded |
 //! | `ABSENT` | its source joined during a walk, and is put into its array when the walk ends |
 //! | `GONE` | it left during a walk, and is taken out of its array when the walk ends |
 //! | `IN_RECHECKS`, `IN_BEGINS` | its slot is in that queue |
 //! | `FREE` | the slot belongs to no source |
 //!
-//! `RECHECK` and `DEMOTED` exclude each other; `BEGUN` excludes `DEMOTED` and `GONE`, and `SUSPENDED` but for the time until the
-//! `poll_end` is called that is owed.
+//! `RECHECK` and `DEMOTED` exclude each other. `BEGUN` excludes `DEMOTED` and `GONE`. It also excludes
+//! `SUSPENDED`, except until a due `poll_end` is called.
 
 mod hits;
 
@@ -33,10 +33,10 @@ use crate::steps::step;
 
 pub(crate) use hits::Marked;
 
-/// No slot, or no position.
+/// The number for no slot, or no position.
 pub(crate) const NONE: u32 = u32::MAX;
 
-/// The flags of a slot; see the module's legend.
+/// The flags of a slot; the table of the module explains them.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Flags(u16);
 
@@ -55,16 +55,16 @@ impl Flags {
     pub(crate) const IN_BEGINS: Self = Self(1 << 10);
     pub(crate) const FREE: Self = Self(1 << 11);
 
-    /// Not among the promoted sources, or not the source that its array has.
+    /// Set if the slot is not among the promoted sources, or its array has another source.
     pub(crate) const OUT: Self = Self(Self::DEMOTED.0 | Self::SUSPENDED.0 | Self::ABSENT.0 | Self::GONE.0);
-    /// Not to be polled.
+    /// Set if the source is not to be polled.
     pub(crate) const SKIPPED: Self = Self(Self::OUT.0 | Self::EXCLUDED.0);
-    /// Not one of the promoted sources, wherever its source is.
+    /// Set if the source is not a promoted one, whether its array has it or not.
     const NOT_PROMOTED: Self = Self(Self::DEMOTED.0 | Self::SUSPENDED.0 | Self::GONE.0);
-    /// What is checked before a source is served: it has a hit, and need not be treated otherwise than most.
+    /// The flags to check before a source is served. If only `HIT` is set, the common path serves it.
     const SERVED: Self =
         Self(Self::HIT.0 | Self::RECHECK.0 | Self::SUSPENDED.0 | Self::EXCLUDED.0 | Self::NESTS.0);
-    /// Keeps a recheck from being made.
+    /// Set if a recheck cannot be made now.
     const NOT_DUE: Self = Self(Self::SUSPENDED.0 | Self::EXCLUDED.0 | Self::GONE.0);
 
     #[inline]
@@ -77,7 +77,7 @@ impl Flags {
         self & !others
     }
 
-    /// Sets the flags if `condition`.
+    /// Adds the flags if `condition` is `true`.
     #[inline]
     pub(crate) fn with_if(self, others: Self, condition: bool) -> Self {
         if condition { self | others } else { self }
@@ -129,14 +129,14 @@ impl Not for Flags {
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Slot {
     pub(crate) token: Token,
-    /// Its position in its array, or [`NONE`]; of a free slot, the next free one.
+    /// Its position in its array, or [`NONE`]; for a free slot, the next free one.
     pub(crate) at: u32,
-    /// The round of its last event, or in which it joined.
+    /// The round of its last event, or the one in which it joined.
     pub(crate) last_event: u32,
-    /// How many guards exclude it.
+    /// The number of guards that exclude it.
     pub(crate) excluded: u32,
     pub(crate) array: u16,
-    /// Changed by the methods of [`Slots`] only, which count.
+    /// Changed only by the methods of [`Slots`], which keep the counts.
     flags: Flags,
 }
 
@@ -147,7 +147,7 @@ impl Slot {
     }
 }
 
-/// The slots, and the queues of those that are to be polled or begun.
+/// The slots, and the queues of those with a pending recheck or `poll_begin`.
 #[derive(Debug)]
 pub(crate) struct Slots {
     slots: Vec<Slot>,
@@ -195,14 +195,14 @@ impl Slots {
         &mut self.slots[slot as usize]
     }
 
-    /// The slot of a source.
+    /// Returns the slot of a source.
     #[inline]
     pub(crate) fn find(&self, token: Token) -> Option<u32> {
         let slot = self.occupant(token)?;
         (self.slots[slot as usize].token == token).then_some(slot)
     }
 
-    /// The slot of the source whose token has the same index, whatever its generation.
+    /// Returns the slot of the source whose token has the same index, in any generation.
     #[inline]
     pub(crate) fn occupant(&self, token: Token) -> Option<u32> {
         step();
@@ -210,7 +210,7 @@ impl Slots {
         slot.filter(|slot| *slot != NONE)
     }
 
-    /// A slot for a source that is not in an array yet. The token's index has no occupant.
+    /// Makes a slot for a source that is not in an array yet. The token's index has no occupant.
     pub(crate) fn add(&mut self, token: Token, flags: Flags, last_event: u32) -> u32 {
         step();
         let fresh = Slot {
@@ -245,7 +245,7 @@ impl Slots {
         slot
     }
 
-    /// Removes the token of a source: from now on its slot is `GONE`.
+    /// Removes the token of a source. From now on its slot is `GONE`.
     pub(crate) fn leave(&mut self, slot: u32) {
         let index = self.get(slot).token.index() as usize;
         self.index[index] = NONE;
@@ -255,7 +255,7 @@ impl Slots {
         });
     }
 
-    /// Gives back the slot of a source that left and is not in an array any more.
+    /// Frees the slot of a source that has left and is not in an array any more.
     pub(crate) fn release(&mut self, slot: u32) {
         let free = std::mem::replace(&mut self.free, slot);
         let slot = self.get_mut(slot);
@@ -288,7 +288,8 @@ impl Slots {
         }
     }
 
-    /// Takes a source's `poll_begin`, if it is promoted and has not begun: it counts as begun from here on.
+    /// Records the `poll_begin` of a source and returns `true`, if the source is promoted and has not begun.
+    /// The caller then calls it.
     #[inline]
     pub(crate) fn take_begin(&mut self, slot: u32) -> bool {
         let entry = self.get_mut(slot);
@@ -299,8 +300,8 @@ impl Slots {
         is_new
     }
 
-    /// Takes a source's `poll_end`, if one is due: from here on it has not begun, and is marked for a recheck. The caller sees
-    /// to it that it is [queued](Self::queue_recheck).
+    /// Records the `poll_end` of a source and returns `true`, if one is due. The source is then marked for a
+    /// recheck, which the caller [queues](Self::queue_recheck).
     #[inline]
     pub(crate) fn take_end(&mut self, slot: u32) -> bool {
         let entry = self.get_mut(slot);
@@ -314,14 +315,15 @@ impl Slots {
         is_begun
     }
 
-    /// Whether a promoted source is to be polled because of its mark.
+    /// Returns `true` if the mark of a promoted source requires a poll.
     #[inline]
     pub(crate) fn is_recheck_due(&self, slot: u32) -> bool {
         let flags = self.get(slot).flags;
         flags.has_any(Flags::RECHECK) && !flags.has_any(Flags::SKIPPED)
     }
 
-    /// A source's `poll` returned `false`, and it need not be polled again, unless it was suspended or replaced meanwhile.
+    /// Clears the mark of a source whose `poll` returned `false`, unless it was suspended or replaced
+    /// meanwhile.
     #[inline]
     pub(crate) fn clear_recheck(&mut self, slot: u32) {
         let entry = self.get_mut(slot);
@@ -341,7 +343,8 @@ impl Slots {
         }
     }
 
-    /// The next slot whose `poll_begin` is pending, now `BEGUN`, among the first `among` of the queue.
+    /// Returns the next slot whose `poll_begin` is pending, now `BEGUN`, among the first `among` of the
+    /// queue.
     pub(crate) fn next_begin(&mut self, among: &mut usize) -> Option<u32> {
         while *among > 0 {
             *among -= 1;
@@ -354,7 +357,7 @@ impl Slots {
                 return Some(slot);
             }
             if flags.is_promoted() && flags.has_any(Flags::ABSENT) {
-                // Not before it is in its array.
+                // It begins only after it is in its array.
                 self.queue_begin(slot);
             }
         }
@@ -368,13 +371,14 @@ impl Slots {
         }
     }
 
-    /// How many slots are in the queue of those to begin.
+    /// Returns the length of the queue of pending `poll_begin` calls.
     #[inline]
     pub(crate) fn begins(&self) -> usize {
         self.begins.len()
     }
 
-    /// The next slot that is to be polled, among the first `among` of the queue. It goes to the end of the queue.
+    /// Returns the next slot with a due recheck, among the first `among` of the queue. It goes to the end of
+    /// the queue.
     pub(crate) fn next_recheck(&mut self, among: &mut usize) -> Option<u32> {
         while *among > 0 {
             *among -= 1;
@@ -392,14 +396,14 @@ impl Slots {
         None
     }
 
-    /// Puts the slot that [`next_recheck`](Self::next_recheck) has returned to the front again.
+    /// Moves the slot that [`next_recheck`](Self::next_recheck) has returned back to the front.
     pub(crate) fn recheck_first(&mut self, slot: u32) {
         if self.rechecks.back() == Some(&slot) {
             self.rechecks.rotate_right(1);
         }
     }
 
-    /// How many slots are in the queue of those to poll.
+    /// Returns the length of the queue of pending rechecks.
     pub(crate) fn rechecks(&self) -> usize {
         self.rechecks.len()
     }
@@ -409,7 +413,7 @@ impl Slots {
         self.sources
     }
 
-    /// How many sources are promoted.
+    /// Returns the number of promoted sources.
     pub(crate) fn promoted(&self) -> usize {
         self.promoted
     }

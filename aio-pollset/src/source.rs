@@ -2,10 +2,11 @@
 
 use std::rc::Rc;
 
-/// Something that can be polled in user space, such as a ring that a device or another thread fills.
+/// A source of work that can be polled in user space, such as a ring that a device or another thread fills.
 ///
-/// The set calls these methods on the thread that owns it. Each may use the set: join, leave, suspend or replace any
-/// source, itself included. A round that is started from inside one of them polls nothing and returns `false`.
+/// The set calls these methods on the thread that owns it. Each may use the set: join, leave, suspend or
+/// replace any source, itself included. A round that is started inside one of them polls no source and
+/// returns `false`.
 ///
 /// ```
 /// use std::cell::Cell;
@@ -35,20 +36,21 @@ use std::rc::Rc;
 /// # ring.poll_end();
 /// ```
 pub trait Source: 'static {
-    /// Returns whether there is work. Called many times in a row: cheap, without side effects.
+    /// Returns `true` if there is work. Called many times in a row: it must be cheap and have no side
+    /// effects.
     fn poll(&self) -> bool;
 
-    /// Polling begins: the source's peer need not notify from now on. Called before the first [`poll`](Self::poll) of a
-    /// poll mode.
+    /// Called when polling begins: the source's peer need not notify from now on. Called before the first
+    /// [`poll`](Self::poll) of a poll mode.
     fn poll_begin(&self) {}
 
-    /// Polling ends: the peer has to notify from now on. [`poll`](Self::poll) is called once more afterwards, so that work
-    /// that came in between is not missed.
+    /// Called when polling ends: the peer has to notify from now on. [`poll`](Self::poll) is called once more
+    /// afterwards, so that work published meanwhile is not missed.
     fn poll_end(&self) {}
 
-    /// Returns whether the source may be polled while its own work is being done, so that
-    /// [`exclude`](crate::PollSet::exclude) and [`serve`](crate::PollSet::serve) do not exclude it. For a source that
-    /// stands for many, such as a bitmap of doorbells. Read once, when the source joins.
+    /// Returns `true` if the source may be polled while its own handler runs, so that
+    /// [`exclude`](crate::PollSet::exclude) and [`serve`](crate::PollSet::serve) do not exclude it. For a
+    /// source that stands for many, such as a bitmap of doorbells. Read once, when the source joins.
     fn nests(&self) -> bool {
         false
     }

@@ -7,21 +7,21 @@ use aio_backend::{Flag, Token};
 
 use crate::slots::{Flags, Slots};
 
-/// What the loops over the arrays and an [owed](crate::EndOwed) `poll_end` need of a set.
+/// The parts of a set that the loops over the arrays and a [due](crate::EndOwed) `poll_end` use.
 #[derive(Default)]
 pub(crate) struct State {
     pub(crate) slots: RefCell<Slots>,
-    /// The number of reasons why a round has to check flags: one for each exclusion, and one for `dirty`.
+    /// The number of reasons for a round to check flags: one for each exclusion, and one for `dirty`.
     care: Cell<usize>,
-    /// A change waits for the end of a walk, or a `poll_begin` is pending.
+    /// Set while a change waits for the end of a walk, or a `poll_begin` is pending.
     dirty: Cell<bool>,
-    /// The number of walks and owed `poll_end`s in progress.
+    /// The number of walks and calls of a due `poll_end` in progress.
     calls: Cell<u32>,
-    /// Poll mode is on.
+    /// Set while poll mode is on.
     on: Cell<bool>,
-    /// Shows the same.
+    /// The same, for other parts of the program.
     pub(crate) on_flag: Flag,
-    /// Counts rounds; wraps around.
+    /// The number of rounds; wraps around.
     pub(crate) rounds: Cell<u32>,
     /// The round of the last event of any source.
     pub(crate) last_event: Cell<u32>,
@@ -34,7 +34,7 @@ impl State {
         slot.is_some_and(|slot| slots.get(slot).flags().has_any(Flags::BEGUN))
     }
 
-    /// Takes the `poll_end` that a suspended source is owed.
+    /// Records the due `poll_end` of a suspended source. Returns `true` if the caller has to call it.
     pub(crate) fn take_owed_end(&self, token: Token) -> bool {
         let mut slots = self.slots.borrow_mut();
         let Some(slot) = slots.find(token) else {
@@ -45,7 +45,7 @@ impl State {
         let is_promoted = slots.get(slot).flags().is_promoted();
         drop(slots);
         if is_owed && is_promoted {
-            // It was resumed meanwhile.
+            // The source was resumed meanwhile.
             self.queue_begin(slot);
         }
         is_owed
@@ -59,7 +59,7 @@ impl State {
         }
     }
 
-    /// Returns whether poll mode is on.
+    /// Returns `true` if poll mode is on.
     #[inline]
     pub(crate) fn is_on(&self) -> bool {
         self.on.get()
@@ -70,7 +70,7 @@ impl State {
         self.on_flag.set(is_on);
     }
 
-    /// Returns whether a round has to check the flags of each source.
+    /// Returns `true` if a round has to check the flags of each source.
     #[inline]
     pub(crate) fn is_careful(&self) -> bool {
         self.care.get() > 0
@@ -104,10 +104,10 @@ impl State {
         self.care.set(self.care.get() - 1);
     }
 
-    /// Returns whether a round leaves out this promoted source. Called only if a round has to be careful.
+    /// Returns `true` if a round leaves out this promoted source. Called only if a round has to be careful.
     ///
-    /// In poll mode a source without its `poll_begin` is left out, unless it may have work without a notification: a source that is
-    /// replaced in each `poll_begin` never gets past it.
+    /// In poll mode a source without its `poll_begin` is left out, unless it may have work without a
+    /// notification. (A source that is replaced in each `poll_begin` never gets its own.)
     pub(crate) fn skips(&self, slot: u32) -> bool {
         let flags = self.slots.borrow().get(slot).flags();
         flags.has_any(Flags::SKIPPED) || (self.is_on() && !flags.has_any(Flags::BEGUN | Flags::RECHECK))

@@ -1,6 +1,6 @@
-//! Counts units of work, in tests only: cost that can be asserted without a clock.
+//! A counter of units of work, for tests only: they can assert costs without a clock.
 
-/// One entry, slot or queued item is visited.
+/// Counts the visit of one entry, slot or queued item.
 #[inline(always)]
 pub(crate) fn step() {
     #[cfg(test)]

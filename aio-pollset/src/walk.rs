@@ -1,8 +1,9 @@
 //! [`Walk`]: the arrays while they are in use, and the changes to make in them afterwards.
 //!
-//! Code that calls a source, or changes an array, takes all arrays out of the set and brings them back, also on unwinding. So the
-//! set is not borrowed while a source runs. Meanwhile an operation of the source on the set finds no arrays: it changes flags, which
-//! take effect at once, and leaves a [`Change`], which is made when the arrays are back.
+//! Code that calls a source, or changes an array, takes all arrays out of the set and brings them back, also
+//! on unwinding. So the set is not borrowed while a source runs. If the source operates on the set meanwhile,
+//! the arrays are absent: the operation changes flags, which take effect at once, and queues a [`Change`],
+//! which is made when the arrays are back.
 
 use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
@@ -16,7 +17,7 @@ use crate::steps::step;
 
 /// A pending change of the arrays.
 pub(crate) enum Change {
-    /// A slot's source lies elsewhere than its flags say.
+    /// The source of a slot is not in the place that its flags require.
     Settle(u32),
     /// A source joined.
     Place(u32, Box<dyn Joining>),
@@ -43,19 +44,19 @@ pub(crate) struct Start {
 /// The rest of a round.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Course {
-    /// Where the round began.
+    /// The start of the round.
     pub(crate) start: Start,
-    /// Where it goes on: an array, and a position in it, or [`NONE`] at its end.
+    /// The position where it goes on: an array, and a position in it, or [`NONE`] at the array's end.
     pub(crate) array: u32,
     pub(crate) from: u32,
-    /// The arrays before the first one are left, and the beginning of that one.
+    /// Set once the round goes on with the arrays before the start, up to the start.
     pub(crate) wraps: bool,
     /// A hit that was not passed on yet.
     pub(crate) second: Option<(u32, Marked)>,
 }
 
 impl Course {
-    /// Goes on with the next array, of so many.
+    /// Goes on with the next of `arrays` arrays.
     fn go_on(&mut self, arrays: usize) {
         self.from = 0;
         if self.is_last() {
@@ -69,7 +70,7 @@ impl Course {
         }
     }
 
-    /// Whether the present array is polled up to the start only.
+    /// Returns `true` if the present array is polled only up to the start.
     fn is_last(&self) -> bool {
         self.wraps && self.array == self.start.array
     }
@@ -78,7 +79,7 @@ impl Course {
 /// The state of a set, and the arrays that follow its flags.
 pub(crate) struct Core {
     pub(crate) state: State,
-    /// `None` while a walk has them.
+    /// The arrays; `None` while a walk has them.
     arrays: Cell<Option<Box<Arrays>>>,
     changes: RefCell<VecDeque<Change>>,
 }
@@ -124,7 +125,7 @@ impl Core {
         self.changes.borrow_mut().pop_front()
     }
 
-    /// Updates `dirty`: whether changes or begins are still pending.
+    /// Clears `dirty` if no change and no `poll_begin` is pending.
     pub(crate) fn review_care(&self) {
         if self.state.slots.borrow().begins() + self.changes.borrow().len() == 0 {
             self.state.set_clean();
@@ -135,12 +136,13 @@ impl Core {
 /// The arrays of a set, out of it until this is dropped.
 pub(crate) struct Walk<'a> {
     core: &'a Core,
-    /// `Some` until it is dropped, when they always go back: no walk has to contain the code that would drop them.
+    /// `Some` until the walk is dropped, when they always go back. So no walk contains code that drops
+    /// arrays.
     arrays: Option<ManuallyDrop<Box<Arrays>>>,
 }
 
 impl<'a> Walk<'a> {
-    /// `None` inside another walk.
+    /// Begins a walk; `None` inside another walk.
     #[inline]
     pub(crate) fn begin(core: &'a Core) -> Option<Self> {
         let arrays = core.arrays.take()?;
@@ -164,7 +166,7 @@ impl<'a> Walk<'a> {
         *self.core.state.slots.borrow().get(slot)
     }
 
-    /// The array of a slot's source, and the position in it.
+    /// Returns the array of a slot's source, and the position in it.
     pub(crate) fn find(&self, slot: u32) -> (&dyn Array, u32) {
         let slot = self.slot(slot);
         (&*self.arrays()[usize::from(slot.array)], slot.at)
@@ -197,7 +199,7 @@ impl<'a> Walk<'a> {
         }
     }
 
-    /// Puts a source into the array of its type, in the place of the slot's former one if there is one.
+    /// Puts a source into the array of its type. It replaces the slot's former one if there is one.
     pub(crate) fn place<S: Source>(&mut self, slot: u32, source: S) {
         let known = self.slot(slot);
         if known.flags().has_any(Flags::GONE) {
@@ -227,7 +229,8 @@ impl<'a> Walk<'a> {
         self.settle(slot);
     }
 
-    /// Brings a slot's source to where its flags say: among the promoted ones, among the others, or out of its array.
+    /// Moves a slot's source to the place that its flags require: among the promoted ones, among the others,
+    /// or out of its array.
     pub(crate) fn settle(&mut self, slot: u32) {
         step();
         let known = self.slot(slot);
@@ -244,14 +247,14 @@ impl<'a> Walk<'a> {
         if is_gone {
             let array = self.detach(slot);
             self.core.state.slots.borrow_mut().release(slot);
-            // Its drop may do anything, also panic.
+            // The drop may run any code, and may panic.
             self.arrays_mut()[array].pop();
         } else {
             self.promote(slot, known.flags().is_promoted());
         }
     }
 
-    /// Makes a slot's source the last one of its array, whose number is returned.
+    /// Makes a slot's source the last one of its array. Returns the number of the array.
     fn detach(&mut self, slot: u32) -> usize {
         self.promote(slot, false);
         let known = self.slot(slot);
@@ -290,7 +293,7 @@ impl<'a> Walk<'a> {
         }
     }
 
-    /// Makes the changes that were left, with those that are left meanwhile.
+    /// Makes the queued changes, with those that are queued meanwhile.
     fn make_changes(&mut self) {
         loop {
             let Some(change) = self.core.next_change() else {

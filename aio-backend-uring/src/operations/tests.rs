@@ -3,7 +3,7 @@ use std::sync::Arc;
 
 use super::*;
 
-/// A ring, unless there is none, and the operations. The ring is never entered.
+/// Makes a ring, if the system has one, and the operations. The ring is never entered.
 fn setup(entries: u32) -> Option<(IoUring, Operations)> {
     match IoUring::new(entries) {
         Ok(ring) => Some((ring, Operations::default())),

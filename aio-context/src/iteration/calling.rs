@@ -1,6 +1,7 @@
-//! Calling one handler: one that is polled, that may not be entered twice, or whose event is reported once.
+//! Calls single handlers that need more than a plain call: polled ones, exclusive ones, timed ones, and those
+//! whose event is reported once.
 //!
-//! Plain events are delivered in `iteration.rs`; this is the rest.
+//! `iteration.rs` delivers plain events.
 
 use std::rc::Rc;
 
@@ -16,8 +17,8 @@ use crate::stats::Timing;
 use crate::{Context, Event, Handler};
 
 impl Inner {
-    /// An event that the registry cannot deliver as it is, or one that has been recorded. Returns whether it called a
-    /// handler.
+    /// Handles an event that was recorded, or that the registry cannot deliver as it is. Returns `true` if it
+    /// called a handler.
     #[inline(never)]
     pub(crate) fn call_unusual(&self, cx: &Context, token: Token, readiness: Readiness) -> bool {
         let mut registry = self.descriptors.registry.borrow_mut();
@@ -43,14 +44,14 @@ impl Inner {
         }
     }
 
-    /// A polled handler whose hit is on a list. Returns whether it called one.
+    /// Calls a polled handler whose hit is on a list. Returns `true` if it called one.
     #[inline(never)]
     pub(crate) fn call_listed(&self, cx: &Context, token: Token) -> bool {
         let hit = self.polling.set.hit(token);
         hit.is_some_and(|hit| self.call_polled(cx, hit))
     }
 
-    /// A polled handler with work. Returns whether it called one.
+    /// Calls a polled handler that has work. Returns `true` if it called one.
     #[inline(always)]
     pub(crate) fn call_polled(&self, cx: &Context, hit: Hit<'_>) -> bool {
         let registry = self.descriptors.registry.borrow_mut();
@@ -70,7 +71,7 @@ impl Inner {
         hit.serve(|| cx.call(|cx| handler.poll_ready(cx))).is_some()
     }
 
-    /// A polled handler that may not be entered twice, or is timed.
+    /// Calls a polled handler that is exclusive or timed.
     #[cold]
     #[inline(never)]
     fn call_polled_with_care(
@@ -91,7 +92,7 @@ impl Inner {
         self.polling.set.serve(token, call).is_some()
     }
 
-    /// A handler that is polled, or may not be entered twice.
+    /// Calls a handler that is polled or exclusive.
     #[inline(never)]
     fn call_special(
         &self,
@@ -137,14 +138,14 @@ impl Inner {
         });
     }
 
-    /// A polled handler was kicked. It is not polled until the guard is dropped.
+    /// Excludes a polled handler that was kicked: it is not polled until the guard is dropped.
     #[inline]
     fn kicked(&self, token: Token) -> Excluded<'_> {
         self.shared.counters.kicks.add(1);
         self.polling.set.exclude(token)
     }
 
-    /// A handler that may wait for what is reported once.
+    /// Calls a handler that may wait for events that are reported once.
     #[inline]
     fn call_guarded(&self, event: Event, call: impl FnOnce()) {
         let guard = EdgeGuard::new(self, event.token(), event.interest(), event.readiness());
@@ -157,8 +158,8 @@ impl Inner {
         }
     }
 
-    /// Has a registration wait until its exclusive handler, which runs in another place, has returned: the next event masks it, and it
-    /// is polled again afterwards only.
+    /// Holds a registration back while its exclusive handler runs in another place: the next event masks it,
+    /// and it is polled again only after the handler has returned.
     #[cold]
     pub(crate) fn hold_back<H: Handler + ?Sized>(&self, cx: &Context, token: Token, handler: &H) {
         self.descriptors.registry.borrow_mut().exclude(token);
@@ -170,7 +171,7 @@ impl Inner {
         });
     }
 
-    /// The handler that a registration [waited for](Self::hold_back) has returned.
+    /// Readmits a registration that was [held back](Self::hold_back), after its handler has returned.
     fn readmit(&self, cx: &Context, token: Token) {
         let rearm = self.descriptors.registry.borrow_mut().readmit(token);
         if let Some(interest) = rearm {

@@ -1,15 +1,16 @@
-//! [`Concerns`]: what an iteration has to think of besides descriptors.
+//! [`Concerns`]: the work of an iteration besides descriptors, as one word.
 
 use std::cell::Cell;
 use std::rc::Rc;
 
 use aio_backend::Flag;
 
-/// A word with a bit for each concern of a part, which keeps it up to date. The lowest three are of the clocks: timers may be armed.
+/// A word with a bit for each concern. The part that a bit belongs to keeps it up to date. The lowest three
+/// bits belong to the clocks: set while timers may be armed.
 #[derive(Default)]
 pub(crate) struct Concerns(Rc<Cell<u32>>);
 
-/// The bit of the bottom halves: some were left by the last iteration.
+/// The bit of the bottom halves: set if the last iteration left some.
 pub(crate) const BOTTOM_HALVES: u32 = 1 << QUEUED;
 
 const SIMULATED: u32 = 3;
@@ -20,33 +21,34 @@ const RECHECKS: u32 = 7;
 const QUEUED: u32 = 8;
 
 impl Concerns {
-    /// The word, for the clocks and the bottom halves.
+    /// Returns the word, for the clocks and the bottom halves.
     pub(crate) fn word(&self) -> Rc<Cell<u32>> {
         self.0.clone()
     }
 
-    /// For the loop: time is simulated.
+    /// Returns the flag of the loop: time is simulated.
     pub(crate) fn simulated(&self) -> Flag {
         Flag::new(&self.0, SIMULATED)
     }
 
-    /// For the registry: recorded edges, paused groups.
+    /// Returns the flags of the registry: recorded edges, paused groups.
     pub(crate) fn of_registry(&self) -> [Flag; 2] {
         [EDGES, PAUSED].map(|position| Flag::new(&self.0, position))
     }
 
-    /// For the poll set: poll mode, and rechecks.
+    /// Returns the flags of the poll set: poll mode, rechecks.
     pub(crate) fn of_poll_set(&self) -> [Flag; 2] {
         [POLL_MODE, RECHECKS].map(|position| Flag::new(&self.0, position))
     }
 
-    /// Whether there is none.
+    /// Returns `true` if there is no concern.
     #[inline]
     pub(crate) fn is_empty(&self) -> bool {
         self.0.get() == 0
     }
 
-    /// Whether poll mode is on, no timer armed, no edge recorded, and no bottom half queued.
+    /// Returns `true` if poll mode is on, no timer is armed, no edge is recorded, and no bottom half is
+    /// queued.
     #[inline]
     pub(crate) fn is_polling_only(&self) -> bool {
         const OTHERS: u32 = 1 << SIMULATED | 1 << PAUSED | 1 << RECHECKS;

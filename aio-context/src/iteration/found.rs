@@ -1,4 +1,5 @@
-//! What becomes of what an iteration found and did not deliver: the lists of a context, and the hits of its poll set.
+//! [`Found`]: the events and hits of an iteration. A context takes back the list and the hits that were not
+//! delivered.
 
 use std::cell::RefCell;
 

@@ -1,4 +1,5 @@
-//! What the polling policy is shown of an iteration (rules A6, A7, A10): the waits that `aio-pollctl` measures, and handlers.
+//! Measurements of an iteration for the polling policy (rules A6, A7, A10): the waits that `aio-pollctl`
+//! measures, and the handlers.
 
 use std::io;
 use std::sync::Arc;
@@ -36,9 +37,9 @@ use crate::handler::Entry;
 pub struct PollTime(Arc<Counter>);
 
 impl PollTime {
-    /// As it was after the last wait: how long a policy that has a time for each handler, such as `qemu-10`, would poll for
-    /// this one (for `qemu-weighted`, its mean wait). Zero with other policies, whose time is
-    /// [`Stats::budget`](crate::Stats::budget).
+    /// Returns the time for which the policy would poll for this handler, as of the last wait. Only policies
+    /// with a time for each handler, such as `qemu-10`, have one (for `qemu-weighted` it is the handler's
+    /// mean wait). Zero with other policies, whose time is [`Stats::budget`](crate::Stats::budget).
     #[must_use]
     pub fn get(&self) -> Duration {
         self.0.time()
@@ -46,7 +47,7 @@ impl PollTime {
 }
 
 impl Inner {
-    /// Where the polling time of a handler can be read from now on.
+    /// Returns a handle from which the polling time of a handler can be read from now on.
     pub(crate) fn poll_time(&self, token: Token) -> io::Result<PollTime> {
         let mut registry = self.descriptors.registry.borrow_mut();
         let entry = registry.get_mut(token).ok_or_else(not_registered)?;
@@ -61,8 +62,9 @@ impl Inner {
         Ok(PollTime(shown.clone()))
     }
 
-    /// A search and a wait that have ended, to be shown to the policy after dispatch. `None` if it is no measure of waits: a nested iteration,
-    /// or one that may not wait (the original adapts to both).
+    /// Returns the search and the wait of an iteration, for the policy to observe after dispatch. `None` for
+    /// iterations that do not measure waits: a nested one, or one that may not wait (QEMU's original adapts
+    /// to both).
     #[inline]
     pub(crate) fn ended(&self, waited: Waited) -> Option<EndedWait> {
         if self.nesting.depth() != 1 {
@@ -75,7 +77,8 @@ impl Inner {
             .waited(&self.pacing, waited, kicks, now_ns)
     }
 
-    /// Shows a wait and what it has found to the policy, after dispatch: handlers that are gone by then do not count (rule A7).
+    /// Passes a wait and its events to the policy, after dispatch. Handlers that are gone by then do not
+    /// count (rule A7).
     #[inline(always)]
     pub(crate) fn adapt(&self, ended: EndedWait, found: &[(Token, Readiness)]) {
         let seen = match found.iter().find(|(token, _)| !is_own(*token)) {
@@ -89,7 +92,7 @@ impl Inner {
         if controller.is_per_handler() {
             self.adapt_each(seen, found);
         }
-        // The handlers have run: what was kicked since the wait was kicked because the loop slept (rule A11).
+        // The handlers have run. Kicks since the wait happened because the loop slept (rule A11).
         if controller.observe(seen, self.shared.counters.kicks.get()) {
             self.polling.publish_budget(&self.shared);
         }

@@ -1,4 +1,5 @@
-//! [`Context::poll`]: iterations until there is progress, and what else ends a poll that may wait (rule D4).
+//! [`Context::poll`]: iterates until there is progress, or until another condition ends a poll that may wait
+//! (rule D4).
 
 use std::io;
 
@@ -10,21 +11,25 @@ use crate::Context;
 use crate::context::{Inner, Wait};
 
 impl Context {
-    /// Does one iteration, or, if it may wait, iterations until there is progress; true if there was: a handler or a bottom half ran, a timer fired, or a handler was
+    /// Runs one iteration or, if it may wait, iterations until there is progress. Returns `true` if there was
+    /// progress: a handler or a bottom half ran, a timer fired, or a handler was
     /// [invalidated](crate::Handler::invalidated). Idle bottom halves are no progress.
     ///
-    /// Callbacks run inside this call. Any of them may call `poll` again. If one panics, the panic comes out here, and
-    /// the context can go on: what had been found and not been called is found again.
+    /// Callbacks run inside this call. Each of them may call `poll` again. If one panics, the panic
+    /// propagates out of this call, and the context stays usable: events whose handlers were not called yet
+    /// are found again.
     ///
-    /// Progress of a poll inside a callback is progress of this one, too.
+    /// Progress of a poll inside a callback also counts as progress of the outer poll.
     ///
-    /// A call that may wait goes on, iteration after iteration, until there is progress. It returns false only if a thread
-    /// [notified](crate::Remote::notify) without giving it work, if its time is over, or in a callback of
-    /// [`Pollable`](crate::Pollable) that is no place to wait. On a simulated clock it also ends when time stands still for 100 iterations.
+    /// A call that may wait returns `false` only in these cases: a thread [notified](crate::Remote::notify)
+    /// without giving the loop work, the time is over, or the call comes from a callback of
+    /// [`Pollable`](crate::Pollable) that must not wait. On a simulated clock it also returns `false` if time
+    /// stands still for 100 iterations.
     ///
     /// # Errors
-    /// What the system says to waiting; interruptions by signals are no errors. `EBADF`, after doing what there was to do, if
-    /// the context's own eventfd was closed behind its back: then no thread can wake it any more.
+    /// The error of the system's wait; interruptions by signals are no errors. `EBADF`, after serving
+    /// everything that was due, if other code closed the context's own eventfd: then no thread can wake the
+    /// loop any more.
     #[doc(alias = "aio_poll")]
     #[inline]
     pub fn poll(&self, wait: Wait) -> io::Result<bool> {
@@ -37,7 +42,8 @@ impl Context {
         }
     }
 
-    // A function for each kind of iteration, and for its shortcut: one for all would have fewer registers for each.
+    // Each kind of iteration, and its shortcut, has a function of its own: a common one would have fewer
+    // registers for each.
     /// Does not touch the stack, so that the choice costs little.
     #[inline(never)]
     fn poll_as<const WAITS: bool, const POLLS: bool>(&self, wait: Wait) -> io::Result<bool> {
@@ -54,7 +60,8 @@ impl Context {
         }
     }
 
-    /// Takes a shortcut: an iteration that does not wait. If that finds nothing, and the poll may wait, goes on with a whole one.
+    /// Takes a shortcut: an iteration that does not wait. If it finds nothing, and the poll may wait, a full
+    /// iteration follows.
     #[inline(never)]
     fn poll_shortly<const WAITS: bool, const POLLS: bool>(&self, wait: Wait) -> io::Result<bool> {
         let first = if POLLS {
@@ -82,7 +89,8 @@ impl Context {
         self.end_or_go_on::<WAITS>(progress, before, || deadline)
     }
 
-    /// After an iteration: ends the poll if there was progress, or it may not wait, or goes on until its `deadline`.
+    /// Ends the poll after an iteration, if there was progress or the poll may not wait. Otherwise goes on
+    /// until its `deadline`.
     #[inline(always)]
     fn end_or_go_on<const WAITS: bool>(
         &self,
@@ -137,7 +145,7 @@ impl Context {
 }
 
 impl Inner {
-    /// One more iteration.
+    /// Runs one more iteration.
     #[inline(never)]
     fn iterate_apart(&self, cx: &Context, wait: Wait) -> io::Result<bool> {
         self.polling.adopt_params(&self.shared, &self.pacing);
@@ -148,7 +156,7 @@ impl Inner {
         }
     }
 
-    /// When a poll ends that may wait like this.
+    /// Returns the time at which a poll with this `wait` ends.
     #[inline]
     fn deadline(&self, wait: Wait) -> Option<Moment> {
         match wait {
@@ -163,7 +171,7 @@ impl Inner {
         self.nesting.interrupted_since(before, &self.mailbox)
     }
 
-    /// How a poll goes on after an iteration that came to nothing; `None`: it returns.
+    /// Returns the wait of the next iteration after one without progress; `None`: the poll returns.
     #[cold]
     fn go_on(&self, deadline: Option<Moment>, standstill: &mut Standstill) -> Option<Wait> {
         if self.polling.set.is_calling() || (self.timers.is_simulated() && standstill.lasts(self.now())) {

@@ -1,7 +1,7 @@
 //! Busy polling: the steps of a search for work, poll mode, and demoting idle handlers.
 //!
-//! It never waits. How long it polls is the policy's decision, and when it checks the descriptors meanwhile that of
-//! [`Pacing`](aio_pollctl::Pacing) (rules R10, D8).
+//! A search never waits. The policy decides how long it polls, and [`Pacing`](aio_pollctl::Pacing) when it
+//! checks the descriptors meanwhile (rules R10, D8).
 
 use std::io;
 use std::ops::ControlFlow;
@@ -17,7 +17,8 @@ use crate::clock_id::ClockId;
 use crate::handler::Join;
 use crate::{Context, context::Inner};
 
-/// A context that searches, and prepares to wait. What it finds goes to a list; hits of polled handlers with an empty readiness.
+/// The state of a search, and of the preparation of a wait. It appends events to a list; hits of polled
+/// handlers have an empty readiness.
 pub(crate) struct Searching<'a> {
     pub(crate) inner: &'a Inner,
     pub(crate) cx: &'a Context,
@@ -126,7 +127,8 @@ impl Search for Searching<'_> {
 }
 
 impl Searching<'_> {
-    /// Checks the descriptors, by a wait if nothing else can tell. Returns whether it was one.
+    /// Checks the descriptors, with a wait of zero length if the backend cannot peek. Returns `true` if it
+    /// used such a wait.
     #[inline]
     fn peek_and_wait(&mut self) -> io::Result<bool> {
         let backend = &self.inner.descriptors.backend;
@@ -140,7 +142,7 @@ impl Searching<'_> {
 }
 
 impl Inner {
-    /// What searches, and puts what it finds on `ready`.
+    /// Returns the search state; it appends events and hits to `ready`.
     #[inline]
     pub(crate) fn searching<'a>(&'a self, cx: &'a Context, ready: &'a mut ReadyList) -> Searching<'a> {
         Searching {
@@ -171,15 +173,17 @@ impl Inner {
         Ok(searched)
     }
 
-    /// What an iteration does that may not wait, because no peer kicks in poll mode (rule D8): polls every handler once or, if
-    /// polling was switched off meanwhile, leaves poll mode. A check of the descriptors comes after it. True if a handler has work.
+    /// Prepares an iteration that may not wait, because no peer kicks in poll mode (rule D8). It polls every
+    /// handler once or, if polling was switched off meanwhile, leaves poll mode. A check of the descriptors
+    /// follows. Returns `true` if a handler has work.
     #[cold]
     pub(crate) fn poll_unkicked(&self, cx: &Context, ready: &mut ReadyList) -> io::Result<bool> {
         if self.pacing.checks.get().is_pending() {
             self.check(cx, ready)?;
         }
         if self.polling.set.is_calling() {
-            // Nested in a question, or in the way into or out of poll mode: that goes on afterwards.
+            // This call is nested in a poll of a handler, or in entering or leaving poll mode, which
+            // continues afterwards.
             Ok(false)
         } else if self.polling.set.is_on() && self.polling.controller.is_enabled() {
             self.enter_poll_mode(cx);
@@ -189,7 +193,7 @@ impl Inner {
         }
     }
 
-    /// Polls every handler once, without stopping at the first hit; true if there was one.
+    /// Polls every handler once, without stopping at the first hit. Returns `true` if there was a hit.
     #[inline]
     pub(crate) fn round(&self, cx: &Context, ready: &mut ReadyList) -> bool {
         cx.assert_free();
@@ -201,8 +205,8 @@ impl Inner {
         self.polling.set.enter();
     }
 
-    /// Leaves poll mode, right before a real wait, and polls every handler one last time (rule A5). A hit goes to `ready`; true if
-    /// a handler has work that no kick announces.
+    /// Leaves poll mode, right before a real wait, and polls every handler one last time (rule A5). Hits go
+    /// to `ready`. Returns `true` if a handler has work that no kick announces.
     #[inline(never)]
     pub(crate) fn leave_poll_mode(&self, cx: &Context, ready: &mut ReadyList) -> bool {
         cx.assert_free();
@@ -220,7 +224,7 @@ impl Inner {
         );
     }
 
-    /// Returns whether an event, or a wake, can bring a demoted handler back.
+    /// Returns `true` if an event, or a wake, can bring a demoted handler back.
     fn comes_back(&self, token: Token) -> bool {
         let registry = self.descriptors.registry.borrow();
         if registry.interest(token) != Some(Interest::NONE) {
@@ -229,18 +233,18 @@ impl Inner {
         registry.fd(token).is_none()
     }
 
-    /// The polled face of a handler.
+    /// Returns the polled interface of a handler.
     pub(crate) fn pollable(&self, token: Token) -> Option<Rc<dyn Join>> {
         self.descriptors.registry.borrow().get(token)?.pollable().cloned()
     }
 
-    /// Now on the loop's own clock.
+    /// Returns the present time on the loop's own clock.
     pub(crate) fn now(&self) -> Moment {
         self.timers.now(ClockId::Monotonic)
     }
 }
 
-/// Puts a hit on the list, if there is room.
+/// Appends a hit to the list, if there is room.
 pub(crate) fn push_hit(ready: &mut ReadyList, token: Token) -> ControlFlow<()> {
     if ready.push(token, Readiness::empty()) {
         ControlFlow::Continue(())

@@ -1,7 +1,7 @@
-//! Step 2 of an iteration: it checks the descriptors, or waits.
+//! Step 2 of an iteration: checks the descriptors, or waits.
 //!
-//! [`Pacing::plan`](aio_pollctl::Pacing::plan) makes a plan first, by the steps of [`Prepare`]. It is carried out in one place, which is compiled
-//! into the iteration (see `any_backend.rs`).
+//! [`Pacing::plan`](aio_pollctl::Pacing::plan) first makes a plan, with the steps of [`Prepare`]. One
+//! function carries it out, which is compiled into the iteration (see `any_backend.rs`).
 
 use std::io;
 use std::time::Duration;
@@ -54,14 +54,15 @@ impl Prepare for Searching<'_> {
 }
 
 impl Inner {
-    /// Stays awake until the write that woke the loop returns, and a moment longer; true if there was a notification (rule N6).
+    /// Stays awake until the write that woke the loop returns, and a moment longer. Returns `true` if there
+    /// was a notification (rule N6).
     #[cold]
     fn outlast_write(&self) -> bool {
         let began = self.now();
         self.mailbox.outlast_write(|| self.now().since(began))
     }
 
-    /// Checks or waits, and records what that found; true if it waited.
+    /// Checks or waits, and collects the events. Returns `true` if it waited.
     ///
     /// Inlined by force: see `any_backend.rs`.
     #[inline(always)]
@@ -83,7 +84,7 @@ impl Inner {
             }
             Plan::Wait(left) => {
                 let _sleep = self.mailbox.sleep_guard();
-                // Two readings of the clock are cheap beside a wait. A check that finds something reads none.
+                // Two readings of the clock are cheap beside a wait. A check that finds an event reads none.
                 let began = self.now();
                 if left.is_some() {
                     self.wait_for(began, left, ready)?;
@@ -102,7 +103,8 @@ impl Inner {
         Ok(matches!(plan, Plan::Wait(_)))
     }
 
-    /// Checks a few times more, because that has paid lately, and waits if it finds nothing; true if it waited.
+    /// Checks a few times more, because that has paid lately, and waits if it finds nothing. Returns `true`
+    /// if it waited.
     #[inline(never)]
     fn spin_on(&self, cx: &Context, timeout: Option<Duration>, found: &mut Found<'_>) -> io::Result<bool> {
         let announce = || self.mailbox.prepare_to_wait();
@@ -120,7 +122,8 @@ impl Inner {
         !ready.is_empty() || self.mailbox.is_notified()
     }
 
-    /// Waits until something is ready, a thread notifies, or `timeout` after `began` is over; interruptions do not count (rule D4).
+    /// Waits until an event is ready, a thread notifies, or `timeout` after `began` is over. Interruptions do
+    /// not end the wait (rule D4).
     #[inline(never)]
     fn wait_for(&self, began: Moment, timeout: Option<Duration>, ready: &mut ReadyList) -> io::Result<()> {
         let clock = self.timers.clock(ClockId::Monotonic);
@@ -138,7 +141,7 @@ impl Inner {
         self.check_unpaced(cx, ready)
     }
 
-    /// As [`check`](Self::check), which the caller records.
+    /// As [`check`](Self::check), except that the caller records the check for pacing.
     pub(crate) fn check_unpaced(&self, cx: &Context, ready: &mut ReadyList) -> io::Result<()> {
         self.rebalance();
         let first = ready.len();

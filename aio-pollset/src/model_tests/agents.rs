@@ -1,4 +1,4 @@
-//! The sources. Each checks its own calls.
+//! The sources of the model. Each checks its own calls.
 
 use std::cell::Cell;
 use std::rc::{Rc, Weak};
@@ -8,22 +8,23 @@ use aio_backend::Token;
 use super::World;
 use crate::Source;
 
-/// A source, and the calls that it received.
+/// A source, and a record of its calls.
 pub(super) struct Agent {
     pub(super) world: Weak<World>,
     pub(super) place: usize,
     pub(super) token: Token,
     pub(super) nests: bool,
     pub(super) begun: Cell<bool>,
-    /// It is the present one of its token.
+    /// Set while it is the present one of its token.
     pub(super) live: Cell<bool>,
-    /// It, or a source that it replaced, has had a `poll_begin` or a mark by the caller: it may be polled before it begins.
+    /// Set once it, or a source that it replaced, has had a `poll_begin` or a mark by the caller: it may be
+    /// polled before it begins.
     pub(super) knows: Cell<bool>,
-    /// How often in this round.
+    /// The number of its polls in this round.
     pub(super) polls: Cell<u32>,
 }
 
-/// The same in an array of its own.
+/// The same as another type, for an array of its own.
 pub(super) struct Other(pub(super) Rc<Agent>);
 
 impl Source for Agent {

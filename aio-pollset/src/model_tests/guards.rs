@@ -1,4 +1,4 @@
-//! What ends when a part of an iteration ends, also by a panic.
+//! Guards that end a part of an iteration, also by a panic.
 
 use std::ops::ControlFlow;
 
@@ -7,7 +7,7 @@ use aio_backend::Token;
 use super::World;
 use crate::PollSet;
 
-/// What an iteration has found. What it does not serve, also because of a panic, is forgotten.
+/// The hits of an iteration. When it is dropped, also by a panic, the remaining hits are forgotten.
 pub(super) struct Found<'a> {
     set: &'a PollSet,
     pub(super) tokens: Vec<Token>,
@@ -61,7 +61,7 @@ impl Drop for Depth<'_> {
     }
 }
 
-/// A source is being served; a replacement of it is excluded as well.
+/// A guard while a source is served; a replacement of it is excluded as well.
 pub(super) struct Running<'a>(pub(super) &'a World, pub(super) usize, pub(super) Token);
 
 impl Drop for Running<'_> {

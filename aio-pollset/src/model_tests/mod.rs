@@ -1,8 +1,8 @@
-//! Random operations, also from inside the sources, beside a simple model: a vector of the registered sources with the calls that
-//! each received.
+//! Random operations, also from inside the sources, compared with a simple model: a vector of the registered sources with a
+//! record of their calls.
 //!
-//! Devices have work. A device whose source is in poll mode does not announce it; the others kick. So a source
-//! that is forgotten shows as a loop that sleeps over work, or with a peer in poll mode.
+//! Devices have work. A device whose source is in poll mode does not announce it; the others kick. So if the set misses a
+//! source, the loop sleeps over work, or with a peer in poll mode.
 
 use std::cell::{Cell, RefCell};
 use std::ops::ControlFlow;
@@ -22,7 +22,7 @@ use guards::{Depth, Found, Running};
 const DEVICES: usize = 7;
 const SEQUENCES: usize = 6000;
 const STEPS: usize = 60;
-/// So deep may iterations nest, and so many operations may callbacks do in one step.
+/// The largest depth of nested iterations, and the largest number of operations by callbacks in one step.
 const DEEPEST: u32 = 3;
 const MOST_ACTS: u32 = 12;
 
@@ -38,7 +38,7 @@ fn rng() -> fastrand::Rng {
 #[derive(Debug, Default)]
 struct Device {
     work: Cell<bool>,
-    /// There is work that it has not announced.
+    /// Set while there is work that the device has not announced.
     unannounced: Cell<bool>,
     kicked: Cell<bool>,
 }
@@ -47,7 +47,7 @@ struct Device {
 struct Known {
     agent: Rc<Agent>,
     suspended: bool,
-    /// How many guards exclude it.
+    /// The number of guards that exclude it.
     excluded: u32,
 }
 
@@ -109,7 +109,7 @@ impl World {
         assert!(self.set.is_promoted(agent.token), "A8: {agent:?}");
     }
 
-    /// What a callback does.
+    /// Runs some random operations, in a callback. May panic on purpose.
     fn act(self: &Rc<Self>) {
         while self.one_in(5) && self.acts.get() < MOST_ACTS {
             self.acts.set(self.acts.get() + 1);
@@ -140,7 +140,7 @@ impl World {
         }
     }
 
-    /// A source joins, takes another one's place, or that of one of a former generation.
+    /// Adds a source, which may replace the present one, or one of a former generation.
     fn join(self: &Rc<Self>, place: usize) {
         let former = self.known(place);
         let keeps = former.as_ref().is_some_and(|_| self.one_in(2));
@@ -194,7 +194,7 @@ impl World {
         }
     }
 
-    /// Announces work that a former source left to a new one.
+    /// Announces the work that a former source has left to a new one.
     fn announce(&self, place: usize) {
         let device = &self.devices[place];
         device.unannounced.set(false);
@@ -218,7 +218,7 @@ impl World {
         owed.finish(|| former.agent.poll_end());
     }
 
-    /// Several are suspended before one of them is called.
+    /// Suspends up to three sources before the first call of a `poll_end`.
     fn suspend(self: &Rc<Self>, place: usize) {
         let places = [place, self.place(), self.place()];
         let some = &places[..1 + self.below(3) as usize];
@@ -232,7 +232,7 @@ impl World {
         let owed: Vec<_> = some.iter().filter_map(suspend).collect();
         let mut first_panic = None;
         for (place, owed) in owed {
-            // Those that were called before may have replaced it, or resumed it.
+            // Calls before this one may have replaced or resumed the source.
             let end = || {
                 self.known(place)
                     .expect("nothing is owed otherwise")
@@ -252,7 +252,7 @@ impl World {
         self.with_token(place, |token| self.set.resume(token));
     }
 
-    /// A device has work, which it announces unless it is in poll mode.
+    /// Gives a device work, which it announces unless it is in poll mode.
     fn work(&self, place: usize) {
         let Some(known) = self.known(place) else { return };
         let device = &self.devices[place];
@@ -327,7 +327,7 @@ impl World {
         hit
     }
 
-    /// A round whose only hit, which is returned, is not put on the list.
+    /// Polls a round. If it has only one hit, returns that instead of putting it on the list.
     fn round_for_one(&self, found: &mut Found<'_>, room: usize) -> (bool, Option<Hit<'_>>) {
         match self.set.hits() {
             (Some(first), true) => {
@@ -362,7 +362,7 @@ impl World {
         hit
     }
 
-    /// Rule A5: the loop does not sleep over work without a kick, or with a peer in poll mode.
+    /// Checks rule A5: the loop does not sleep over work without a kick, or with a peer in poll mode.
     fn sleep(self: &Rc<Self>) {
         for known in self.known.borrow().iter().flatten() {
             assert!(
@@ -409,7 +409,7 @@ impl World {
         };
         let served = serve(&mut || {
             let _running = self.record_exclusion(&known);
-            // A source that nests takes its work before it does it, so a nested poll finds none.
+            // A source that nests takes its work before it does it, so that a nested poll finds none.
             if !known.agent.nests && !self.one_in(4) {
                 self.act();
             }
@@ -421,7 +421,7 @@ impl World {
         assert!(served.is_none() || !known.suspended, "B5: {:?}", known.agent);
     }
 
-    /// What has to be true whenever nothing is being called.
+    /// Checks the conditions that hold whenever no source is being called.
     fn check(&self) {
         self.set.check();
         let known = self.known.borrow();
@@ -463,7 +463,7 @@ fn run(seed: u64) {
         world.check();
     }
     world.acts.set(MOST_ACTS);
-    // Everything comes to rest, and is served.
+    // Finally all work is served.
     for place in 0..DEVICES {
         world.resume(place);
     }

@@ -1,21 +1,21 @@
-//! Hits: they are marked, and their sources are excluded while they are served.
+//! Hits: marking them, and excluding their sources while they are served.
 
 use aio_backend::Token;
 
 use super::{Flags, Slot, Slots};
 
-/// What [`Slots::mark_hit`] has changed.
+/// The state of a slot before [`Slots::mark_hit`] changed it.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Marked {
     pub(crate) token: Token,
-    /// What was there before.
+    /// The former values.
     last_event: u32,
     flags: Flags,
 }
 
 impl Slots {
-    /// A source's `poll` returned `true` in this round: marks the hit and returns the token and the former flags, or `None` if the source
-    /// was removed, suspended or replaced meanwhile.
+    /// Marks the hit of a source whose `poll` returned `true` in this round. Returns the token and the former
+    /// state, or `None` if the source was removed, suspended or replaced meanwhile.
     #[inline]
     pub(crate) fn mark_hit(&mut self, slot: u32, round: u32) -> Option<Marked> {
         let entry = self.get_mut(slot);
@@ -32,7 +32,7 @@ impl Slots {
         Some(marked)
     }
 
-    /// What [`mark_hit`](Self::mark_hit) would change where a source has a hit: nothing.
+    /// Returns the mark of a source that has a hit already. Unmarking it changes nothing.
     pub(crate) fn marked(&self, slot: u32) -> Option<Marked> {
         let Slot {
             token,
@@ -47,7 +47,7 @@ impl Slots {
         })
     }
 
-    /// Takes back a mark, because the hit was refused.
+    /// Removes the mark of a hit that was refused.
     pub(crate) fn unmark_hit(&mut self, slot: u32, marked: &Marked) {
         let entry = self.get_mut(slot);
         if entry.token == marked.token && !marked.flags.has_any(Flags::HIT) {
@@ -56,8 +56,9 @@ impl Slots {
         }
     }
 
-    /// Takes the hit of the source in a slot that has this token, if there is one that can be served, and excludes the source. The
-    /// source need not be rechecked then. Returns whether it is excluded: it may nest.
+    /// Takes the hit of the source in a slot that has this token, if there is one that can be served, clears
+    /// its recheck, and excludes the source. Returns `Some(true)` if it is excluded, `Some(false)` if it
+    /// nests.
     #[inline(always)]
     pub(crate) fn begin_serving(&mut self, slot: u32, token: Token) -> Option<bool> {
         let entry = self.get_mut(slot);
@@ -82,13 +83,13 @@ impl Slots {
         if flags.has_any(Flags::RECHECK) && !is_suspended {
             self.edit(slot, |flags| flags.without(Flags::HIT | Flags::RECHECK));
         } else {
-            // One that is suspended is polled after the suspension.
+            // A suspended source is polled after the suspension.
             self.get_mut(slot).flags = flags.without(Flags::HIT);
         }
         (!is_suspended).then(|| self.exclude(slot))
     }
 
-    /// Excludes a source once more; `false` if it nests.
+    /// Excludes a source once more. Returns `false` if it nests.
     #[inline]
     pub(crate) fn exclude(&mut self, slot: u32) -> bool {
         let entry = self.get_mut(slot);
@@ -105,7 +106,8 @@ impl Slots {
         true
     }
 
-    /// As [`include`](Self::include), usually after [`begin_serving`](Self::begin_serving).
+    /// As [`include`](Self::include), with a fast path for the usual case after
+    /// [`begin_serving`](Self::begin_serving).
     #[inline(always)]
     pub(crate) fn end_serving(&mut self, slot: u32, token: Token) {
         let entry = self.get_mut(slot);
@@ -117,7 +119,7 @@ impl Slots {
         }
     }
 
-    /// Takes back one exclusion. The source may have left, and its slot may be reused.
+    /// Ends one exclusion. The source may have left, and its slot may be reused.
     #[inline(never)]
     pub(crate) fn include(&mut self, slot: u32, token: Token) {
         let entry = self.get_mut(slot);

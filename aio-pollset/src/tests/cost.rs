@@ -1,4 +1,4 @@
-//! What things cost, in steps, and in bytes.
+//! Costs, in steps and in bytes.
 
 use std::cell::Cell;
 use std::ops::ControlFlow;
@@ -40,7 +40,7 @@ fn a8_an_operation_on_one_source_costs_the_same_in_a_large_set() {
     assert_eq!(cost(10), cost(10_000));
 }
 
-/// All sources have work when poll mode ends, and are served batch after batch.
+/// Returns the steps if all sources have work when poll mode ends, and are served batch after batch.
 fn all_say_yes(sources: usize, room: usize) -> u64 {
     let (set, probes) = scene(sources);
     set.enter();

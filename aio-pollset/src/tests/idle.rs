@@ -186,7 +186,7 @@ fn a8_the_counter_of_rounds_may_wrap_around() {
     assert!(set.rounds() < 10);
     demote(&set, 7);
     assert_eq!(set.promoted(), 1);
-    // One that is left where it is for three thousand million rounds is old all the time.
+    // A source that stays promoted for three thousand million rounds is old all the time.
     let (set, probes) = scene(2);
     for _ in 0..6 {
         set.state().rounds.set(set.rounds().wrapping_add(1 << 29));

@@ -132,7 +132,7 @@ fn a9_an_exclusion_outlives_a_replacement_and_does_no_harm_after_a_removal() {
     round(&set);
     assert_eq!(new.polls.get(), 0);
     let _ = set.leave(token(0));
-    // Its slot is another one's.
+    // Another source has its slot.
     let next = Probe::new();
     join(&set, 3, &next);
     let third = set.exclude(token(3));
