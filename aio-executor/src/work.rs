@@ -47,8 +47,8 @@ pin_project! {
     }
 }
 
-/// Ends a task without a result: calls `drop_it`, which drops its future, then passes an error to the
-/// joiner, also if the drop panics.
+/// Ends a task without a result: calls `drop_it`, which drops its future or the closure that makes it, then
+/// passes an error to the joiner, also if the drop panics.
 pub(crate) fn give_up<T>(join: &Join<T>, drop_it: impl FnOnce()) {
     struct Report<'a, T>(&'a Join<T>);
     impl<T> Drop for Report<'_, T> {
