@@ -1,4 +1,4 @@
-//! Sources that join, are replaced, suspended and removed, from wherever.
+//! Sources that join, are replaced, suspended and removed, also from callbacks.
 
 use std::cell::Cell;
 use std::rc::Rc;
@@ -31,7 +31,7 @@ fn r7_a_source_that_joins_in_poll_mode_begins_before_it_is_polled() {
     assert_eq!(log(&late), [""; 0]);
     set.enter();
     assert_eq!(log(&late), ["begin"]);
-    // Also without another `enter`, and when it joins from inside a round.
+    // The same without another `enter`, and for a source that joins inside a round.
     let (second, third) = (Probe::new(), Probe::new());
     join(&set, 2, &second);
     let (weak, joining, once) = (Rc::downgrade(&set), third.clone(), Cell::new(true));
@@ -284,7 +284,7 @@ fn b5_a_source_that_is_suspended_in_poll_mode_is_polled_after_it() {
         probes[1].poll_end();
     });
     assert!(!set.is_calling() && !set.suspend(token(1)).is_owed());
-    // What came before came without a notification.
+    // Work that arrived before came without a notification.
     probes[1].has_work.set(true);
     round(&set);
     assert_eq!(exit(&set), (false, vec![]), "it does not keep the loop awake");

@@ -1,4 +1,4 @@
-//! What things cost, in steps, and in bytes.
+//! The costs of operations in steps, and of sources in bytes.
 
 use std::cell::Cell;
 use std::ops::ControlFlow;

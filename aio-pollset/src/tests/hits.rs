@@ -52,7 +52,7 @@ fn a3_several_hits_are_passed_on_in_the_order_of_a_round() {
     passed.extend(first.map(|hit| hit.into_token().index() as usize));
     set.pass_rest(|token| take(&mut passed, token));
     assert_eq!((passed, polls(&probes)), (expected.clone(), vec![1; 6]));
-    // A list with room for one: each has its turn.
+    // With a list for one hit, each source has its turn.
     for _ in 0..8 {
         let mut room = 1;
         set.round(|token| {
@@ -74,7 +74,7 @@ fn d9_a_hit_that_is_dropped_is_refused_and_found_again() {
     drop(only(&set));
     assert!(!set.has_hit(token(1)));
     assert_eq!(set.serve(token(1), || ()), None);
-    // One that was taken before and is not served yet stays.
+    // A hit that was taken before and is not served yet stays.
     assert_eq!(only(&set).into_token(), token(1));
     drop(only(&set));
     assert!(set.has_hit(token(1)));

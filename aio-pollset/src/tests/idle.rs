@@ -1,4 +1,4 @@
-//! Demotion and return (rule A8).
+//! Demotion and promotion (rule A8).
 
 use std::cell::Cell;
 use std::ops::ControlFlow;
@@ -186,7 +186,7 @@ fn a8_the_counter_of_rounds_may_wrap_around() {
     assert!(set.rounds() < 10);
     demote(&set, 7);
     assert_eq!(set.promoted(), 1);
-    // One that is left where it is for three thousand million rounds is old all the time.
+    // A source without a hit for three thousand million rounds counts as idle all the time.
     let (set, probes) = scene(2);
     for _ in 0..6 {
         set.state().rounds.set(set.rounds().wrapping_add(1 << 29));

@@ -1,4 +1,4 @@
-//! The rules, one by one. What all of them are together is in `model_tests`.
+//! The rules, one by one. `model_tests` tests all of them together.
 
 mod changes;
 mod cost;
@@ -70,7 +70,7 @@ impl Source for Probe {
     }
 }
 
-/// Another type of sources, which lies in an array of its own.
+/// Another type of sources, which has an array of its own.
 struct Other(Rc<Probe>);
 
 impl Source for Other {
@@ -98,7 +98,7 @@ fn join(set: &PollSet, index: usize, probe: &Rc<Probe>) {
     owed.finish(|| panic!("nothing was there"));
 }
 
-/// A set with so many sources, of two types in turn.
+/// Returns a set with this number of sources, alternately of two types.
 fn scene(count: usize) -> (Rc<PollSet>, Vec<Rc<Probe>>) {
     let set = Rc::new(PollSet::new());
     let probes: Vec<_> = (0..count).map(|_| Probe::new()).collect();
@@ -106,7 +106,7 @@ fn scene(count: usize) -> (Rc<PollSet>, Vec<Rc<Probe>>) {
     (set, probes)
 }
 
-/// The indices of the sources with hits.
+/// Returns the indices of the sources with hits.
 fn round(set: &PollSet) -> Vec<usize> {
     let mut hits = Vec::new();
     let found = set.round(|token| take(&mut hits, token));
@@ -141,7 +141,7 @@ fn log(probe: &Probe) -> Vec<&'static str> {
     probe.log.borrow().clone()
 }
 
-/// Rounds in which one source has an event.
+/// Runs rounds in which one source has an event.
 fn busy_rounds(set: &PollSet, probe: &Probe, count: u32) {
     probe.has_work.set(true);
     (0..count).for_each(|_| drop(round(set)));

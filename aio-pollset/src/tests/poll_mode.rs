@@ -1,4 +1,4 @@
-//! Rounds, and how poll mode is entered and left.
+//! Rounds, and entering and leaving poll mode.
 
 use std::cell::{Cell, RefCell};
 use std::ops::ControlFlow;
@@ -123,7 +123,7 @@ fn a5_d9_a_panic_in_poll_end_keeps_no_other_from_its_own() {
     assert!(probes.iter().all(|probe| log(probe) == ["begin", "end"]));
     assert!(!set.is_on() && set.needs_exit());
     assert_eq!(polls(&probes), [0; 7]);
-    // What came before is found all the same, and each is polled.
+    // Work that arrived before is found all the same, and each source is polled.
     assert_eq!(exit(&set), (true, vec![2]));
     assert_eq!(polls(&probes), [1; 7]);
     set.enter();
