@@ -25,7 +25,7 @@ impl Source for Inbox {
     }
     fn poll_end(&self) {
         self.2.store(true, Ordering::Relaxed);
-        fence(Ordering::SeqCst); // the last `poll` comes after the sender can know
+        fence(Ordering::SeqCst); // the last `poll` comes after this store
     }
 }
 
