@@ -64,11 +64,11 @@ impl<F: AsFd + 'static> OnDemand<F> {
         }
     }
 
-    /// Opens it and has the backend watch it for reading, unless it is watched already. Returns `false` if that has failed before. The
-    /// backend is not borrowed while it is opened.
+    /// Opens the descriptor and adds it to the backend for reading, unless it is watched already. Returns
+    /// `false` if that has failed before. The backend is not borrowed while the descriptor is opened.
     ///
     /// # Errors
-    /// Why it could not be opened or watched, now.
+    /// The reason why it could not be opened or watched in this call.
     pub fn watch<B: Backend + 'static>(&self, backend: &LoopBackend<B>) -> io::Result<bool> {
         if self.fd.borrow().is_some() {
             return Ok(true);
@@ -86,11 +86,12 @@ impl<F: AsFd + 'static> OnDemand<F> {
         Ok(true)
     }
 
-    /// The backend has reported it. `read` reads it, so that it is not reported again. Unless it `is_needed`, and if reading fails or its
-    /// number was closed, it is removed from the backend and closed. No effect if it is not open.
+    /// Handles an event of the descriptor. `read` reads it, so that it is not reported again. If it is not
+    /// needed (`is_needed`), reading fails, or its number was closed, it is removed from the backend and closed.
+    /// No effect if it is not open.
     ///
     /// # Errors
-    /// Why it is of no use any more.
+    /// The reason why it is of no use any more.
     pub fn accept<B: Backend + 'static>(
         &self,
         backend: &LoopBackend<B>,
@@ -110,7 +111,7 @@ impl<F: AsFd + 'static> OnDemand<F> {
             self.fd.replace(Some(fd));
             return accepted;
         }
-        // The descriptor is out of the backend also if that fails, as it does for a number that was closed.
+        // Even if this fails, as for a number that was closed, the backend does not have the descriptor any more.
         let _removed = backend.remove(self.token);
         self.has_failed.set(accepted.is_err());
         accepted

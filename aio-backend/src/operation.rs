@@ -144,8 +144,8 @@ impl Allocation {
 pub enum FileAction {
     /// `preadv2(2)`.
     Read {
-        /// The position in the file; `None` for the current position. Files without positions, such as pipes, ignore it. No file has a
-        /// position beyond `i64::MAX`: the result is `EINVAL`.
+        /// The position in the file; `None` for the current position. Files without positions, such as pipes,
+        /// ignore it. A position beyond `i64::MAX` results in `EINVAL`.
         at: Option<u64>,
         /// The buffers that receive the data.
         into: Buffers,
@@ -154,7 +154,7 @@ pub enum FileAction {
     },
     /// `pwritev2(2)`.
     Write {
-        /// The position in the file, as of `Read`.
+        /// The position in the file, as for `Read`.
         at: Option<u64>,
         /// The data.
         from: Buffers,

@@ -22,7 +22,7 @@ struct ContextSource {
 impl ContextSource {
     fn new(cx: &Context) -> io::Result<Self> {
         let fd = Generic::new(cx.embed()?, Interest::READ, Mode::Level);
-        // Due at once: the first turn prepares the context.
+        // The deadline is due at once, so the first turn prepares the context.
         let deadline = Timer::immediate();
         Ok(Self { fd, deadline })
     }
@@ -38,7 +38,7 @@ impl EventSource for ContextSource {
     where
         F: FnMut(Self::Event, &mut Self::Metadata) -> Self::Ret,
     {
-        // Whichever of the two it was: the context is served, and the deadline set anew.
+        // After either event, the context is served and the deadline is set anew.
         let embedded = self.fd.get_ref();
         embedded.dispatch();
         let limit = embedded.prepare().unwrap_or(Duration::from_secs(3600));
@@ -66,7 +66,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let (cx, mut outer) = (Context::new()?, EventLoop::<u32>::try_new()?);
     let (source, every) = (ContextSource::new(&cx)?, Duration::from_millis(1));
     outer.handle().insert_source(source, |(), (), _| ())?;
-    // Beside it, a timer of calloop's own.
+    // A timer of calloop's own runs beside it.
     outer
         .handle()
         .insert_source(Timer::immediate(), move |_, (), own_ticks| {

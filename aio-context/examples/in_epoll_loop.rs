@@ -1,5 +1,5 @@
-//! A context inside a hand-written epoll loop: the outer loop sleeps on one descriptor for everything that the context
-//! waits for, and on its own.
+//! A context inside a hand-written epoll loop: the outer loop waits for one descriptor, which stands for all events of the
+//! context, and for its own descriptor.
 //!
 //! `cargo run --example in_epoll_loop`
 
@@ -15,7 +15,7 @@ use rustix::buffer::spare_capacity;
 use rustix::event::Timespec;
 use rustix::event::epoll::{self, CreateFlags, EventData, EventFlags};
 
-/// What the outer loop knows its two descriptors by.
+/// The outer loop's data for its two descriptors.
 const CONTEXT: u64 = 1;
 const OWN: u64 = 2;
 
@@ -54,7 +54,7 @@ fn main() -> io::Result<()> {
         client.read_exact(&mut echoed)?;
         peer.write_all(b"the echo came back")?;
         scheduler.schedule();
-        // The sockets stay open until the loop is done with their other ends.
+        // The sockets stay open until the loop has handled their other ends.
         io::Result::Ok((echoed, client, peer))
     });
 
@@ -63,7 +63,7 @@ fn main() -> io::Result<()> {
         // 1. How long may the outer loop sleep? (`prepare_ms` returns milliseconds, for loops that need them.)
         let limit = embedded.prepare().map(Timespec::try_from).transpose();
         let limit = limit.map_err(io::Error::other)?;
-        // 2. It sleeps: on its own descriptors, and on the context's.
+        // 2. It waits for its own descriptors and for the context's.
         events.clear();
         match epoll::wait(&outer, spare_capacity(&mut events), limit.as_ref()) {
             Ok(_) | Err(rustix::io::Errno::INTR) => {}
@@ -74,7 +74,7 @@ fn main() -> io::Result<()> {
             let count = own.read(&mut bytes)?;
             heard += &String::from_utf8_lossy(&bytes[..count]);
         }
-        // 3. Each time, whatever woke it: is anything due? Then do it.
+        // 3. After each wait, whatever its cause: if anything is due, dispatch it.
         if embedded.check()? {
             embedded.dispatch();
         }
@@ -93,7 +93,7 @@ fn main() -> io::Result<()> {
 fn answer(mut stream: &UnixStream) {
     let mut bytes = [0; 64];
     if let Ok(count) = stream.read(&mut bytes) {
-        // A client that is gone needs no answer.
+        // A client that has disconnected needs no answer.
         let _ = stream.write_all(&bytes[..count]);
     }
 }

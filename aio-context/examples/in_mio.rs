@@ -42,12 +42,12 @@ fn main() -> io::Result<()> {
         let mut echoed = [0; 4];
         client.read_exact(&mut echoed)?;
         peer.write_all(&echoed)?;
-        // The sockets stay open until the loop is done with their other ends.
+        // The sockets stay open until the loop has handled their other ends.
         io::Result::Ok((client, peer))
     });
     let (mut heard, mut ticked) = (String::new(), 0);
     while heard.is_empty() || ticked < 3 {
-        // mio's loop may have many turns before a new edge: it sleeps only if nothing is due.
+        // Many turns may pass before a new edge, so the loop sleeps only if nothing is due.
         match poll.poll(&mut events, embedded.prepare()) {
             Err(error) if error.kind() != io::ErrorKind::Interrupted => return Err(error),
             _ => {}
@@ -55,7 +55,7 @@ fn main() -> io::Result<()> {
         if events.iter().any(|event| event.token() == OWN) {
             own.read_to_string(&mut heard).or_else(would_block)?;
         }
-        // The edge is used up only when nothing is due any more.
+        // The edge is consumed only when nothing is due any more.
         while embedded.check()? {
             embedded.dispatch();
         }
@@ -82,7 +82,7 @@ fn would_block(error: io::Error) -> io::Result<usize> {
 fn answer(mut stream: &std::os::unix::net::UnixStream) {
     let mut bytes = [0; 64];
     if let Ok(count) = stream.read(&mut bytes) {
-        // A client that is gone needs no answer.
+        // A client that has disconnected needs no answer.
         let _ = stream.write_all(&bytes[..count]);
     }
 }

@@ -30,7 +30,7 @@ fn main() -> io::Result<()> {
                 timer.arm_after(Duration::from_millis(1));
             })
             .armed_after(Duration::from_millis(1));
-        // A task of its own. It can be aborted and started again at any time.
+        // The context has a task of its own, which can be aborted and started again at any time.
         let served = tokio::task::spawn_local(serve(register(&cx)?));
         println!("echoed by a context inside tokio: {}", client(far).await?);
         served.abort();
@@ -72,7 +72,7 @@ async fn serve(context: AsyncFd<Embedded>) -> io::Result<()> {
     }
 }
 
-/// An ordinary tokio task that talks to the context.
+/// An ordinary tokio task that sends data to the context.
 async fn client(far: UnixStream) -> io::Result<String> {
     far.set_nonblocking(true)?;
     let far = tokio::net::UnixStream::from_std(far)?;
@@ -88,7 +88,7 @@ async fn client(far: UnixStream) -> io::Result<String> {
 fn answer(mut stream: &UnixStream) {
     let mut bytes = [0; 64];
     if let Ok(count) = stream.read(&mut bytes) {
-        // A client that is gone needs no answer.
+        // A client that has disconnected needs no answer.
         let _ = stream.write_all(&bytes[..count]);
     }
 }

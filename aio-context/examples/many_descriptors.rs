@@ -53,14 +53,14 @@ fn main() -> io::Result<()> {
     Ok(())
 }
 
-/// An eventfd that is read when it is ready, and another handle to make it so.
+/// An eventfd that is read when it is ready, and another handle that makes it ready.
 fn watch_one(cx: &Context, served: Rc<Cell<u64>>) -> io::Result<(OwnedFd, Registration)> {
     let fd = eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?;
     let kick = fd.try_clone()?;
     let registration = cx
         .on(fd)
         .readable(move |fd, _| {
-            // A call without cause finds nothing to read and counts for nothing.
+            // A spurious call reads nothing and is not counted.
             if rustix::io::read(fd, &mut [0u8; 8]).is_ok() {
                 served.set(served.get() + 1);
             }

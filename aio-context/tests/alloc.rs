@@ -1,7 +1,7 @@
 //! Invariant 3: an iteration that dispatches up to 64 events allocates nothing.
 //!
-//! The tests measure the polling itself and the calls of callbacks on the context; only making descriptors
-//! ready lies outside. The first rounds of each case may allocate: buffers grow to the size that the case needs.
+//! The tests measure polling and the calls of callbacks on the context; only making descriptors
+//! ready is not measured. The first rounds of each case may allocate: buffers grow to the size that the case needs.
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
 #[path = "counting/bell.rs"]
@@ -46,7 +46,7 @@ fn backends() -> Vec<Box<dyn Backend>> {
     backends
 }
 
-/// Runs `case` with a context on each backend, on a clock that passes instead of being waited for.
+/// Runs `case` with a context on each backend, on a clock that a wait advances instead of sleeping.
 fn on_each_backend(case: impl Fn(Context)) {
     with_each_builder(|builder| case(builder.build().unwrap()));
 }
@@ -74,7 +74,7 @@ fn calls_in(mut prepare: impl FnMut(), mut round: impl FnMut()) -> u64 {
     calls
 }
 
-/// Some watched bells, and how often they were served.
+/// Some watched bells, and the number of times that they were served.
 struct Bells {
     bells: Vec<Rc<Bell>>,
     served: Rc<Cell<usize>>,
@@ -192,7 +192,7 @@ fn h7_a_one_shot_costs_one_allocation_wherever_it_comes_from() {
     });
 }
 
-/// The bytes of a bottom half without the captures of its closure: the handle and its allocation.
+/// Returns the bytes of a bottom half without the captures of its closure: the handle and its allocation.
 #[test]
 fn h1_a_bottom_half_takes_at_most_ninety_six_bytes() {
     const MANY: usize = 1 << 12; // a power of two: tables that double are full
@@ -262,8 +262,8 @@ fn d6_nested_timers_cost_no_allocation() {
     });
 }
 
-/// What a timer takes besides its callback's own state: its handle, and its share of four arrays. Those grow by doubling; here
-/// they are almost full.
+/// A timer takes memory for its handle and its share of four arrays, besides the state of its callback. The arrays grow by doubling;
+/// here they are almost full.
 #[test]
 fn p12_an_armed_timer_takes_at_most_sixty_four_bytes() {
     const MANY: usize = 4_000;
@@ -278,7 +278,7 @@ fn p12_an_armed_timer_takes_at_most_sixty_four_bytes() {
     let before = counting::live();
     all.extend((0..MANY).map(make_and_arm));
     let full = counting::live();
-    // Dropped ones make room for the next ones.
+    // The next timers reuse the memory of dropped ones.
     all.drain(MANY / 4..MANY / 2);
     all.extend((0..MANY / 4).map(make_and_arm));
     let again = counting::live();
@@ -296,7 +296,7 @@ fn a3_sixty_four_poll_hits_cost_no_allocation() {
         let cx = builder.poll_params(params).build().unwrap();
         let bells = Bells::watch_polled(&cx, EVENTS);
         let ready = || bells.bells.iter().for_each(|bell| bell.work.set(true));
-        // The policy needs to see a wait before it allows any polling.
+        // The policy allows polling only after it has observed a wait.
         cx.poll(Wait::AtMost(Duration::from_micros(10))).unwrap();
         let calls = calls_in(ready, || assert!(cx.poll(Wait::Block).unwrap()));
         assert_eq!(bells.served.get(), EVENTS * (WARM_UP + ROUNDS));
@@ -373,7 +373,7 @@ fn a_batch_of_more_than_sixty_four_allocates_nothing() {
     });
 }
 
-/// The counter sees the allocations of the loop.
+/// The counter counts the allocations of the loop.
 #[test]
 fn an_allocation_in_a_callback_is_seen_by_the_counter() {
     with_each_builder(|builder| {

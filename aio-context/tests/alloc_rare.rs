@@ -1,5 +1,5 @@
-//! Paths that are rare and real keep short lists on the stack: pauses and resumes, handlers that a resume invalidates, and waits for
-//! another thread. (Ways out of poll mode and nested polls reuse their lists: `alloc.rs`.)
+//! Rare paths keep short lists on the stack: pauses and resumes, handlers that a resume invalidates, and waits for
+//! another thread. (Leaving poll mode and nested polls reuse their lists: `alloc.rs`.)
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
 #[path = "counting/bell.rs"]
@@ -30,8 +30,8 @@ fn calls_of(run: impl FnOnce()) -> u64 {
     counting::calls() - before
 }
 
-/// Returns the allocations of the pause and of the resume of a group with `count` members that are all masked meanwhile: of the first
-/// pause, and of the second.
+/// Pauses a group with `count` members twice; all are masked meanwhile. Returns, for each time, the allocations of the pause and of
+/// the resume.
 fn pause_and_resume(count: usize, is_polled: bool) -> [[u64; 2]; 2] {
     let params = PollParams::up_to(Duration::from_millis(1));
     let cx = Context::builder().poll_params(params).build().unwrap();
@@ -66,8 +66,8 @@ fn b5_pausing_and_resuming_sixteen_members_costs_no_allocation() {
     }
 }
 
-/// A longer list takes its memory from the heap, and grows by doubling. The list of those that are owed a `poll_end` has its size at once.
-/// A resume keeps no list of the masked members.
+/// A longer list is allocated on the heap, and grows by doubling. The list of members that still need their `poll_end` is allocated at
+/// its full size. A resume keeps no list of the masked members.
 #[test]
 fn b5_pausing_and_resuming_more_members_costs_allocations_for_each_list() {
     for (count, grown) in [(17, 1), (64, 2)] {
@@ -102,7 +102,7 @@ fn resume_and_invalidate(count: usize) -> u64 {
     let cx = Context::builder().backend(Box::new(backend)).build().unwrap();
     let (group, bells) = (cx.new_group(), bells(count));
     let watch = |bell: &Rc<Bell>| cx.watch_in(group, bell.clone(), Interest::READ).unwrap();
-    // The tables have their memory: what follows is the resume's own.
+    // The tables have grown already, so the resume accounts for all further allocations.
     drop(bells.iter().map(watch).collect::<Vec<_>>());
     let registrations: Vec<Registration> = bells.iter().map(watch).collect();
     let pause = cx.pause(group);
@@ -116,17 +116,17 @@ fn resume_and_invalidate(count: usize) -> u64 {
     calls
 }
 
-/// The errors in words are allocations of each member's own.
+/// The text of each member's error is allocated; the list of the errors is not.
 #[test]
 fn r4_b5_sixteen_handlers_that_a_resume_invalidates_cost_no_list() {
     let each = resume_and_invalidate(1);
     assert_eq!(resume_and_invalidate(4), 4 * each);
     assert_eq!(resume_and_invalidate(16), 16 * each);
-    // A list of the errors.
+    // The list of the errors is on the heap.
     assert_eq!(resume_and_invalidate(17), 17 * each + 1);
 }
 
-/// The two allocations are the closure, and the place for its result.
+/// The two allocations are the closure and the memory for its result.
 #[test]
 fn w2_a_wait_for_another_thread_costs_two_allocations() {
     const JOBS: usize = 3;

@@ -69,7 +69,7 @@ fn first_steps_on_every_backend() {
     }
 }
 
-/// The examples show how little it takes.
+/// Examples stay short.
 #[test]
 fn g4_an_example_has_less_than_100_lines() {
     aio_testing::examples::are_short(env!("CARGO_MANIFEST_DIR"));
@@ -87,7 +87,7 @@ fn b3_many_descriptors() {
     }
 }
 
-/// Whether system calls can be made to fail here.
+/// Returns `true` if `strace` can make system calls fail here.
 fn strace_works() -> bool {
     let tried = Command::new("strace")
         .args(["-o", "/dev/null", "-e", "inject=fsync:error=EIO", "true"])
@@ -96,7 +96,7 @@ fn strace_works() -> bool {
     tried.is_ok_and(|output| output.status.success())
 }
 
-/// What the system may really say to these calls, at the first or at a later one.
+/// The errors that the system can return from these calls, at the first or at a later one.
 #[test]
 fn b4_one_warning_and_the_loop_goes_on_when_the_system_refuses_epoll() {
     if !strace_works() {
@@ -128,7 +128,7 @@ fn b4_one_warning_and_the_loop_goes_on_when_the_system_refuses_epoll() {
             warned.contains("WARN") && warned.contains(warning),
             "{inject}: {warned}"
         );
-        // It is not tried again: a call that failed was the last of its kind, but for taking things back.
+        // The call is not tried again. Only the roll-back may repeat it.
         let traced = std::fs::read_to_string(log.path()).unwrap();
         let refused = traced.lines().filter(|line| line.contains("(INJECTED)")).count();
         assert_eq!(refused, 1, "{inject}: {traced}");

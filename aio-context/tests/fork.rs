@@ -24,7 +24,7 @@ fn in_a_child(body: impl FnOnce()) {
     match unsafe { fork() }.unwrap() {
         ForkResult::Child => {
             let ended = std::panic::catch_unwind(std::panic::AssertUnwindSafe(body));
-            // SAFETY: `_exit` ends the process, and runs nothing of it.
+            // SAFETY: `_exit` ends the process without running any of its code.
             unsafe { nix::libc::_exit(i32::from(ended.is_err())) }
         }
         ForkResult::Parent { child } => {
@@ -122,7 +122,7 @@ fn r15_a_child_that_drops_a_pause_ends_no_pause_of_the_parent() {
         let _registration = on.watch().unwrap();
         let mut paused = Some(cx.pause(group));
         writer.write_all(b"x").unwrap();
-        // The event masks the handler: the end of the pause is to arm it.
+        // The event masks the handler, so the end of the pause has to arm it.
         assert!(!cx.poll(Wait::NoBlock).unwrap());
         in_a_child(|| drop(paused.take()));
         let stats = cx.remote().stats();
@@ -139,7 +139,7 @@ fn r15_a_child_that_drops_a_pause_ends_no_pause_of_the_parent() {
     }
 }
 
-/// `poll_end` may tell a peer through shared memory that it has to kick.
+/// `poll_end` may enable the kicks of a peer through shared memory.
 #[test]
 fn r15_a_child_ends_no_poll_mode_of_the_parent() {
     for cx in contexts() {
@@ -172,8 +172,8 @@ fn r15_a_child_ends_no_poll_mode_of_the_parent() {
     }
 }
 
-/// The child has copied the memory of a loop that sleeps. A write of its own would wake the parent's loop again and again, because no
-/// thread there has announced it.
+/// The child has a copy of the memory of a loop that sleeps. A write of the child would wake the parent's loop again and again, because
+/// no thread of the parent has announced it.
 #[test]
 fn r15_a_child_does_not_wake_the_loop_of_the_parent() {
     let cx = Context::new().unwrap();
@@ -200,7 +200,7 @@ fn r15_a_child_does_not_wake_the_loop_of_the_parent() {
     assert!(iterations < 10, "{iterations} iterations: the loop spins");
 }
 
-/// A context that the child makes itself is its own.
+/// A context that the child makes itself works there.
 #[test]
 fn r15_a_child_has_contexts_of_its_own() {
     let inherited = Context::new().unwrap();

@@ -1,4 +1,4 @@
-//! Nothing is left behind: no descriptor and no byte, after ten thousand contexts and after ten million events.
+//! No descriptor and no byte is leaked, after ten thousand contexts and after ten million events.
 //!
 //! `AIO_EVENTS=10000000 AIO_CONTEXTS=1000000 cargo test --release --test leaks` is a long run; without them the numbers are
 //! smaller.
@@ -39,12 +39,12 @@ fn alone() -> Turn {
 
 impl Drop for Turn {
     fn drop(&mut self) {
-        // What the harness frees when this thread ends is not to be seen by the next.
+        // The next test must not count the memory that the harness frees when this thread ends.
         counting::observe_this_thread(false);
     }
 }
 
-/// A number from the environment, or another one.
+/// Returns a number from the environment, or `otherwise`.
 fn wanted(name: &str, otherwise: u64) -> u64 {
     std::env::var(name).map_or(otherwise, |number| number.parse().expect(name))
 }
@@ -53,7 +53,7 @@ fn events_wanted() -> u64 {
     wanted("AIO_EVENTS", 300_000)
 }
 
-/// What there is of memory and descriptors.
+/// Returns the live memory and the number of open descriptors.
 fn inventory() -> (Live, usize) {
     let live = counting::live();
     (live, std::fs::read_dir("/proc/self/fd").unwrap().count())
@@ -66,7 +66,7 @@ fn happened(events: &Events) {
     events.set(events.get() + 1);
 }
 
-/// A context that is built, used in every way, and dropped.
+/// Builds a context, uses it in every way, and drops it.
 fn live_once(number: u64, events: &Events) {
     let kind = if number.is_multiple_of(7) {
         BackendKind::Ppoll
@@ -96,7 +96,7 @@ fn live_once(number: u64, events: &Events) {
         drop(embedded);
     }
     while cx.poll(Wait::NoBlock).unwrap() {}
-    // It ends in different states: with work that never ran, a paused group, handles that outlive it.
+    // The context is dropped in different states: with work that never ran, with a paused group, before its handles.
     if number.is_multiple_of(2) {
         bh.schedule_idle();
         cx.remote().run(|_| unreachable!("no poll follows")).unwrap();
@@ -125,13 +125,13 @@ fn case_87_contexts_that_come_and_go_leave_nothing() {
     assert_eq!((events.get() - seen) as u64, 3 * contexts);
 }
 
-/// So many rounds, and everything that a world does has been done.
+/// The number of rounds after which a world has done each of its actions.
 const CYCLE: u64 = 1_024;
 
 /// An array of the backend is as long as the highest number in use, which changes from cycle to cycle.
 const LEEWAY: i64 = 4_096;
 
-/// A context at work, with everything that it works on.
+/// A context with all kinds of handlers, bottom halves and timers.
 struct World {
     cx: Context,
     events: Events,
@@ -145,7 +145,7 @@ struct World {
 
 impl World {
     fn new() -> Self {
-        // A ladder that goes by the number of descriptors alone, so that it comes down, too.
+        // A ladder that depends on the number of descriptors only, so that it also steps down.
         let ladder = Ladder::new(Ppoll::new(), Epoll::new, 64);
         let cx = Context::builder().backend(Box::new(ladder)).build().unwrap();
         let (events, group) = (Events::default(), cx.new_group());
@@ -201,7 +201,7 @@ impl World {
         if number == CYCLE / 2 {
             self.crowd();
         }
-        // Now with polling, now without.
+        // Polling is switched on and off.
         if number.is_multiple_of(64) {
             let max = Duration::from_micros(if number.is_multiple_of(128) { 20 } else { 0 });
             self.cx.set_poll_params(PollParams::up_to(max));
@@ -209,7 +209,7 @@ impl World {
         self.settle();
     }
 
-    /// Registrations come, go, and change.
+    /// Adds, removes and changes registrations.
     fn churn(&mut self) {
         let pause = self.cx.pause(self.group);
         self.cx.poll(Wait::NoBlock).unwrap();
@@ -231,7 +231,7 @@ impl World {
             .disarmed();
     }
 
-    /// So many descriptors that the backend climbs, and comes down when they are gone.
+    /// Registers so many descriptors that the backend climbs to epoll, then removes them, after which it steps down to ppoll.
     fn crowd(&self) {
         self.cx.set_poll_params(PollParams::default());
         let watch = |_| self.cx.watch(Bell::new(&self.events), Interest::READ).unwrap();
@@ -244,13 +244,13 @@ impl World {
         assert_eq!(self.cx.backend_name(), "ppoll");
     }
 
-    /// Polls until there is nothing to do.
+    /// Polls until there is no more work.
     fn settle(&self) {
         while self.cx.poll(Wait::NoBlock).unwrap() || self.plain.iter().any(|(bell, _)| bell.rung.get()) {}
     }
 }
 
-/// Invariant 3, for everything that a loop does.
+/// Invariant 3, for all kinds of work.
 #[test]
 fn case_88_mixed_events_leave_nothing() {
     let _turn = alone();
@@ -262,7 +262,7 @@ fn case_88_mixed_events_leave_nothing() {
     while world.count() < wanted || cycles < 3 {
         (0..CYCLE).for_each(|number| world.round(number));
         cycles += 1;
-        // Once everything has reached its size, there is not one block and not one descriptor more.
+        // Once all tables have reached their size, the numbers of blocks and of descriptors do not grow.
         if cycles >= 2 {
             let (now, descriptors) = inventory();
             let (then, before) = *steady.get_or_insert((now, descriptors));
@@ -283,7 +283,7 @@ fn case_88_mixed_events_leave_nothing() {
     println!("{count} events in {cycles} cycles: {steady:?}");
 }
 
-/// What workers get of a context: everything that travels.
+/// The `Send` parts of a context, for workers.
 struct Face {
     remote: Remote,
     bottom_half: BottomHalf,

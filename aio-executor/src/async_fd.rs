@@ -47,7 +47,7 @@ pub struct AsyncFd<F> {
     shared: Rc<Shared<F>>,
 }
 
-/// What the handler and the [`AsyncFd`] share.
+/// The shared state of the handler and the [`AsyncFd`].
 struct Shared<F> {
     owner: F,
     read: Direction,
@@ -194,7 +194,7 @@ impl<F> Shared<F> {
         }
     }
 
-    /// Adds to what the backend watches for.
+    /// Makes the backend watch for this interest, too.
     fn add_interest(&self, interest: Interest) -> io::Result<()> {
         if let Some(Ended { kind, text }) = &*self.ended.borrow() {
             return Err(io::Error::new(*kind, text.clone()));
@@ -213,7 +213,7 @@ impl<F> Shared<F> {
         Ok(())
     }
 
-    /// The descriptor is ready: wakes the tasks that wait for it.
+    /// Wakes the tasks that wait for the descriptor, which is ready.
     fn notify_ready(&self, interest: Interest) {
         let direction = self.direction(interest);
         if !direction.waiters.is_empty() {
@@ -244,7 +244,8 @@ impl Direction {
     }
 }
 
-/// The handler. The context drops it with the registration, or at its own end, and it leaves no waker behind.
+/// The handler. The context drops it with the registration, or at its own end, which wakes all remaining
+/// wakers.
 struct Watched<F>(Rc<Shared<F>>);
 
 impl<F: AsFd + 'static> Handler for Watched<F> {

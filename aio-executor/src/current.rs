@@ -1,4 +1,4 @@
-//! The context that polls the running task, and the task's request to be moved to another one.
+//! The context that polls the running task, and the task's request to move to another one.
 
 use std::cell::RefCell;
 use std::sync::Arc;

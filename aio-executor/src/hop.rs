@@ -132,7 +132,7 @@ impl Future for Hop {
 }
 
 impl Drop for Hop {
-    /// A task that drops this without having awaited it stays where it is.
+    /// Withdraws the request of a task that continues without having waited for the move.
     fn drop(&mut self) {
         if let Some(refused) = &self.refused {
             withdraw(refused);

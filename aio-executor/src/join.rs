@@ -196,7 +196,7 @@ impl<T> Join<T> {
         JoinHandle { join: Some(self) }
     }
 
-    /// Whether there is a result, or it was returned.
+    /// Returns `true` if the result is there or was returned already.
     pub(crate) fn is_finished(&self) -> bool {
         self.with(|state| !matches!(state.result, Outcome::Pending))
     }

@@ -53,8 +53,8 @@
 //! # Limitations
 //! - A task that owns a clone of its context is a cycle: the context is not dropped before the task is done. [`current`](current()) returns the
 //!   context where it is needed.
-//! - A context keeps the room for as many tasks as it had at once, some 200 bytes each, until it is dropped.
-//! - A context does not drop before a [`block_on`](ContextExt::block_on) on it has returned.
+//! - A context keeps the memory for the largest number of tasks that it had at once, some 200 bytes each, until it is dropped.
+//! - A context cannot be dropped before a [`block_on`](ContextExt::block_on) on it has returned.
 #![cfg_attr(docsrs, feature(doc_cfg))]
 #![forbid(unsafe_code)]
 

@@ -52,7 +52,7 @@ struct State<T> {
     value: Option<Box<T>>,
     /// The waiter for which the value is reserved, if it is not free.
     reserved: Option<u64>,
-    /// In the order of their numbers, by which they are found.
+    /// Sorted by number, for binary search.
     waiters: VecDeque<(u64, Waker)>,
     next_id: u64,
 }
@@ -163,7 +163,7 @@ impl<T> State<T> {
         self.waiters.binary_search_by_key(&waiter, |(id, _)| *id).ok()
     }
 
-    /// The waiter waits no longer. Returns its waker, or that of the next one, to which its reservation goes.
+    /// Removes a waiter. Returns its waker, or that of the next one, which gets its reservation.
     fn give_up(&mut self, waiter: u64) -> (Option<Waker>, Option<Waker>) {
         if self.reserved == Some(waiter) {
             return (None, faulty!(ReservationKept, self.reserve(), None));

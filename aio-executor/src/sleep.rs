@@ -120,7 +120,7 @@ impl Alarm {
 }
 
 impl Drop for Sleep {
-    /// The waker goes first: the task is not to be woken by the end of the timer.
+    /// Drops the waker first, so that the end of the timer does not wake the task.
     fn drop(&mut self) {
         let waker = self.alarm.upgrade().and_then(|alarm| alarm.waker.take());
         drop(waker); // outside the borrow

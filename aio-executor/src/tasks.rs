@@ -1,8 +1,8 @@
 //! [`Tasks`]: the tasks of one context, and the order in which they are polled.
 //!
-//! The context owns this, and with it the futures: it drops them when it is dropped, on its thread (rule E3). A waker has the number of
-//! a slot, not the future. A slot that is free keeps its waker for the next task, so that a spawn allocates the future and what the handle
-//! shares with it, and nothing else.
+//! The context owns this, and with it the futures: it drops them when it is dropped, on its thread (rule E3).
+//! Wakers hold only a slot's number. A free slot keeps its waker for the next task, so a spawn allocates only
+//! the future and the state that it shares with the handle.
 //!
 //! # Which tasks are polled
 //! The bottom half polls the woken tasks, in the order of the wakes, including those that are woken
@@ -53,11 +53,12 @@ impl Task {
 /// The tasks of one context.
 pub(crate) struct Tasks {
     wakes: Arc<WakeQueue>,
-    /// Woken while they were polled in an earlier run of the bottom half. They are polled before `queue`.
+    /// Tasks that were woken while they were polled in an earlier run of the bottom half. They are polled
+    /// before those of `queue`.
     first: RefCell<VecDeque<Dequeued<TaskId>>>,
-    /// Woken, and taken from `wakes`.
+    /// Tasks that were woken, and taken from `wakes`.
     queue: RefCell<RunQueue<TaskId>>,
-    /// Woken while they were polled in this run: for the next one.
+    /// Tasks that were woken while they were polled in this run, for the next run.
     later: RefCell<VecDeque<Dequeued<TaskId>>>,
     slots: RefCell<Vec<Rc<Slot>>>,
     /// Slots without a task.
@@ -93,7 +94,7 @@ impl Slot {
         })
     }
 
-    /// Whether no future keeps a clone of the waker.
+    /// Returns `true` if no future keeps a clone of the waker.
     fn is_unshared(&self) -> bool {
         Arc::strong_count(&self.shared) == 2
     }

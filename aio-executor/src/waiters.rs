@@ -9,7 +9,7 @@ use std::task::Waker;
 pub(crate) struct Waiters {
     events: Cell<u64>,
     next_id: Cell<u64>,
-    /// In the order of their numbers, by which they are found.
+    /// Sorted by number, for binary search.
     waiting: RefCell<Vec<(u64, Waker)>>,
 }
 
@@ -66,7 +66,7 @@ impl Waiters {
     }
 }
 
-/// Where a waiter is, or where it is to be inserted.
+/// Returns the index of a waiter, or the index at which to insert it.
 fn place(waiting: &[(u64, Waker)], id: u64) -> Result<usize, usize> {
     waiting.binary_search_by_key(&id, |(known, _)| *known)
 }

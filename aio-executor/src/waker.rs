@@ -9,19 +9,20 @@ use aio_notify::{HomeThread, Inbox, Node, Urgency};
 
 use crate::sync::faulty;
 
-/// The tasks of a context that were woken, and the bottom half that polls them. All wakers of the context share it.
+/// The tasks of a context that were woken, and the bottom half that polls them. All wakers of the context
+/// share it.
 pub(crate) struct WakeQueue {
     /// Closed when the context is dropped.
     woken: Inbox<TaskId>,
     home: HomeThread,
-    /// Polls the tasks.
+    /// The bottom half that polls the tasks.
     poller: BottomHalf,
-    /// The home thread has scheduled `poller`, which has not begun. Only the home thread uses this.
+    /// Set if the home thread has scheduled `poller`, which has not begun. Only the home thread uses this.
     is_scheduled: AtomicBool,
 }
 
 impl WakeQueue {
-    /// A queue whose tasks `poller` polls.
+    /// Makes a queue whose tasks `poller` polls.
     pub(crate) fn new(poller: BottomHalf) -> Arc<Self> {
         Arc::new(Self {
             woken: Inbox::new(),
@@ -35,7 +36,7 @@ impl WakeQueue {
         &self.woken
     }
 
-    /// Schedules the poller. The home thread does it once for many wakes.
+    /// Schedules the poller. The home thread schedules it once for many wakes.
     #[inline]
     pub(crate) fn schedule(&self) {
         if self.home.is_here() {
@@ -54,7 +55,7 @@ impl WakeQueue {
         }
     }
 
-    /// The poller has begun.
+    /// Records that the poller has begun.
     pub(crate) fn begin(&self) {
         self.is_scheduled.store(false, Ordering::Relaxed);
     }
@@ -66,10 +67,10 @@ impl WakeQueue {
         }
     }
 
-    /// Cancels what the home thread has scheduled for tasks that were polled meanwhile.
+    /// Cancels the poller if the home thread has scheduled it, for tasks that were polled meanwhile.
     ///
-    /// Ordering: another thread queues its task before it schedules the poller. The cancellation, which also takes that schedule back, acquires
-    /// it, so the task is found afterwards.
+    /// Ordering: another thread queues its task before it schedules the poller. The cancellation also revokes
+    /// that schedule and acquires it, so the task is visible afterwards.
     pub(crate) fn unschedule(&self) {
         if self.is_scheduled.load(Ordering::Relaxed) {
             self.is_scheduled.store(false, Ordering::Relaxed);
@@ -111,7 +112,8 @@ impl TaskWaker {
         self.queue.home.is_here()
     }
 
-    /// Schedules the poller also if the node was queued already: the thread that has queued it may not have scheduled it yet.
+    /// Queues the node. Schedules the poller even if the node was queued already, because the thread that has
+    /// queued it may not have done so yet.
     #[inline]
     fn enqueue(&self) {
         let queue = &*self.queue;

@@ -11,7 +11,7 @@ use pin_project_lite::pin_project;
 use crate::join::{Join, JoinError};
 use crate::waker::TaskWaker;
 
-/// A task as a context has it. If it is dropped before it is done, its joiner gets an error.
+/// A task that a context owns. If it is dropped before it is done, the joiner gets an error.
 pub(crate) trait Work {
     /// Polls the future. Once it is done, it is dropped, and then the result is published.
     fn poll(self: Pin<&mut Self>, polling: &mut Polling<'_>) -> Poll<()>;
@@ -47,7 +47,8 @@ pin_project! {
     }
 }
 
-/// Drops what would have become the result of a task, then tells the joiner that there will be none, also if the drop panics.
+/// Ends a task without a result: calls `drop_it`, which drops its future or the closure that makes it, then
+/// passes an error to the joiner, also if the drop panics.
 pub(crate) fn give_up<T>(join: &Join<T>, drop_it: impl FnOnce()) {
     struct Report<'a, T>(&'a Join<T>);
     impl<T> Drop for Report<'_, T> {
@@ -59,7 +60,7 @@ pub(crate) fn give_up<T>(join: &Join<T>, drop_it: impl FnOnce()) {
     drop_it();
 }
 
-/// Why a context is being dropped.
+/// Returns the reason why a context is being dropped.
 pub(crate) fn gone() -> Gone {
     if std::thread::panicking() {
         Gone::Panicked
@@ -94,7 +95,7 @@ impl<F: Future> Work for Body<F> {
         let mut this = self.project();
         this.future.set(None);
         if this.join.is_finished() {
-            // What woke the joiner has panicked.
+            // The joiner's waker has panicked.
             return Some(why);
         }
         this.join.finish(Err(why))?.err()

@@ -49,8 +49,8 @@ use crate::panics::resuming;
 /// # Ok(()) }
 /// ```
 ///
-/// If a descriptor of a source cannot be watched, one `tracing` event tells of it, and the main context is served again and again: if it
-/// serves this very context, for example.
+/// If a descriptor of a source cannot be watched, for example because the main context serves `cx` itself,
+/// the main context is served again and again without sleep. One `tracing` event reports this.
 ///
 /// # Errors
 /// The error of the system for one more epoll set; `WouldBlock` if another thread owns the main context; as
@@ -92,7 +92,7 @@ struct Inside {
     /// Ends the wait of the context when GLib's timeout has passed.
     deadline: Timer,
     has_complained: Cell<bool>,
-    /// A descriptor could not be watched, which is logged once.
+    /// Set once a descriptor that could not be watched was logged.
     has_unwatched: Cell<bool>,
 }
 
@@ -133,7 +133,7 @@ impl Inside {
             Ok(ms) => self.deadline.arm_after(Duration::from_millis(ms)),
             Err(_) => self.deadline.cancel(),
         }
-        // A file is ready at any time. With anything else the context does not sleep any more.
+        // A file (`EPERM`) is always ready. Any other error keeps the context from sleeping.
         if let Err(error) = watched
             && error != Errno::PERM
             && !self.has_unwatched.replace(true)
@@ -146,7 +146,7 @@ impl Inside {
         }
     }
 
-    /// Makes these descriptors the members of the set. Returns why one cannot be.
+    /// Makes these descriptors the members of the set. Returns the first error of those that cannot be watched.
     fn watch(&self, fds: &[ffi::GPollFD]) -> Result<(), Errno> {
         let mut members = self.members.borrow_mut();
         for &number in members.iter() {

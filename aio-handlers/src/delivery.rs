@@ -150,8 +150,9 @@ impl<T> Registry<T> {
         Some((token, readiness, plain.map(|slot| slot.due(readiness))))
     }
 
-    /// Returns what is due of the only event of a list, if it can be delivered as it is. It needs no [delivery](Self::start_delivery),
-    /// because there is nothing else that its callback could change. `is_recorded` is as there.
+    /// Returns the due item of the only event of a list, if it can be delivered unchanged. It needs no
+    /// [delivery](Self::start_delivery), because the list has no other event that its callback could change.
+    /// `is_recorded` is as for a delivery.
     ///
     /// ```
     /// use aio_backend::{Interest, Readiness, ReadyList};
@@ -174,7 +175,7 @@ impl<T> Registry<T> {
         let [(token, readiness)] = *list.as_slice() else {
             return None;
         };
-        // What an outer iteration delivers straight from its list has to be recorded first.
+        // Events that an outer iteration delivers straight from its list have to be recorded first.
         if is_recorded || self.direct.is_some() {
             return None;
         }

@@ -1,10 +1,10 @@
-//! [`LoopCounters`]: what a loop counts of its iterations, waits and searches. [`LoopStats`]: the same, as other threads read it.
+//! [`LoopCounters`]: a loop's figures of its iterations, waits and searches. [`LoopStats`]: a copy of them, for other threads.
 
 use std::time::Duration;
 
 use crate::{Counter, Mailbox};
 
-/// What a loop has done since it was made. The figures are read one by one: between two of them the loop may go on.
+/// The figures of a loop since it was made. They are read one after the other, and the loop may run in between.
 ///
 /// # Examples
 /// ```
@@ -20,40 +20,41 @@ use crate::{Counter, Mailbox};
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct LoopStats {
-    /// Iterations, nested ones included; in a foreign loop, the times it was dispatched.
+    /// Iterations, including nested ones; in a foreign loop, the number of times it was dispatched.
     pub iterations: u64,
-    /// Waits in which the loop slept, or was about to, also nested ones and with polling off. A foreign loop waits by itself.
+    /// Waits in which the loop slept, or was about to, including nested ones and those with polling off. Waits
+    /// of a foreign loop are not counted.
     pub blocked: u64,
-    /// Searches in user space that found something.
+    /// Searches in user space that found work.
     pub poll_hits: u64,
-    /// Searches in user space that found nothing in their time.
+    /// Searches in user space that found no work in their time.
     pub poll_misses: u64,
     /// The time spent searching.
     pub spun: Duration,
-    /// The time spent in these waits, with what waking up took.
+    /// The time spent in the waits of [`blocked`](Self::blocked), including the time to wake up.
     pub slept: Duration,
-    /// How long the next wait may be spent searching, as it was last decided.
+    /// The time that the next wait may spend searching, from the last decision of the policy.
     pub budget: Duration,
-    /// How often polling was suspended for a while, because the thread did not run although it polled: it shares its core, or has used
-    /// up its quota of processor time.
+    /// The number of times that polling was suspended for a while, because the thread did not run although it
+    /// polled: it shares its core, or has used up its quota of CPU time.
     pub poll_suspensions: u64,
     /// Notifications that cost a system call, because the loop slept or was about to.
     pub wakeups_sent: u64,
-    /// Notifications that cost none, because the loop was awake or a finished write was waking it already.
+    /// Notifications without a system call, because the loop was awake or a finished write was waking it already.
     pub wakeups_elided: u64,
-    /// Those of [`wakeups_sent`](Self::wakeups_sent) that the loop has accepted. The others are on their way.
+    /// The number of [`wakeups_sent`](Self::wakeups_sent) that the loop has accepted. The others are in flight.
     pub wakeups_accepted: u64,
-    /// Calls of handlers that have returned: for readiness of their descriptors, or for work that polling has found. Bottom halves, timers
-    /// and woken sources are no events.
+    /// Calls of handlers that have returned: for readiness of their descriptors, or for work that polling has
+    /// found. Bottom halves, timers and woken sources are no events.
     pub events: u64,
-    /// Those of [`events`](Self::events) that came through the descriptor of a polled handler: its peer has kicked it, which polling
-    /// would have spared the peer.
+    /// The number of [`events`](Self::events) that came through the descriptor of a polled handler. Its peer
+    /// has kicked it, which polling would have avoided.
     pub kicks: u64,
-    /// Callbacks that took longer than the limit; zero without one.
+    /// Callbacks that exceeded the limit of their time; zero without a limit.
     pub slow_callbacks: u64,
-    /// The batches of sleeps whose cost was measured.
+    /// Batches of sleeps whose cost was measured.
     pub wake_batches: u64,
-    /// How far these batches differ, in percent of the cost: a few percent on a quiet machine.
+    /// The spread of these batches, in percent of the cost: a few percent on a quiet machine.
     pub wake_spread_percent: u32,
 }
 
@@ -140,7 +141,7 @@ impl LoopCounters {
         self.poll_suspensions.add(1);
     }
 
-    /// The figures of the loop, with the wake-ups of its `mailbox`.
+    /// Returns the figures of the loop, with the wake-ups of its `mailbox`.
     #[must_use]
     pub fn stats<T, M: ?Sized>(&self, mailbox: &Mailbox<T, M>) -> LoopStats {
         let (wakeups_sent, wakeups_elided) = mailbox.wakeups();

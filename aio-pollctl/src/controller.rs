@@ -188,9 +188,9 @@ impl<P: DerefMut<Target: PollPolicy>> Controller<P> {
         use_it(&mut self.policy.borrow_mut())
     }
 
-    /// Shows an iteration to the policy, after dispatch. `kicks` is the number of kicks of polled handlers so
-    /// far: those since the loop [slept](Self::waited) happened because of the sleep (rule A11). Returns `true` if
-    /// the [budget](Self::budget) may have changed.
+    /// Passes an iteration to the policy, after dispatch. `kicks` is the number of polled handlers that were
+    /// kicked so far: those kicked since the loop [slept](Self::waited) were kicked because it slept (rule
+    /// A11). Returns `true` if the [budget](Self::budget) may have changed.
     #[inline(always)]
     pub fn observe(&self, mut seen: Iteration, kicks: u64) -> bool {
         if seen.blocked {

@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use aio_backend::Token;
 use aio_pollset::{PollSet, Source};
 
-/// The receiving end of a channel. `wakes`: the sender has to wake this thread, because no thread polls.
+/// The receiving end of a channel, its next message, and a flag: set while the sender has to wake this thread, because it does not poll.
 struct Inbox(mpsc::Receiver<u32>, RefCell<Option<u32>>, Arc<AtomicBool>);
 
 impl Source for Inbox {
@@ -25,7 +25,7 @@ impl Source for Inbox {
     }
     fn poll_end(&self) {
         self.2.store(true, Ordering::Relaxed);
-        fence(Ordering::SeqCst); // the last `poll` comes after the sender can know
+        fence(Ordering::SeqCst); // the last `poll` comes after this store
     }
 }
 

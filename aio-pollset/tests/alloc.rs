@@ -1,5 +1,5 @@
-//! Invariant 3: once its memory has grown to the need of a case, a set allocates nothing: in rounds, on the way into and out of
-//! poll mode, while hits are served, and when sources are demoted, promoted, suspended and resumed.
+//! Invariant 3: once its memory has grown to the need of a case, a set allocates nothing: in rounds, when poll mode is entered
+//! and left, while hits are served, and when sources are demoted, promoted, suspended and resumed.
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
 use std::alloc::{GlobalAlloc, Layout, System};
@@ -20,7 +20,7 @@ thread_local! {
     static CALLS: Cell<u64> = const { Cell::new(0) };
 }
 
-// SAFETY: everything is handed to the system's allocator as it comes, and its answers are handed back; the counting
+// SAFETY: all arguments are passed to the system's allocator unchanged, and its results are returned unchanged. The counting
 // allocates nothing.
 unsafe impl GlobalAlloc for Counting {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
@@ -46,7 +46,7 @@ impl Source for Queue {
 
 const SOURCES: usize = 200;
 
-/// A loop's day: rounds, hits, a nested round, a demotion, a suspension, and the way to sleep and back.
+/// All actions of a loop: rounds, hits, a nested round, a demotion, a suspension, and leaving and entering poll mode.
 fn day(set: &PollSet, queues: &[Rc<Queue>], hits: &mut Vec<Token>) {
     set.enter();
     for busy in [0, 3, 77] {

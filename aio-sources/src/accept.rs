@@ -97,7 +97,8 @@ impl Accept for UnixListener {
     }
 }
 
-/// Whether the error is one of the client that was next, which is gone already, or of its network: accept(2) names those to be ignored.
+/// Returns `true` if the error belongs to the next client, which is gone already, or to its network: those
+/// that accept(2) says to ignore.
 pub(crate) fn is_the_clients(why: &io::Error) -> bool {
     matches!(
         Errno::from_io_error(why),

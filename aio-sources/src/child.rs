@@ -33,7 +33,8 @@ pub struct ChildExit {
 impl ChildExit {
     /// Calls `on_exit` once, after the process has ended and was reaped.
     ///
-    /// The pipes of `child` stay open as long as it is kept here. Take its `stdin` out first if the process reads that to its end.
+    /// The pipes of `child` stay open while this keeps it. If the process reads its `stdin` to the end, take
+    /// `child.stdin` first.
     ///
     /// The status is an error if something else has reaped the process, such as a `wait` for any child.
     ///
@@ -88,8 +89,8 @@ impl ChildExit {
         self.process.id
     }
 
-    /// Kills the process. The callback comes when it has ended. It is this process that is killed, and no other one that has got its number
-    /// after something else has reaped it.
+    /// Kills the process. The callback is called after it has ended. If something else has reaped the process
+    /// and its number was reused, the other process is not killed.
     ///
     /// # Errors
     /// The error of the system. Killing a process that has ended is not an error.

@@ -53,9 +53,10 @@ fn attempt(operation: &mut Operation) -> io::Result<usize> {
     }
 }
 
-/// Calls `transfer` with the position as the system takes it. A file without positions has the current one, as for a ring.
+/// Calls `transfer` with the position in the form of the system call. A file without positions gets the
+/// current one, as on a ring.
 fn at_position(at: Option<u64>, mut transfer: impl FnMut(u64) -> Result<usize, Errno>) -> io::Result<usize> {
-    // The largest number, which no file has, is not to mean the current position.
+    // `u64::MAX`, which is no position of a file, must not mean the current position.
     let position = at.map_or(CURRENT, |at| at.min(CURRENT - 1));
     match retry_on_intr(|| transfer(position)) {
         Err(Errno::SPIPE) => Ok(retry_on_intr(|| transfer(CURRENT))?),

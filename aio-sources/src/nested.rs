@@ -126,8 +126,8 @@ impl Server {
         }
     }
 
-    /// The deadline has passed. If anything is due during a pause, the descriptor becomes readable, so that the outer context serves the
-    /// inner one when it resumes.
+    /// Handles a deadline that has passed. If anything is due during a pause, the descriptor becomes
+    /// readable, so that the outer context serves the inner one when it resumes.
     fn deadline_passed(&self, outer: &Context) {
         if !outer.is_paused(self.group) {
             return self.serve();

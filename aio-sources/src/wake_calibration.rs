@@ -167,7 +167,7 @@ mod tests {
         let cx = Context::builder().poll_params(params).build().unwrap();
         let remote = cx.remote();
         assert_eq!(remote.poll_params().wake_or_assumed(), unlike);
-        // The start has adopted its own cost already, so that many batches of it are no news.
+        // The start has adopted its own cost already, so batches of that cost change nothing.
         let mut is_refined = false;
         while remote.stats().wake_batches < 16 {
             calibration.measure().unwrap();

@@ -84,7 +84,7 @@ impl WakeRefinement {
 impl Drop for WakeRefinement {
     fn drop(&mut self) {
         if self.remote.is_inherited() {
-            // A forked child has no such thread to wait for.
+            // In a forked child the thread does not exist, so there is nothing to wait for.
             std::mem::forget((self.stop.take(), self.thread.take()));
             return;
         }

@@ -28,8 +28,8 @@ use crate::{Channel, Event, Sender};
 /// Each pool has its own threads. Work that hangs occupies a thread of its pool. It never delays the work of
 /// another pool or the loop.
 ///
-/// Dropping the pool, or its context, drops the callbacks and the work that no thread has begun. Work that has begun goes on, and its result is
-/// dropped on the thread that made it.
+/// Dropping the pool or its context drops the callbacks and the work that no thread has begun. Work that has
+/// begun continues, and its result is dropped on the thread that made it.
 ///
 /// # Examples
 /// ```
@@ -55,7 +55,7 @@ use crate::{Channel, Event, Sender};
 #[must_use = "dropped at once, it drops the work that was not begun"]
 pub struct WorkerPool {
     queue: Arc<WorkerQueue>,
-    /// Its context owns them.
+    /// The callbacks, which the context owns.
     callbacks: Weak<Callbacks>,
     next_id: Cell<u64>,
     context: WeakContext,
@@ -69,7 +69,7 @@ pub struct WorkerPool {
 type Outcome = thread::Result<Box<dyn Any + Send>>;
 type Callback = Box<dyn FnOnce(&Context, Outcome)>;
 
-/// The callbacks of work whose result has not come.
+/// The callbacks of work whose result is outstanding.
 #[derive(Default)]
 struct Callbacks {
     by_id: RefCell<HashMap<u64, Callback>>,
@@ -82,7 +82,7 @@ struct Finished {
 }
 
 impl Callbacks {
-    /// Calls the one that waits for this result.
+    /// Calls the callback that waits for this result.
     fn deliver(&self, cx: &Context, Finished { id, outcome }: Finished) {
         let callback = self.by_id.borrow_mut().remove(&id);
         cx.skip_spin(!self.by_id.borrow().is_empty());
@@ -100,7 +100,7 @@ impl Callbacks {
         if let Some(queue) = self.queue.get() {
             queue.close();
         }
-        // A callback that is dropped may do anything, also use this very table.
+        // Dropping a callback may run any code, including code that uses this table.
         let callbacks = self.by_id.take();
         drop(callbacks);
     }
@@ -152,8 +152,8 @@ impl WorkerPool {
     /// `done` may do anything, including to poll and to submit more work.
     ///
     /// # Errors
-    /// The error of the system if there is no thread and none can be started; [`Gone`] if the context was dropped. `work` and `done` are then
-    /// dropped.
+    /// The error of the system if there is no thread and none can be started; [`Gone`] if the context was
+    /// dropped. `work` and `done` are then dropped.
     pub fn run<T: Send + 'static>(
         &self,
         work: impl FnOnce() -> T + Send + 'static,

@@ -215,8 +215,8 @@ impl WorkerQueue {
         (state, is_called)
     }
 
-    /// Drops the jobs that were not begun. The threads end after the jobs that they run. A forked child has no threads, and one of the parent's
-    /// may have held the lock.
+    /// Drops the jobs that were not begun. The threads end after the jobs that they run. No effect in a forked
+    /// child: it has no threads, and a thread of the parent may have held the lock.
     pub(crate) fn close(&self) {
         if !self.process.is_here() {
             return;
@@ -239,7 +239,7 @@ impl WorkerQueue {
     }
 }
 
-/// A thread ends, perhaps because a result panics that it drops.
+/// Records the end of a thread when it is dropped, also after a panic in the drop of a result.
 struct Ending<'a>(&'a WorkerQueue);
 
 impl Drop for Ending<'_> {

@@ -21,11 +21,11 @@ use nix::unistd::{ForkResult, fork};
 
 /// Drops a value in a child, and waits for the child. The parent keeps the value.
 fn drop_in_a_child<T>(value: T) -> T {
-    // SAFETY: the child only drops a value, and ends. The threads of these tests hold no lock that the drop needs: they wait.
+    // SAFETY: the child only drops a value, and ends. The threads of these tests wait, and hold no lock that the drop needs.
     match unsafe { fork() }.unwrap() {
         ForkResult::Child => {
             let dropped = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| drop(value)));
-            // SAFETY: `_exit` ends the process, and runs nothing of it.
+            // SAFETY: `_exit` ends the process without running any of its code.
             unsafe { nix::libc::_exit(i32::from(dropped.is_err())) }
         }
         ForkResult::Parent { child } => {

@@ -1,4 +1,4 @@
-//! A descriptor that can be made ready, and counts how often it was served.
+//! A descriptor that can be made ready, and that counts the times that it was served.
 #![allow(dead_code, reason = "each test binary uses its part of it")]
 
 use std::cell::Cell;
@@ -11,7 +11,7 @@ use rustix::event::{EventfdFlags, eventfd};
 
 type OnReady = Box<dyn Fn(&Context)>;
 
-/// A ring makes it readable; `work` is the result of its `poll`.
+/// An eventfd that [`ring`](Self::ring) makes readable; `work` is the result of its `poll`.
 pub(crate) struct Bell {
     fd: OwnedFd,
     on_ready: Option<OnReady>,
@@ -27,7 +27,7 @@ impl Bell {
         Self::made(served, None)
     }
 
-    /// A bell that runs `code` when it is readable.
+    /// Makes a bell that runs `code` when it is readable.
     pub(crate) fn with(served: &Rc<Cell<usize>>, code: impl Fn(&Context) + 'static) -> Rc<Self> {
         Self::made(served, Some(Box::new(code)))
     }

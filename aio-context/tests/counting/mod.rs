@@ -1,4 +1,4 @@
-//! An allocator that counts, for tests of the loop's promises about memory.
+//! A counting allocator, for tests of the loop's promises about memory.
 #![allow(dead_code, reason = "each test binary uses its part of it")]
 
 use std::alloc::{GlobalAlloc, Layout, System};
@@ -32,8 +32,8 @@ pub(crate) fn calls() -> u64 {
     CALLS.get()
 }
 
-/// From now on, what this thread allocates and frees is part of [`live`], or is not any longer. The test harness's own
-/// threads are not, so that its doings do not disturb.
+/// Sets whether [`live`] counts the memory that this thread allocates and frees from now on. The threads of the test harness are not
+/// counted.
 pub(crate) fn observe_this_thread(observed: bool) {
     OBSERVED.set(observed);
 }
@@ -61,7 +61,7 @@ fn size(bytes: usize) -> i64 {
     i64::try_from(bytes).expect("no block is that large")
 }
 
-// SAFETY: everything is handed to the system's allocator as it comes, and its answers are handed back; the counting
+// SAFETY: all arguments are passed to the system's allocator unchanged, and its results are returned unchanged. The counting
 // allocates nothing.
 unsafe impl GlobalAlloc for Counting {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {

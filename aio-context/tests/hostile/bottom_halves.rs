@@ -1,4 +1,4 @@
-//! Cases 48 to 55: bottom halves. (56, the list that they travel on, is a model of `aio-notify`.)
+//! Cases 48 to 55: bottom halves. (56, the list through which threads post them, is a model of `aio-notify`.)
 
 use std::cell::RefCell;
 use std::rc::Rc;
@@ -143,7 +143,7 @@ fn case_51_scheduled_and_cancelled_by_many_threads(bench: Bench) {
         bench.poll(&cx, MOMENT);
         ended += over.try_iter().count() as u64;
     }
-    // All have cancelled for the last time; later schedules are not lost.
+    // No thread cancels any more, so later schedules are not lost.
     written.fetch_add(1, Ordering::Relaxed);
     bh.schedule();
     let all = THREADS * (each + 1) + 1;
@@ -154,7 +154,7 @@ fn case_51_scheduled_and_cancelled_by_many_threads(bench: Bench) {
     assert!(!bench.check(&cx));
 }
 
-/// Rules H3 and H7: in the order of each thread, and nothing is left of them.
+/// Rules H3 and H7: the one-shots of each thread run in its order, and all their memory is freed.
 #[test]
 fn case_52_a_storm_of_one_shots() {
     const THREADS: usize = 4;
@@ -197,7 +197,7 @@ fn case_52_a_storm_of_one_shots() {
         storm(100);
         let before = counting::live().blocks;
         storm(each);
-        // What a thread leaves of its handle is one block at the most.
+        // A thread leaves at most one block of its handle.
         let left = counting::live().blocks - before;
         assert!(
             left.unsigned_abs() <= 4 * THREADS as u64,

@@ -1,4 +1,4 @@
-//! Cases 29 to 32, 36 to 40, 46 and 47: the freedoms of a callback.
+//! Cases 29 to 32, 36 to 40, 46 and 47: callbacks that use the context in every way.
 
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
@@ -43,7 +43,7 @@ fn case_29_removes_itself_with_writable_to_come(bench: Bench) {
     }
 }
 
-/// Rule R9: exactly one of those that remove each other is called.
+/// Rule R9: exactly one of several handlers that remove each other is called.
 fn case_30_removes_another_that_is_ready(bench: Bench) {
     check(
         bench,
@@ -81,7 +81,7 @@ fn case_31_removes_itself_and_comes_back(bench: Bench) {
     }
 }
 
-/// Rule R5: they are for the next wait.
+/// Rule R5: new handlers are called after the next wait.
 #[test]
 fn case_32_adds_many_in_a_callback() {
     each_in_a_process(
@@ -163,7 +163,7 @@ fn case_36_nested_a_thousand_deep(bench: Bench) {
     deep.unwrap().join().unwrap();
 }
 
-/// Rules D1 and R8: a handler is called again only if it is ready again, and a removed one is dropped with its last user.
+/// Rules D1 and R8: a handler is called again only if it is ready again. A removed handler is dropped with its last user.
 fn case_37_nested_is_not_served_twice(bench: Bench) {
     for trace in [
         "on a.readable { drain a, poll }; watch a r; kick a; poll -> a.readable [ ]; poll ->",
@@ -195,16 +195,16 @@ fn case_37_nested_is_not_served_twice(bench: Bench) {
     assert!(witness.upgrade().is_none() && count.upgrade().is_none());
 }
 
-/// A turn of a foreign loop that does not wait.
+/// Runs a turn of a foreign loop, without a wait.
 fn turn(embedded: &Embedded) -> bool {
     embedded.prepare();
     embedded.check().unwrap() && embedded.dispatch()
 }
 
-/// Rules D6 and G1: a foreign loop inside a foreign loop, by one embedding, in every callback that there is.
+/// Rules D6 and G1: a foreign loop inside a foreign loop, by one embedding, in each kind of callback.
 #[test]
 fn case_37_nested_on_one_embedding() {
-    // It is kept for ever, so that callbacks can reach it; and where a leak check finds it.
+    // The context is never dropped, so that callbacks can use it. The static keeps it visible to a leak check.
     static KEPT: AtomicPtr<(Context, Embedded)> = AtomicPtr::new(std::ptr::null_mut());
     let cx = Context::new().unwrap();
     let embedded = cx.embed().unwrap();
@@ -226,7 +226,7 @@ fn case_37_nested_on_one_embedding() {
         again(&of_kick);
     });
     let _registration = watch(cx, &kick);
-    // One that a check invalidates.
+    // A handler that a check invalidates.
     let (reader, writer) = pipe();
     let [ghost, closed] = [&reader, &reader].map(Number::of);
     let of_ghost = cx.watch(Tap::new(ghost.clone()), Interest::READ).unwrap();
@@ -253,7 +253,7 @@ fn case_37_nested_on_one_embedding() {
     assert!(invalidated.get() == 1 && !of_closed.is_live());
 }
 
-/// Rules R8, R9 and D1: the outer one is in the middle of dispatching it.
+/// Rules R8, R9 and D1: the outer iteration is dispatching the handler.
 fn case_38_removes_itself_inside_a_nested_poll(bench: Bench) {
     for trace in [
         "on a.readable { schedule x, poll }; on x { remove a }; bh x; watch a rw; kick a; poll -> a.readable [ x ]; poll ->",
@@ -265,7 +265,7 @@ fn case_38_removes_itself_inside_a_nested_poll(bench: Bench) {
     }
 }
 
-/// A context in a closure that it keeps is a cycle; a weak one is none, and removing the closure ends the other.
+/// A context in a closure that it keeps is a cycle, which ends when the closure is removed. A weak context is no cycle.
 fn case_39_a_closure_that_keeps_its_context(bench: Bench) {
     for is_weak in [true, false] {
         let cx = bench.context();
@@ -284,7 +284,7 @@ fn case_39_a_closure_that_keeps_its_context(bench: Bench) {
     }
 }
 
-/// Does everything with a context that it can, when it is dropped.
+/// Uses a context in every way when it is dropped.
 struct Busy {
     cx: WeakContext,
     heir: Rc<Kick>,
@@ -313,7 +313,7 @@ impl Drop for Busy {
     }
 }
 
-/// Rule R8, for everything that a context keeps of its user's.
+/// Rule R8, for all values of its user that a context keeps.
 fn case_40_drops_that_use_the_context(bench: Bench) {
     let (cx, drops, heir) = (bench.context(), Count::default(), Kick::new());
     let busy = || Busy {
@@ -326,7 +326,7 @@ fn case_40_drops_that_use_the_context(bench: Bench) {
             keeps(&busy);
         })
     };
-    // A handler that is removed, one that is refused, one that is replaced.
+    // A removed handler, a refused one, a replaced one.
     let kick = handler(busy());
     let registration = watch(&cx, &kick);
     drop(kick);
@@ -361,7 +361,7 @@ fn case_40_drops_that_use_the_context(bench: Bench) {
     heir.kick();
     while bench.check(&cx) {}
     assert!(heir.count.get() >= 1, "registered by a drop");
-    // What is left when the context goes finds none.
+    // Values that are dropped with the context cannot use it.
     let busy_one = busy();
     let last = cx.bottom_half("left", move |_| keeps(&busy_one));
     let busy_one = busy();
@@ -414,7 +414,7 @@ fn case_46_a_callback_that_takes_a_second(bench: Bench) {
     drop(timers);
 }
 
-/// Invariant 3: other threads find no door locked.
+/// Invariant 3: no call of another thread waits for the callback.
 fn case_47_a_callback_that_never_returns(bench: Bench) {
     let cx = bench.context();
     let (tell, hear) = mpsc::channel();
@@ -428,7 +428,7 @@ fn case_47_a_callback_that_never_returns(bench: Bench) {
     let clock = cx.virtual_clock();
     let other = thread::spawn(move || {
         hear.recv().unwrap();
-        // The callback waits until all of this is done.
+        // The callback waits until all of these calls have returned.
         for _ in 0..100 {
             bh.schedule();
             bh.schedule_idle();

@@ -52,8 +52,8 @@ fn goes_on(bench: Bench, cx: &Context) {
     assert!(bench.block(cx) && kick.count.get() == 1);
 }
 
-/// Rule R4. The kernel reports a closed number to `ppoll` at once, and to `epoll` not at all: there the registration is silent until
-/// it is changed, and is invalidated then.
+/// Rule R4. The kernel reports a closed number to `ppoll` at once. It never reports it to `epoll`: there the registration has no events
+/// until it is changed, and is invalidated then.
 fn case_01_closed_while_it_is_registered(bench: Bench) {
     let (builder, calls) = counted(bench);
     let cx = builder.build().unwrap();
@@ -82,8 +82,8 @@ fn case_01_closed_while_it_is_registered(bench: Bench) {
     goes_on(bench, &cx);
 }
 
-/// Rule R2. Under epoll such a number goes on having events. While it is registered, they go to its handler, which gets an error when
-/// it reads; afterwards they are dropped.
+/// Rule R2. On epoll such a number still has events. While it is registered, its handler gets them, and an error when it reads.
+/// Afterwards they are dropped.
 fn case_02_closed_while_a_twin_keeps_its_file_alive(bench: Bench) {
     let (builder, calls) = counted(bench);
     let cx = builder.build().unwrap();
@@ -93,7 +93,7 @@ fn case_02_closed_while_a_twin_keeps_its_file_alive(bench: Bench) {
     assert!(!bench.poll(&cx, MOMENT));
     feed(&writer);
     tap.fd.close();
-    // A ring verifies by the number what has completed.
+    // A ring verifies each completion by the number.
     let is_detected = ["ppoll", "uring"].contains(&cx.backend_name());
     bench.poll(&cx, MOMENT);
     let met = tap.met();
@@ -110,7 +110,7 @@ fn case_02_closed_while_a_twin_keeps_its_file_alive(bench: Bench) {
     goes_on(bench, &cx);
 }
 
-/// Another file under that number, which has to be free.
+/// Opens another file with this number, which must be free.
 fn reopened(number: i32, file: &OwnedFd) -> OwnedFd {
     let again = rustix::io::fcntl_dupfd_cloexec(file, number).unwrap();
     assert_eq!(again.as_raw_fd(), number);
@@ -132,7 +132,7 @@ fn case_03_closed_and_used_again() {
         former.fd.close();
         let (second, second_writer) = pipe();
         let latter = Tap::new(reopened(number, &second));
-        // The former one occupies the number until it is replaced.
+        // The former handler occupies the number until it is replaced.
         let refused = cx.watch(latter.clone(), Interest::READ).unwrap_err();
         assert_eq!(refused.kind(), io::ErrorKind::AlreadyExists);
         let token = cx.replace(refused.into_inner(), Interest::READ).unwrap();
@@ -158,8 +158,8 @@ impl AsFd for Lent {
     }
 }
 
-/// Rule R2. Between the wait and the dispatch lie the bottom halves: in one of them another thread closes a number that is
-/// ready, and has it used again.
+/// Rule R2. Bottom halves run between the wait and the dispatch. In one of them another thread closes a ready number,
+/// which is then used again.
 #[test]
 fn case_04_used_again_between_the_wait_and_the_dispatch() {
     let name = concat!(
@@ -202,7 +202,7 @@ fn case_04_used_again_between_the_wait_and_the_dispatch() {
     });
 }
 
-/// Rule R2: the number counts, not the file.
+/// Rule R2: a registration belongs to the number, not to the file.
 fn case_05_two_numbers_of_one_file(bench: Bench) {
     let (cx, counts) = (bench.context(), [Count::default(), Count::default()]);
     let kick = Kick::new();
@@ -257,7 +257,7 @@ fn case_06_a_file_that_epoll_refuses_is_always_ready(bench: Bench) {
     }
 }
 
-/// Rules R2 and R3: the first has it, the others come back, and there is one call for one event.
+/// Rules R2 and R3: the first handler is registered, the others are returned, and one event causes one call.
 fn case_07_the_same_number_twice(bench: Bench) {
     let (cx, kick) = (bench.context(), Kick::new());
     let shares = Rc::strong_count(&kick);
@@ -277,7 +277,7 @@ fn case_07_the_same_number_twice(bench: Bench) {
     goes_on(bench, &cx);
 }
 
-/// Rule R3: there is no system call and no wake-up.
+/// Rule R3: the removal makes no system call and no wake-up.
 fn case_08_removing_an_unknown_handler(bench: Bench) {
     let (builder, calls) = counted(bench);
     let (cx, other) = (builder.build().unwrap(), bench.context());
@@ -308,7 +308,7 @@ fn case_09_a_number_that_is_not_open(bench: Bench) {
     assert!(format!("{cx:?}").contains("handlers: Some(0)"), "{cx:?}");
     assert_eq!(Rc::strong_count(&tap), 1, "it was not kept");
     assert!(!bench.poll(&cx, MOMENT) && tap.met().is_empty());
-    // The next one is not in its way.
+    // The refused number does not prevent the next registration.
     let open = Tap::new(reader);
     let _registration = cx.watch(open.clone(), Interest::READ).unwrap();
     feed(&writer);
@@ -316,7 +316,7 @@ fn case_09_a_number_that_is_not_open(bench: Bench) {
     goes_on(bench, &cx);
 }
 
-/// Rule G2: a loop cannot watch its own pollable descriptor, nor can another loop that it watches.
+/// Rule G2: a loop cannot watch its own pollable descriptor, and two loops cannot watch each other.
 fn case_10_a_loop_that_watches_itself(bench: Bench) {
     let (cx, other) = (bench.context(), bench.context());
     let stands_for = |cx: &Context| {
@@ -344,7 +344,7 @@ fn case_10_a_loop_that_watches_itself(bench: Bench) {
     goes_on(bench, &cx);
 }
 
-/// As many sets inside each other as the system allows, the innermost first.
+/// Returns as many nested sets as the system allows, the innermost first.
 fn nested_sets(innermost: &Kick) -> Vec<OwnedFd> {
     let mut sets: Vec<OwnedFd> = Vec::new();
     loop {
@@ -357,10 +357,10 @@ fn nested_sets(innermost: &Kick) -> Vec<OwnedFd> {
     }
 }
 
-/// Rule B4: the system allows five levels, our own set is one, and its pollable descriptor one more.
+/// Rule B4: the system allows five levels. Our own set takes one, and its pollable descriptor another one.
 fn case_11_epoll_sets_inside_epoll_sets(bench: Bench) {
     let (cx, kick) = (bench.context(), Kick::new());
-    // A foreign loop's wait moves it to epoll.
+    // A foreign loop's wait moves the context to epoll.
     bench.poll(&cx, MOMENT);
     let sets = nested_sets(&kick);
     assert!((3..=6).contains(&sets.len()), "{}", sets.len());
@@ -406,7 +406,7 @@ fn case_12_polled_only_and_then_watched(bench: Bench) {
     goes_on(bench, &cx);
 }
 
-/// Rule R9: one that is removed is not called. One whose number is only closed is, and reads `EBADF`.
+/// Rule R9: a removed handler is not called. A handler whose number is only closed is called, and reads `EBADF`.
 fn case_22_another_ready_one_is_removed_or_closed_by_a_callback(bench: Bench) {
     for is_removed in [true, false] {
         let cx = bench.context();
@@ -414,7 +414,7 @@ fn case_22_another_ready_one_is_removed_or_closed_by_a_callback(bench: Bench) {
         let taps = pipes.each_ref().map(|(reader, _)| Tap::new(Number::of(reader)));
         let slots = Rc::new(RefCell::new(Vec::new()));
         let first = Rc::new(Cell::new(None));
-        // Whichever is called first does it to the other one.
+        // The handler that is called first removes or closes the other one.
         for which in 0..2 {
             let (own, other) = (taps[which].clone(), taps[1 - which].clone());
             let (slots, first) = (slots.clone(), first.clone());

@@ -27,7 +27,7 @@ everywhere! {
 }
 
 thread_local! {
-    /// What a job from another thread finds at home.
+    /// The registration that a job from another thread changes on the home thread.
     static AT_HOME: RefCell<Option<Registration>> = const { RefCell::new(None) };
 }
 
@@ -61,7 +61,7 @@ fn case_13_another_interest_from_another_thread_in_mid_wait(bench: Bench) {
     AT_HOME.take();
 }
 
-/// Rules R3 and R9: neither is called with events collected for the former one.
+/// Rules R3 and R9: neither handler is called with events that were collected for the former one.
 fn case_14_replaced_while_its_readiness_is_collected(bench: Bench) {
     for trace in [
         "on x { replace a n }; bh x; watch a r; kick a; schedule x; poll -> x; poll -> n.readable; poll ->",
@@ -74,7 +74,7 @@ fn case_14_replaced_while_its_readiness_is_collected(bench: Bench) {
     }
 }
 
-/// Rule R4: the kernel reports it all the same, so a silent one is in no set.
+/// Rule R4: the kernel reports a hang-up without an interest, too, so a handler without an interest is in no set.
 fn case_15_a_hang_up_without_interest_does_not_spin(bench: Bench) {
     for trace in [
         "watch a -; close a; wait 5 ->; wait 5 ->",
@@ -94,7 +94,7 @@ fn case_15_a_hang_up_without_interest_does_not_spin(bench: Bench) {
     assert!(tap.met().is_empty());
 }
 
-/// Rules D1 and R4: level-triggered, so a handler that takes a sip at a time is called until the end of the stream.
+/// Rules D1 and R4: events are level-triggered, so a handler that reads a few bytes at a time is called until the end of the stream.
 fn case_16_a_hang_up_with_unread_data_loses_no_byte(bench: Bench) {
     const BYTES: usize = 1_000;
     let cx = bench.context();
@@ -126,7 +126,7 @@ fn case_17_an_error_with_only_a_write_interest(bench: Bench) {
         let _registration = cx.watch(tap.clone(), interest).unwrap();
         drop(reader);
         assert!(bench.block(&cx));
-        // A writing end cannot be read and returns an error; the point is which callback ran.
+        // A writing end cannot be read and returns an error. The log shows which callback ran.
         assert_eq!(tap.met(), expected);
         assert_eq!(
             rustix::io::write(&tap.fd, b"x").unwrap_err(),
@@ -135,7 +135,7 @@ fn case_17_an_error_with_only_a_write_interest(bench: Bench) {
     }
 }
 
-/// Rule D3: the end of one direction is something to read, and the other direction works on.
+/// Rule D3: the end of one direction makes the descriptor readable, and the other direction still works.
 fn case_18_half_a_stream_goes_on(bench: Bench) {
     let cx = bench.context();
     let (near, mut far) = UnixStream::pair().unwrap();
@@ -166,7 +166,7 @@ fn connected() -> (TcpStream, TcpStream) {
 /// Rules D3 and R4: the same calls on every backend.
 fn case_19_urgent_data_resets_and_refusals(bench: Bench) {
     let cx = bench.context();
-    // Urgent data is not in the stream, and there is no interest in it.
+    // Urgent data are not in the stream, and the handler has no interest in them.
     let (near, far) = connected();
     let tap = Tap::new(near);
     let registration = cx.watch(tap.clone(), Interest::READ).unwrap();
@@ -189,7 +189,7 @@ fn case_19_urgent_data_resets_and_refusals(bench: Bench) {
     while tap.met().first().map(String::as_str) != Some("readable") {
         assert!(bench.block(&cx), "until the reset has come");
     }
-    // The error was read; left are the end of the stream, and room without a reader.
+    // The error was read. The end of the stream and writability without a reader remain.
     assert!(bench.block(&cx));
     assert_eq!(tap.met(), ["readable", "end", "writable"]);
     registration.remove();
@@ -225,7 +225,7 @@ fn case_21_more_than_a_batch_is_served_in_turn(bench: Bench) {
         assert!(bench.block(&cx));
         assert!(counts().sum::<u32>() as usize <= polls * BATCH);
         let rounds = (polls * BATCH / MANY) as u32;
-        // The loop's own descriptor, and the move to another backend, may take a turn.
+        // The loop's own descriptor and the move to another backend may take a turn.
         assert!(
             counts().min() >= Some(rounds.saturating_sub(2)),
             "{polls}: {:?}",

@@ -1,5 +1,5 @@
-//! What hostile cases need besides the common vocabulary: a backend that counts and can be disturbed, and a handler that
-//! logs its events.
+//! Fixtures of the hostile cases besides the common ones: a backend that counts its calls and can be disturbed, and a handler
+//! that logs its events.
 
 use std::cell::{Cell, RefCell};
 use std::fmt;
@@ -19,10 +19,10 @@ use rustix::pipe::PipeFlags;
 
 use crate::common::{Bench, is_readable};
 
-/// May wait, and does not wait for long.
+/// A wait that may sleep, for a short time.
 pub(crate) const MOMENT: Wait = Wait::AtMost(Duration::from_millis(2));
 
-/// A number for every change, or the one for long runs.
+/// Returns `long` in a long run, otherwise `quick`.
 pub(crate) fn scaled(quick: u64, long: u64) -> u64 {
     if std::env::var("AIO_HOSTILE").is_ok_and(|bounds| bounds == "long") {
         long
@@ -31,7 +31,7 @@ pub(crate) fn scaled(quick: u64, long: u64) -> u64 {
     }
 }
 
-/// The calls of a backend, counted; readable from any thread.
+/// The numbers of calls of a backend, readable from any thread.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct BackendCalls {
     waits: Arc<AtomicU64>,
@@ -40,7 +40,7 @@ pub(crate) struct BackendCalls {
 }
 
 impl BackendCalls {
-    /// Returns the number of waits that were begun, with those of timeout zero.
+    /// Returns the number of waits that were begun, including those of timeout zero.
     pub(crate) fn waits(&self) -> u64 {
         self.waits.load(Ordering::Acquire)
     }
@@ -148,14 +148,14 @@ pub(crate) fn always(builder: Builder, max: Duration) -> Builder {
     builder.policy(Box::new(policy)).poll_params(params)
 }
 
-/// A context that polls for as long as it may, up to `max`, on a simulated clock, so that a busy machine uses up no budget;
-/// none for a foreign loop, which does not poll.
+/// Returns a context that polls for as long as it may, up to `max`, on a simulated clock, so that a busy machine uses up no
+/// budget; `None` for a foreign loop, which does not poll.
 pub(crate) fn polling(bench: Bench, max: Duration) -> Option<Context> {
     let builder = always(bench.builder(), max).monotonic(Arc::new(ManualClock::new()));
     (!bench.foreign).then(|| builder.build().unwrap())
 }
 
-/// Whether each `begin` in a log has its `end`, and no other call came in between the wrong ones.
+/// Returns `true` if `begin` and `end` alternate in a log, and the last `begin` has its `end`.
 pub(crate) fn is_balanced(log: &[&str]) -> bool {
     let mut begun = false;
     let fits = log.iter().all(|entry| match *entry {
@@ -166,10 +166,10 @@ pub(crate) fn is_balanced(log: &[&str]) -> bool {
     fits && !begun
 }
 
-/// A closure that calls this keeps the value.
+/// Does nothing; a closure that calls this captures the value.
 pub(crate) fn keeps<T>(_: &T) {}
 
-/// Makes a pipe that never blocks: the reader and the writer.
+/// Makes a non-blocking pipe: the reader and the writer.
 pub(crate) fn pipe() -> (OwnedFd, OwnedFd) {
     rustix::pipe::pipe_with(PipeFlags::CLOEXEC | PipeFlags::NONBLOCK).unwrap()
 }
@@ -184,7 +184,7 @@ pub(crate) struct Tap<F> {
     pub(crate) fd: F,
     pub(crate) bytes: Cell<usize>,
     met: RefCell<Vec<String>>,
-    /// Reads at most so many bytes at a time.
+    /// The most bytes that it reads at a time.
     sip: usize,
 }
 
@@ -202,7 +202,7 @@ impl<F: AsFd> Tap<F> {
         })
     }
 
-    /// The events since the last call.
+    /// Returns the events since the last call.
     pub(crate) fn met(&self) -> Vec<String> {
         self.met.take()
     }

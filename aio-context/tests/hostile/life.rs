@@ -40,7 +40,7 @@ impl Drop for Token {
     }
 }
 
-/// Rule R8 and invariant 7: each is dropped once; shared descriptors stay open, descriptors given away are closed.
+/// Rule R8 and invariant 7: each value is dropped once. Shared descriptors stay open, and owned descriptors are closed.
 fn case_85_dropped_with_everything_alive(bench: Bench) {
     let (cx, drops) = (bench.context(), Count::default());
     let token = || Token(drops.clone());
@@ -89,7 +89,7 @@ impl Drop for SendToken {
     }
 }
 
-/// Rule R8: it goes when the poll that is running returns.
+/// Rule R8: the context is dropped when the running poll returns.
 fn case_86_the_last_handle_is_dropped_by_a_callback(bench: Bench) {
     let slot = Rc::new(RefCell::new(None));
     let (drops, runs) = (Count::default(), Count::default());
@@ -100,7 +100,7 @@ fn case_86_the_last_handle_is_dropped_by_a_callback(bench: Bench) {
         let last: Option<Context> = own.borrow_mut().take();
         drop(last);
         counted.up();
-        // It still works, at any depth.
+        // The context still works, also in nested polls.
         cx.remote().run(|_| ()).unwrap();
         assert!(bench.check(cx) && weak.upgrade().is_some() && seen.get() == 0);
         keeps(&token);
@@ -116,7 +116,7 @@ fn case_86_the_last_handle_is_dropped_by_a_callback(bench: Bench) {
     assert_eq!(Rc::strong_count(&slot), 1);
 }
 
-/// Rule A6: every one is adopted as a whole, and no event is lost.
+/// Rule A6: each set of parameters is adopted as a whole, and no event is lost.
 fn case_91_parameters_from_another_thread_in_mid_search(bench: Bench) {
     const MOST: Duration = Duration::from_micros(40);
     if bench.foreign {
@@ -165,7 +165,7 @@ fn case_91_parameters_from_another_thread_in_mid_search(bench: Bench) {
     assert!(log.contains(&"begin") && log.iter().any(|entry| *entry != "begin" && *entry != "end"));
 }
 
-/// Rule B3: bytes that come while the backend changes, again and again, by number and by each other.
+/// Rule B3: bytes arrive while the backend changes again and again.
 #[test]
 fn case_92_up_and_down_the_ladder_in_mid_traffic() {
     let moves = scaled(300, 100_000);
@@ -263,7 +263,7 @@ fn case_93_paused_while_others_kick(bench: Bench) {
     }
 }
 
-/// Fault F4: in a process without standard descriptors, our own descriptors get their numbers.
+/// Fault F4: in a process without standard descriptors, the context's descriptors get their numbers.
 #[test]
 fn case_96_without_standard_descriptors() {
     let name = concat!(module_path!(), "::case_96_without_standard_descriptors");
@@ -309,7 +309,7 @@ fn case_99_nothing_but_a_notification_wakes_it(bench: Bench) {
         assert!(cx.remote().wakeups().0 <= round, "one write, if it slept");
         assert_eq!(calls.waits() - before, 1, "one wait");
     }
-    // Before it sleeps is as good as while it sleeps.
+    // A notification before the sleep has the same effect.
     let before = cx.remote().wakeups().0;
     cx.remote().notify();
     assert!(!bench.block(&cx));
@@ -350,7 +350,7 @@ fn pry() {
     }
 }
 
-/// Invariant 5: nothing is locked or borrowed while a value is printed, and a log subscriber may use whatever other threads may.
+/// Invariant 5: nothing is locked or borrowed while a value is printed. A log subscriber may make all calls that other threads may make.
 fn case_100_printing_and_logging_from_inside(bench: Bench) {
     let cx = bench.context();
     let nosy = Nosy {
@@ -383,7 +383,7 @@ fn case_100_printing_and_logging_from_inside(bench: Bench) {
         kick.kick();
         assert!(bench.block(&cx));
         assert_eq!(nosy.printed.get() as u32 - PRIES.get(), 3);
-        // Parameters, a move to another backend, a number closed without removal: each is logged.
+        // New parameters, a move to another backend and a number that is closed without removal are each logged.
         cx.set_poll_params(PollParams::up_to(Duration::from_micros(1)));
         let crowd: Vec<_> = (0..100).map(|_| Kick::new()).collect();
         let registrations: Vec<_> = crowd.iter().map(|kick| watch(&cx, kick)).collect();

@@ -1,4 +1,4 @@
-//! Cases 20 and 23 to 26: more of everything than the system gives, each in a process of its own.
+//! Cases 20 and 23 to 26: the limits of the system, each in a process of its own.
 
 use std::fs;
 use std::os::fd::AsRawFd;
@@ -15,7 +15,7 @@ use crate::fixtures::{MOMENT, scaled};
 use crate::process::{each_in_a_process, in_a_process};
 use aio_testing::warnings;
 
-/// Lets the process have descriptors with numbers below this.
+/// Limits the numbers of the process's descriptors to those below this one.
 fn allow(descriptors: u64) {
     let limits = Rlimit {
         current: Some(descriptors),
@@ -31,7 +31,7 @@ fn ask_for(descriptors: u64) -> u64 {
         maximum: Some(descriptors),
     };
     if descriptors > raise_limit() {
-        // Only a privileged process may; for another one the limit holds.
+        // Only a privileged process may raise the limit.
         let _ = setrlimit(Resource::Nofile, limits);
     }
     raise_limit()
@@ -57,7 +57,7 @@ fn case_20_as_many_registrations_as_there_are_descriptors() {
     });
 }
 
-/// Registers so many, serves them, and returns the bytes for each.
+/// Registers `count` handlers, serves some of them, and returns the bytes for each.
 fn register(bench: Bench, count: usize) -> usize {
     let cx = bench.context();
     let kicks: Vec<_> = (0..count).map(|_| Kick::new()).collect();
@@ -76,10 +76,10 @@ fn register(bench: Bench, count: usize) -> usize {
     bytes / count
 }
 
-/// The lowest number that is free.
+/// Returns the lowest free number.
 fn lowest_free() -> u64 {
     let free = rustix::io::dup(fs::File::open("/dev/null").unwrap()).unwrap();
-    // The file that was duplicated took it.
+    // The duplicated file has taken the lowest one.
     u64::from(free.as_raw_fd().cast_unsigned()) - 1
 }
 
@@ -117,7 +117,7 @@ fn case_23_no_descriptor_left() {
     });
 }
 
-/// One that is to climb and finds no descriptor goes on below.
+/// A ladder that cannot climb for want of a descriptor keeps its lower backend.
 fn a_ladder_without_descriptors() {
     let kicks: Vec<_> = (0..80).map(|_| Kick::new()).collect();
     let logged = warnings(|| {
@@ -133,7 +133,7 @@ fn a_ladder_without_descriptors() {
     assert_eq!(logged.len(), 1, "{logged:?}");
 }
 
-/// The numbers of this process that are epoll sets or rings.
+/// Returns the numbers of this process's epoll sets and rings.
 fn sets_and_rings() -> Vec<i32> {
     let entries = fs::read_dir("/proc/self/fd").unwrap();
     let mut sets: Vec<i32> = entries
@@ -149,8 +149,8 @@ fn sets_and_rings() -> Vec<i32> {
     sets
 }
 
-/// Rule B4: foreign code has closed our epoll set, or our ring. A ladder goes on with its lower level; epoll and io_uring alone have an error
-/// for every wait.
+/// Rule B4: foreign code has closed our epoll set or ring. A ladder continues on its lower backend; epoll and io_uring alone return an
+/// error from each wait.
 #[test]
 fn case_25_the_epoll_set_was_closed() {
     let name = concat!(module_path!(), "::case_25_the_epoll_set_was_closed");
@@ -164,7 +164,7 @@ fn case_25_the_epoll_set_was_closed() {
             assert!(sets.is_empty());
             return;
         }
-        // Kept, so that the number is not reused and no other file is closed.
+        // The number stays in use, so that no other file gets it and is closed.
         let number = sets[0];
         let null = fs::File::open("/dev/null").unwrap();
         nix::unistd::close(number).unwrap();

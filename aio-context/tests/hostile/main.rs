@@ -1,7 +1,7 @@
 //! The hundred hostile cases, by number: conditions that a loop under storage must survive, on every backend.
 //!
-//! TESTING.md has the list. A case that belongs to another crate has its test there, under the same kind of name. What is
-//! too long for every change runs with small numbers unless `AIO_HOSTILE=long`.
+//! TESTING.md has the list. A case that belongs to another crate has its test there, under the same kind of name. Long cases
+//! run with small numbers unless `AIO_HOSTILE=long`.
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
 #[path = "../it/common.rs"]

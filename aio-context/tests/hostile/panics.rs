@@ -24,17 +24,17 @@ everywhere! {
     case_44_begin_and_end_in_pairs_whatever_happens
 }
 
-/// Comes out of a callback that panics on purpose.
+/// The payload of a callback that panics on purpose.
 struct OnPurpose;
 
-/// May sleep, for as short as can be.
+/// A wait that may sleep, for a very short time.
 const INSTANT: Wait = Wait::AtMost(Duration::from_micros(60));
 
-/// Panics at one site, once, or polls there.
+/// A handler that panics at one site, once, or polls there.
 struct Bomb {
     fd: Rc<dyn AsFd>,
     site: Cell<&'static str>,
-    /// Polls instead.
+    /// Set if it polls instead.
     nests: Option<(Bench, WeakContext)>,
     log: RefCell<Vec<&'static str>>,
     /// The result of `poll`.
@@ -68,7 +68,7 @@ impl Bomb {
         }
     }
 
-    /// It had its `poll_begin`, and not yet its `poll_end`.
+    /// Returns `true` after its `poll_begin` and before its `poll_end`.
     fn is_in_poll_mode(&self) -> bool {
         let log = self.log.borrow();
         log.iter().rfind(|entry| ["begin", "end"].contains(entry)) == Some(&"begin")
@@ -121,7 +121,7 @@ impl Drop for Fuse {
     }
 }
 
-/// Polls until a panic comes out, which must be the bomb's, while others have work that must be done once all the same.
+/// Polls until it panics, which must be the bomb's panic. Meanwhile other handlers have work, which must be done once all the same.
 fn blow_up(bench: Bench, cx: &Context, set_off: impl FnOnce()) {
     let (others, runs) = ([(); 3].map(|()| Kick::new()), Count::default());
     let _registrations = others.each_ref().map(|kick| watch(cx, kick));
@@ -197,7 +197,7 @@ fn a_panic_in_an_invalidation(bench: Bench) {
     }
 }
 
-/// A handler that panics because the end of a pause invalidates it must not keep events from the others.
+/// The end of a pause invalidates a handler, which panics. The others must get their events all the same.
 fn a_panic_at_the_end_of_a_pause(bench: Bench) {
     for place in 0..3 {
         let cx = bench.context();
@@ -292,7 +292,7 @@ fn case_34_a_panic_three_polls_deep(bench: Bench) {
     }
 }
 
-/// A panic while another one unwinds ends the process, here as everywhere in Rust.
+/// A panic while another one unwinds aborts the process, as everywhere in Rust.
 #[test]
 fn case_35_a_second_panic_while_the_first_unwinds() {
     const SIGABRT: i32 = 6;
@@ -311,7 +311,7 @@ fn case_35_a_second_panic_while_the_first_unwinds() {
     assert_eq!(died, Some(SIGABRT));
 }
 
-/// Polled handlers that come, go and blow up.
+/// Polled handlers that are registered and removed at random, and panic.
 struct Crowd {
     bench: Bench,
     cx: Context,
@@ -362,7 +362,7 @@ impl Crowd {
             3 => {
                 let bomb = self.bomb(place);
                 if let Some((present, registration)) = &mut self.present[place] {
-                    // It is gone if the end of a former one blew up.
+                    // The handler is gone if the end of a former one has panicked.
                     if registration.is_live() {
                         *present = bomb.clone();
                         registration.replace(Polled(bomb)).unwrap();
@@ -386,8 +386,8 @@ impl Crowd {
     }
 }
 
-/// Rules A5, R6, R7 and D9: also when one of them panics, polls, is removed, replaced or paused. And no handler is in poll mode
-/// while the loop sleeps.
+/// Rules A5, R6, R7 and D9: the calls are paired also if a handler panics, polls, is removed, replaced or paused. No handler is in
+/// poll mode while the loop sleeps.
 fn case_44_begin_and_end_in_pairs_whatever_happens(bench: Bench) {
     if bench.foreign {
         return; // a foreign loop does not poll

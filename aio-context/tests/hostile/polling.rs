@@ -80,7 +80,7 @@ fn case_43_one_without_poll_comes_in_poll_mode(bench: Bench) {
     assert_eq!(*polled.log.borrow(), ["begin", "poll_ready", "end"]);
     plain.kick();
     assert!(bench.block(&cx));
-    // One that has no poll takes the place of one that has, in poll mode.
+    // A handler without a poll replaces a polled one in poll mode.
     polled.has_work.set(Some(true));
     assert!(bench.block(&cx));
     cx.replace(polled.clone(), Interest::READ).unwrap();
@@ -143,7 +143,7 @@ fn case_45_removals_inside_the_search(bench: Bench) {
             });
         }
         assert!(!bench.poll(&cx, MOMENT));
-        // Itself, the one before and the one after; the fourth stays.
+        // It removes itself, the handler before it and the one after it; the fourth one stays.
         let stays = (place + 2) % 4;
         let kept = registrations.remove(stays);
         *remover.removes.borrow_mut() = registrations;
@@ -162,7 +162,7 @@ fn case_45_removals_inside_the_search(bench: Bench) {
     }
 }
 
-/// Polls inside one of its callbacks that are no place for it.
+/// Polls inside one of its callbacks of polling.
 struct Nests {
     kick: Rc<Kick>,
     site: &'static str,
@@ -233,7 +233,7 @@ fn case_45_a_poll_inside_the_search(bench: Bench) {
                 let log = kick.log.borrow();
                 assert!(is_balanced(&log), "{site}, {round}: {log:?}");
             }
-            // What comes now comes with a kick.
+            // Work that arrives now comes with a kick.
             kicks.iter().for_each(|kick| kick.kick());
             while kicks.iter().any(|kick| kick.count.get() < round) {
                 assert!(bench.block(&cx));

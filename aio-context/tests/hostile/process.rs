@@ -8,8 +8,8 @@ use crate::common::Bench;
 /// The variable that passes the set-up to a child.
 const CHILD: &str = "AIO_HOSTILE_CHILD";
 
-/// Runs the body of `test` in a process of its own for each set-up. `test` is the whole name of the calling test, by which
-/// the child finds it.
+/// Runs the body of `test` in a process of its own for each set-up. `test` is the whole name of the calling test, which the child
+/// runs.
 pub(crate) fn each_in_a_process(test: &str, body: impl Fn(Bench)) {
     if let Ok(child) = std::env::var(CHILD) {
         let bench = Bench::ALL.into_iter().find(|bench| bench.name == child);
@@ -21,7 +21,7 @@ pub(crate) fn each_in_a_process(test: &str, body: impl Fn(Bench)) {
     }
 }
 
-/// The same for a test without set-ups.
+/// As [`each_in_a_process`], for a test without set-ups.
 pub(crate) fn in_a_process(test: &str, body: impl Fn()) {
     if std::env::var_os(CHILD).is_some() {
         return body();
@@ -30,18 +30,18 @@ pub(crate) fn in_a_process(test: &str, body: impl Fn()) {
     assert!(status.success(), "{test}: {status}\n{said}");
 }
 
-/// The same for a body that is to end the process by a signal, which is returned.
+/// As [`in_a_process`], for a body that ends the process by a signal. Returns the signal.
 pub(crate) fn to_its_death(test: &str, body: impl Fn()) -> Option<i32> {
     if std::env::var_os(CHILD).is_some() {
         body();
-        // Where the parent asks for a signal, this is no answer.
+        // The parent expects a signal, so this status is a failure.
         std::process::exit(0);
     }
     run(test, "it").0.signal()
 }
 
 fn run(test: &str, child: &str) -> (ExitStatus, String) {
-    // The harness knows a test by its path without the crate.
+    // In the harness, the name of a test is its path without the crate.
     let name = test.split_once("::").map_or(test, |(_, name)| name);
     let output = Command::new(std::env::current_exe().unwrap())
         .args(["--exact", name, "--test-threads=1", "--nocapture"])

@@ -22,8 +22,8 @@ everywhere! {
     case_72_signals_all_the_time
 }
 
-/// Rules B1 and D4: every wait is interrupted, and the rest of its time is waited for. Waits are never restarted by the
-/// system, so the handler's `SA_RESTART` makes no difference.
+/// Rules B1 and D4: each wait is interrupted, and then waits for the rest of its time. The system never restarts waits, so the
+/// handler's `SA_RESTART` makes no difference.
 fn case_72_signals_all_the_time(bench: Bench) {
     if bench.foreign {
         return; // its wait is not ours
@@ -60,7 +60,7 @@ fn case_72_signals_all_the_time(bench: Bench) {
     assert_eq!((kick.count.get(), fired.get()), (100, 1));
 }
 
-/// Rule N1: `notify` is all that a signal handler may call, and it is not lost wherever it interrupts the home thread.
+/// Rule N1: a signal handler may call only `notify`. The notification is not lost wherever it interrupts the home thread.
 #[test]
 fn case_78_notified_by_a_signal_handler() {
     let name = concat!(module_path!(), "::case_78_notified_by_a_signal_handler");
@@ -76,7 +76,7 @@ fn case_78_notified_by_a_signal_handler() {
         let registered = unsafe { signal_hook::low_level::register(signal_hook::consts::SIGALRM, handler) };
         let (home, seen) = (pthread_self(), handled.clone());
         let sender = thread::spawn(move || {
-            // One by one: two that are pending count as one.
+            // Signals are sent one by one, because two pending ones count as one.
             for number in 1..=wanted {
                 pthread_kill(home, Signal::SIGALRM).unwrap();
                 while seen.load(Ordering::Acquire) < number {
@@ -112,8 +112,8 @@ fn case_78_notified_by_a_signal_handler() {
     });
 }
 
-/// Rule B7: whatever is started has none of our descriptors. (A child that goes on without `exec` shares the kernel's side;
-/// the page of `aio-context` says that it must not use it.)
+/// Rule B7: a started program has none of our descriptors. (A child that continues without `exec` shares the kernel's side of a
+/// context; the page of `aio-context` forbids its use.)
 #[test]
 fn case_79_child_processes_inherit_no_descriptor() {
     let contexts: Vec<_> = Bench::ALL
@@ -143,7 +143,7 @@ fn case_79_child_processes_inherit_no_descriptor() {
 struct Late<F: Fn() -> bool> {
     remote: Remote,
     bh: BottomHalf,
-    /// Whether the context is there.
+    /// Returns `true` while the context exists.
     is_there: F,
     said: mpsc::Sender<bool>,
 }
@@ -153,13 +153,13 @@ impl<F: Fn() -> bool> Drop for Late<F> {
         self.bh.schedule();
         let _ = self.remote.run(|_| ());
         self.remote.notify();
-        // In place, or refused, and never asleep: no other thread would run it.
+        // The job runs in place or is refused. It must not wait, because no other thread would run the job.
         let answer = self.remote.run_and_wait(|_| 7);
         self.said.send(answer.is_err() || (self.is_there)()).unwrap();
     }
 }
 
-/// Rule W2: a thread ends with everything in its own storage, in either order of destruction.
+/// Rule W2: a thread ends with a context and its handles in thread-local storage, in either order of destruction.
 #[test]
 fn case_80_a_thread_that_ends_with_its_context() {
     thread_local! {
@@ -216,7 +216,7 @@ fn case_80_a_thread_that_ends_with_its_context() {
     });
 }
 
-/// Fault F2: four threads that never sleep share one processor with the loop, and all get on.
+/// Fault F2: four threads that never sleep share one processor with the loop, and all make progress.
 #[test]
 fn case_83_one_processor_for_all_threads() {
     let name = concat!(module_path!(), "::case_83_one_processor_for_all_threads");

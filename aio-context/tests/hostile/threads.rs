@@ -41,8 +41,8 @@ fn case_69_a_wait_inside_a_wait(bench: Bench) {
     assert!(!bench.check(&cx));
 }
 
-/// Rules N1, N4 and N6: a loop that is awake costs no write; one that sleeps costs one for each time it is woken by one thread.
-/// (Threads that notify one sleep while another one is writing write, too.)
+/// Rules N1, N4 and N6: to notify a loop that is awake costs no write. To notify a loop that sleeps costs one write for each sleep.
+/// (A thread that notifies it while another one is writing writes, too.)
 #[test]
 fn case_70_a_storm_of_notifications() {
     let name = concat!(module_path!(), "::case_70_a_storm_of_notifications");
@@ -71,7 +71,7 @@ fn case_70_a_storm_of_notifications() {
         assert_eq!(cx.remote().wakeups().0, 0, "no loop was asleep");
         while bench.check(&cx) {}
 
-        // One that waits for its answer each time.
+        // A thread that waits for an answer each time.
         let (polls, answers) = (std::cell::Cell::new(0), each / 50);
         let remote = cx.remote();
         let asking = thread::spawn(move || {
@@ -89,7 +89,7 @@ fn case_70_a_storm_of_notifications() {
         let writes = cx.remote().wakeups().0;
         assert!(writes <= polls.get() + 1, "{writes} in {} polls", polls.get());
 
-        // All at once, at a loop that goes to sleep and is woken all the time: the last one is not lost.
+        // All threads at once, while the loop goes to sleep and is woken all the time: the last notification is not lost.
         counting::observe_this_thread(true);
         bench.check(&cx);
         let before = counting::live().blocks;
@@ -112,7 +112,7 @@ fn case_70_a_storm_of_notifications() {
         drop(teller.join().unwrap());
         bench.check(&cx);
         let left = counting::live().blocks - before;
-        // The handles of the threads were made here and dropped there.
+        // The handles of the threads were made on this thread and dropped on the others.
         assert!(
             left.unsigned_abs() <= 64,
             "{left} blocks for {each} notifications"
@@ -120,7 +120,7 @@ fn case_70_a_storm_of_notifications() {
     });
 }
 
-/// Rule H1 and invariant 2: a handle that is left never writes to the descriptor of another owner.
+/// Rule H1 and invariant 2: a handle that outlives its context never writes to the descriptor of another owner.
 fn case_73_notified_while_it_goes_away(bench: Bench) {
     for round in 0..scaled(20, 1_500) {
         let (cx, over) = (bench.context(), Arc::new(AtomicBool::new(false)));
@@ -143,7 +143,7 @@ fn case_73_notified_while_it_goes_away(bench: Bench) {
             bench.poll(&cx, MOMENT);
         }
         drop(cx);
-        // These have the numbers that are free now.
+        // These descriptors get the free numbers.
         let fresh = [(); 8].map(|()| Kick::new());
         thread::yield_now();
         assert!(fresh.iter().all(|kick| !kick.is_set()));
@@ -153,7 +153,7 @@ fn case_73_notified_while_it_goes_away(bench: Bench) {
     }
 }
 
-/// Rules H1 and B7: harmless, and the descriptor is kept for as long as there is a handle.
+/// Rules H1 and B7: such a handle has no effect, and keeps the descriptor open.
 #[test]
 fn case_74_handles_that_outlive_their_context() {
     let name = concat!(module_path!(), "::case_74_handles_that_outlive_their_context");
@@ -200,7 +200,7 @@ fn case_74_handles_that_outlive_their_context() {
     });
 }
 
-/// Rule H6: freed once, at home, whichever thread drops the last handle.
+/// Rule H6: a bottom half is freed once, on the home thread, whichever thread drops the last handle.
 fn case_75_handles_cloned_and_dropped_everywhere(bench: Bench) {
     struct Tells(Arc<AtomicU64>);
     impl Drop for Tells {
@@ -233,7 +233,7 @@ fn case_75_handles_cloned_and_dropped_everywhere(bench: Bench) {
     assert_eq!(freed.load(Ordering::Relaxed), rounds);
 }
 
-/// Answers at compile time whether a type may go to another thread, or be shared with one.
+/// Tests at compile time whether a type may move to another thread, or be shared with one.
 struct May<T>(PhantomData<T>);
 
 trait MayNot {
@@ -243,7 +243,7 @@ trait MayNot {
 
 impl<T> MayNot for May<T> {}
 
-/// The inherent one wins where there is one.
+/// An inherent constant takes precedence over that of the trait.
 #[allow(dead_code, reason = "for types that may not, it is unused")]
 impl<T: Send> May<T> {
     const GO: bool = true;
@@ -254,7 +254,7 @@ impl<T: Sync> May<T> {
     const BE_SHARED: bool = true;
 }
 
-/// Rule D7: it cannot be written. (`Context` has the example that does not compile.)
+/// Rule D7: such a program does not compile. (The page of `Context` has an example.)
 #[test]
 fn case_76_polled_by_another_thread() {
     const { assert!(!May::<Context>::GO && !May::<WeakContext>::GO) };
@@ -263,7 +263,7 @@ fn case_76_polled_by_another_thread() {
     const { assert!(May::<Remote>::GO && May::<BottomHalf>::GO && May::<aio_context::SourceWaker>::GO) };
 }
 
-/// Rule D7: nor this.
+/// Rule D7: this program does not compile either.
 #[test]
 fn case_77_polled_by_two_threads() {
     const { assert!(!May::<Context>::BE_SHARED && !May::<WeakContext>::BE_SHARED) };
@@ -271,7 +271,7 @@ fn case_77_polled_by_two_threads() {
     const { assert!(May::<Remote>::BE_SHARED && May::<BottomHalf>::BE_SHARED) };
 }
 
-/// Fault F6: no handler is called, and the loop waits for the rest of the time.
+/// Fault F6: after a spurious wake-up no handler is called, and the loop waits for the rest of the time.
 fn case_84_spurious_wake_ups(bench: Bench) {
     let (builder, calls) = disturbed(bench, |number, _| !number.is_multiple_of(3));
     let cx = builder.build().unwrap();

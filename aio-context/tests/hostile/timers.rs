@@ -38,7 +38,7 @@ fn counting(cx: &Context, clock: ClockId) -> (Timer, Count) {
     (timer, count)
 }
 
-/// Rule T3: due at once, once. (A [`Moment`] cannot be negative.)
+/// Rule T3: such a timer is due at once, and fires once. (A [`Moment`] cannot be negative.)
 fn case_57_deadlines_in_the_past(bench: Bench) {
     let cx = bench.context();
     for clock in [ClockId::Monotonic, ClockId::Wall, ClockId::Virtual] {
@@ -58,7 +58,7 @@ fn case_57_deadlines_in_the_past(bench: Bench) {
     }
 }
 
-/// Rules T3 and B1: they saturate to never, and the wait is neither refused nor busy.
+/// Rules T3 and B1: such deadlines saturate to never, and the wait is neither refused nor busy.
 fn case_58_deadlines_beyond_the_kernels_range(bench: Bench) {
     let (builder, calls) = counted(bench);
     let cx = builder.build().unwrap();
@@ -97,7 +97,7 @@ fn case_59_many_equal_deadlines(bench: Bench) {
     let deadline = cx
         .now(ClockId::Monotonic)
         .saturating_add(Duration::from_millis(5));
-    // In an order of arming that is not the one of making.
+    // The timers are armed in another order than that in which they were made.
     let order: Vec<u64> = (0..many).map(|number| (number * 7_919) % many).collect();
     order
         .iter()
@@ -152,7 +152,7 @@ fn case_61_armed_for_now_by_its_own_callback(bench: Bench) {
     }
 }
 
-/// Shows a given time, and does not advance by itself: to the loop it is a real clock.
+/// A clock that shows a given time and does not advance by itself. The loop uses it as a real clock.
 #[derive(Debug)]
 struct Stubborn(AtomicU64);
 
@@ -168,7 +168,7 @@ fn case_62_a_clock_that_stands_still_and_jumps(bench: Bench) {
     const START: u64 = 1_000_000;
     let clock = Arc::new(Stubborn(AtomicU64::new(START)));
     let jumps = clock.clone();
-    // It moves with the sixth wait that begins; before, each passes and it is as late as it was.
+    // The clock jumps at the begin of the sixth wait; the waits before do not advance it.
     let mut left = 6;
     let (builder, calls) = disturbed(bench, move |_, _| {
         left -= 1;
@@ -202,7 +202,7 @@ fn case_62_a_clock_that_stands_still_and_jumps(bench: Bench) {
         "{} waits, {polls} polls",
         calls.waits()
     );
-    // And back: a timer with a later deadline is due when the clock reaches it again, not before.
+    // The clock jumps back: a timer with a later deadline is due when the clock reaches it again, not before.
     let (timer, again) = counting(&cx, ClockId::Monotonic);
     timer.arm_after(Duration::from_millis(1));
     clock.0.store(START, Ordering::Relaxed);
@@ -239,7 +239,7 @@ fn case_63_no_wake_up_before_the_deadline(bench: Bench) {
 }
 
 thread_local! {
-    /// What a job from another thread finds at home.
+    /// The timer that a job from another thread arms on the home thread.
     static AT_HOME: RefCell<Option<Timer>> = const { RefCell::new(None) };
 }
 
@@ -273,7 +273,7 @@ fn case_64_an_earlier_timer_from_another_thread(bench: Bench) {
         );
     }
     assert_eq!(late_calls.get(), 0);
-    // The virtual clock is one that another thread can set.
+    // Another thread can set the virtual clock.
     let (timer, fired) = counting(&cx, ClockId::Virtual);
     timer.arm_after(Duration::from_secs(3_600));
     let clock = cx.virtual_clock();

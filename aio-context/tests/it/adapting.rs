@@ -22,7 +22,7 @@ const US: Duration = Duration::from_micros(1);
 /// The length of the next wait, and the handlers that are kicked at its end.
 type Next = Rc<Cell<(Duration, Vec<Rc<Kick>>)>>;
 
-/// Waits take a time of their own on a simulated clock, and end with events.
+/// A backend whose waits take a given time on a simulated clock, and end with events.
 struct Slow {
     clock: Arc<ManualClock>,
     next: Next,
@@ -76,7 +76,7 @@ impl Scene {
         Self { cx, clock, next }
     }
 
-    /// One wait of so long, at the end of which these have an event; the budget after it.
+    /// Waits once, for `takes`; at the end `events` have an event. Returns the budget after it, in nanoseconds.
     fn wait(&self, takes: Duration, events: &[&Rc<Kick>]) -> u128 {
         let kicks = events.iter().copied().cloned().collect();
         self.next.set((takes, kicks));
@@ -84,7 +84,7 @@ impl Scene {
         self.cx.remote().stats().budget.as_nanos()
     }
 
-    /// A polled handler whose `poll` always returns `false`: its events come from its descriptor.
+    /// Registers a polled handler whose `poll` always returns `false`: its events come from its descriptor.
     fn polled(&self) -> (Rc<Kick>, Registration) {
         let kick = Kick::new();
         kick.has_work.set(Some(false));
@@ -115,7 +115,7 @@ fn a7_each_handler_has_its_own_time_and_the_longest_counts() {
     let scene = Scene::new(Box::new(Policy::by_name("qemu-10", params).unwrap()));
     let ((a, _a), (b, _b)) = (scene.polled(), scene.polled());
     assert_eq!(scene.wait(US, &[&a]), 4000);
-    // What is polled in vain counts, too: 4 us of polling, then 5 of waiting.
+    // Polling in vain counts, too: 4 us of polling, then 5 of waiting.
     assert_eq!(scene.wait(5 * US, &[&a]), 8000);
     assert_eq!(scene.wait(US, &[&b]), 8000, "b begins at 4000");
     assert_eq!(scene.wait(90 * US, &[&b]), 8000, "b gives up, a does not");

@@ -1,4 +1,4 @@
-//! Rule H10: calls that are put off run once, and nothing has to be kept for it.
+//! Rule H10: deferred calls run once, and their handles need not be kept.
 
 use std::cell::RefCell;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -24,7 +24,7 @@ everywhere! {
 fn h10_a_call_runs_once_at_its_time_and_nothing_is_kept(bench: Bench) {
     let (cx, clock) = bench.simulated();
     let (count, start) = (Count::default(), cx.now(ClockId::Monotonic));
-    // Not `Send`, and moved out of the closure: it is an `FnOnce`.
+    // The value is not `Send`, and is moved out of the closure, which is an `FnOnce`.
     let moved = Rc::new(count.clone());
     let seen = Rc::downgrade(&moved);
     cx.after(5 * MS, move |cx| {
@@ -93,7 +93,7 @@ fn h10_a_call_that_is_taken_back_does_not_run(bench: Bench) {
         "a dropped handle changes nothing"
     );
     assert!(!second.cancel() && second.deadline().is_none());
-    // One that took the place of a former one is not reached by its handle.
+    // The handle of a former call does not affect the call that has reused its slot.
     let third = call(MS);
     assert!(!first.cancel() && !second.cancel() && third.deadline().is_some());
     drop(cx);

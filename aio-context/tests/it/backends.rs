@@ -154,7 +154,7 @@ fn b6_a_backend_of_ones_own_is_woken_and_keeps_deadlines() {
     assert_eq!(kick.count.get(), 0);
 }
 
-/// What a child says about the backend that it was started with.
+/// Returns the output of a child about the backend that it was started with.
 fn backend_of_a_child(variable: Option<&str>) -> String {
     let mut child = Command::new(std::env::current_exe().unwrap());
     child.args(["--exact", "backends::b1_child_prints_its_backend", "--nocapture"]);
@@ -165,7 +165,7 @@ fn backend_of_a_child(variable: Option<&str>) -> String {
     String::from_utf8(child.output().unwrap().stdout).unwrap()
 }
 
-/// Does nothing but in a child of the next test.
+/// Runs only in a child of the next test.
 #[test]
 fn b1_child_prints_its_backend() {
     if std::env::var_os("AIO_IS_CHILD").is_none() {

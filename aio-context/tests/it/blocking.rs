@@ -9,7 +9,7 @@ use rustix::event::{EventfdFlags, eventfd};
 
 use aio_testing::warnings;
 
-/// Nothing but a descriptor.
+/// A handler that has only a descriptor.
 struct Quiet<F>(F);
 
 impl<F: std::os::fd::AsFd> std::os::fd::AsFd for Quiet<F> {
@@ -24,7 +24,7 @@ fn logged(fd: impl std::os::fd::AsFd + 'static, interest: Interest) -> Vec<Strin
     let cx = Context::new().unwrap();
     let quiet = Rc::new(Quiet(fd));
     warnings(|| {
-        // Once, however often.
+        // There is one warning, however often this happens.
         for _ in 0..3 {
             drop(cx.watch(quiet.clone(), interest).unwrap());
         }

@@ -300,7 +300,7 @@ fn h10_dropped_at_once_it_runs_once_all_the_same(bench: Bench) {
         bench.check(&cx);
         assert_eq!((runs.get(), Rc::strong_count(&alive)), (round, 1), "and is freed");
     }
-    // From a callback, and without hurry.
+    // The same from a callback, and idle.
     let counted = runs.clone();
     let outer = cx.bottom_half("outer", move |cx| {
         let counted = counted.clone();
@@ -313,7 +313,7 @@ fn h10_dropped_at_once_it_runs_once_all_the_same(bench: Bench) {
     assert!(bench.block(&cx) && runs.get() == 3);
     assert!(!bench.poll(&cx, Wait::AtMost(Duration::from_millis(20))));
     assert_eq!(runs.get(), 4);
-    // One that panics is freed, too.
+    // A bottom half that panics is freed, too.
     let held = alive.clone();
     cx.bottom_half("panics", move |_| {
         let _ = &held;
@@ -329,16 +329,16 @@ fn h10_dropped_at_once_it_runs_once_all_the_same(bench: Bench) {
 fn h10_h6_only_a_half_that_is_dropped_at_once_is_kept(bench: Bench) {
     let cx = bench.context();
     let never = |name| counting(&cx, name);
-    // Taken back by name.
+    // Deleted by `delete`.
     let (deleted, runs) = never("deleted");
     deleted.schedule();
     deleted.delete();
-    // Made earlier.
+    // Made in an earlier iteration.
     let (earlier, more) = never("earlier");
     bench.check(&cx);
     earlier.schedule();
     drop(earlier);
-    // Dropped elsewhere.
+    // Dropped on another thread.
     let (elsewhere, most) = never("elsewhere");
     elsewhere.schedule();
     thread::spawn(move || drop(elsewhere)).join().unwrap();
@@ -349,7 +349,7 @@ fn h10_h6_only_a_half_that_is_dropped_at_once_is_kept(bench: Bench) {
     drop(cancelled);
     while bench.check(&cx) {}
     assert_eq!((runs.get(), more.get(), most.get(), none.get()), (0, 0, 0, 0));
-    // With a clone left, it is that one's.
+    // As long as there is a clone, the clone owns the schedule.
     let (bh, runs) = counting(&cx, "shared");
     let clone = bh.clone();
     bh.schedule();

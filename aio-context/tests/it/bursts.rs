@@ -16,14 +16,14 @@ use crate::common::{Bench, everywhere};
 
 const POSTS: u64 = 10_000;
 
-/// A backend whose first wait without a limit sleeps until the eventfd is written, and returns after the burst is over: the
-/// burst meets a loop that is asleep, or was woken and has not run yet.
+/// A backend whose first wait without a limit sleeps until the eventfd is written, and returns after the burst is over. So during
+/// the burst the loop is asleep, or was woken and has not run yet.
 #[derive(Debug)]
 struct Gated {
     waits: Ppoll,
-    /// The loop has announced its wait; the posters begin.
+    /// Passed when the loop has announced its wait; then the posters begin.
     asleep: Arc<Barrier>,
-    /// The posters have finished.
+    /// Passed when the posters have finished.
     over: Arc<Barrier>,
     is_passed: bool,
 }
@@ -54,8 +54,8 @@ impl Layer for Gated {
 
 type Poster = Box<dyn FnOnce() + Send>;
 
-/// Has threads post to a loop that sleeps. `prepare` makes the posters, `sleep` is how the loop sleeps. Returns how often the
-/// eventfd was written.
+/// Makes threads post to a loop that sleeps. `prepare` makes the posters, and `sleep` makes the loop sleep. Returns the number of
+/// writes of the eventfd.
 fn writes_of_a_burst(
     posters: usize,
     prepare: impl Fn(&Context, usize) -> Poster,
@@ -83,7 +83,7 @@ fn writes_of_a_burst(
             })
         })
         .collect();
-    // What preparing has posted is done before the loop sleeps.
+    // Work that `prepare` has posted is done before the loop sleeps.
     while cx.poll(Wait::NoBlock).unwrap() {}
     let (before, _) = remote.wakeups();
     sleep(&cx);
@@ -98,7 +98,7 @@ fn sleep_once(cx: &Context) {
     cx.poll(Wait::Block).unwrap();
 }
 
-/// A poster that sends `posts` jobs.
+/// Returns a poster that sends `posts` jobs.
 fn sends_jobs(remote: Remote, ran: Arc<AtomicU64>, posts: u64) -> Poster {
     Box::new(move || {
         for _ in 0..posts {
@@ -120,7 +120,7 @@ fn counting(cx: &Context, ran: &Rc<Cell<u64>>, posts: u64) -> Vec<BottomHalf> {
     (0..posts).map(|_| one()).collect()
 }
 
-/// Has `posters` threads schedule different bottom halves, `POSTS` in all; how often the eventfd was written.
+/// Makes `posters` threads schedule different bottom halves, `POSTS` in all. Returns the number of writes of the eventfd.
 fn writes_of_bottom_halves(posters: usize) -> u64 {
     let (ran, kept) = (Rc::default(), RefCell::new(Vec::new()));
     let prepare = |cx: &Context, _| -> Poster {
@@ -146,7 +146,7 @@ fn n6_l8_ten_thousand_bottom_halves_of_a_sleeping_loop_cost_one_write() {
     assert_eq!(writes_of_bottom_halves(1), 1);
 }
 
-/// Only a thread that posts while another one is writing writes, too: each does so once.
+/// A thread that posts while another one is writing writes, too. Each thread writes at most once.
 #[test]
 fn n6_l8_four_threads_at_once_write_once_each_at_the_most() {
     let ran = Arc::new(AtomicU64::new(0));
@@ -158,7 +158,7 @@ fn n6_l8_four_threads_at_once_write_once_each_at_the_most() {
     assert!((1..=4).contains(&writes), "{writes} writes");
 }
 
-/// Everything else that another thread can wake a loop with.
+/// All other calls by which another thread can wake a loop.
 #[test]
 fn n6_a_burst_of_any_kind_costs_one_write() {
     type Prepare = fn(&Context) -> Poster;
@@ -189,7 +189,7 @@ fn n6_a_burst_of_any_kind_costs_one_write() {
         }),
     ];
     for (kind, prepare) in kinds {
-        // A poll goes on after events without progress, until it is notified (D4).
+        // A poll continues after events without progress, until it is notified (D4).
         let and_notify = |cx: &Context, _| -> Poster {
             let (post, remote) = (prepare(cx), cx.remote());
             Box::new(move || {
@@ -234,7 +234,7 @@ fn n6_a_burst_of_wakes_of_a_source_costs_one_write() {
     assert_eq!(served.get(), 1);
 }
 
-/// Counts how often it is served.
+/// A source that counts the times that it is served.
 struct Counts(Rc<Cell<u32>>);
 
 impl Source for Counts {
@@ -250,8 +250,8 @@ everywhere! {
     n6_l8_a_burst_costs_at_most_two_writes_a_wait
 }
 
-/// On real backends the loop wakes up in the middle of the burst, and may sleep again: the next post wakes it again. A post that
-/// began before the wait was over, and ends after it, may write once more.
+/// On real backends the loop wakes up during the burst, and may sleep again: then the next post wakes it again. A post that
+/// began before the end of the wait, and ends after it, may write once more.
 fn n6_l8_a_burst_costs_at_most_two_writes_a_wait(bench: Bench) {
     let cx = bench.context();
     let (remote, ran) = (cx.remote(), Arc::new(AtomicU64::new(0)));

@@ -33,7 +33,7 @@ fn d3_closures_are_called_for_their_events() {
     assert_eq!(*seen.borrow(), "wr");
 }
 
-/// Counts by `&mut`.
+/// Counts with `&mut self`.
 #[derive(Default)]
 struct Counting {
     reads: u32,
@@ -50,7 +50,7 @@ impl HandlerMut<UnixStream> for Counting {
     }
 }
 
-/// Has nothing to do.
+/// A handler without callbacks.
 struct Idle;
 
 impl HandlerMut<UnixStream> for Idle {}

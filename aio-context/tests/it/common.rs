@@ -1,4 +1,4 @@
-//! The vocabulary of the tests: [`Kick`], a descriptor that can be made ready at will, and [`Number`], one that can be closed.
+//! Fixtures of the tests: [`Kick`], a descriptor that can be made ready, and [`Number`], one that can be closed.
 
 use std::cell::{Cell, RefCell};
 use std::io::{self, PipeWriter, Write};
@@ -40,7 +40,7 @@ impl Kick {
         })
     }
 
-    /// A kick that runs `code` when it is ready, after it has been cleared.
+    /// Makes a kick that runs `code` when it is ready, after it was cleared.
     pub(crate) fn with(code: impl Fn(&Self, &Context) + 'static) -> Rc<Self> {
         let kick = Self::new();
         *kick.on_ready.borrow_mut() = Some(Rc::new(code));
@@ -63,7 +63,7 @@ impl Kick {
         self.fd.as_raw_fd()
     }
 
-    /// A writer to the same counter for another thread.
+    /// Returns a writer to the same counter for another thread.
     pub(crate) fn writer(&self) -> OwnedFd {
         self.fd.try_clone().expect("there is a descriptor left")
     }
@@ -164,14 +164,14 @@ impl Number {
         })
     }
 
-    /// As [`new`](Self::new), and closed already.
+    /// As [`new`](Self::new), but closed already.
     pub(crate) fn closed() -> Rc<Self> {
         let number = Self::new();
         number.close();
         number
     }
 
-    /// Closes it as a `close(2)` from elsewhere would.
+    /// Closes it, as `close(2)` from foreign code would.
     pub(crate) fn close(&self) {
         self.fd.close();
     }
@@ -196,7 +196,7 @@ impl Handler for Number {
     }
 }
 
-/// How many descriptors this process has open.
+/// Returns the number of open descriptors of this process.
 pub(crate) fn open_descriptors() -> usize {
     std::fs::read_dir("/proc/self/fd")
         .expect("/proc is there")

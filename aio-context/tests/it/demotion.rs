@@ -9,18 +9,18 @@ use aio_context::{Clock, ClockId, Context, Interest, ManualClock, Polled, Regist
 use crate::common::{Count, Kick, watch, watch_polled};
 use crate::polling::{Late, always};
 
-/// More iterations than it takes for an idle handler to leave.
+/// More iterations than it takes to demote an idle handler.
 pub(crate) const LONG: usize = 2000;
 const IDLE: usize = 50;
 
-/// A context that polls for a millisecond, whatever happens, and its clock.
+/// Returns a context that always polls for a millisecond, and its clock.
 pub(crate) fn always_polling() -> (Context, Arc<ManualClock>) {
     let (cx, clock) = always(Duration::from_millis(1));
     clock.advance(Duration::from_secs(1));
     (cx, clock)
 }
 
-/// A handler that has work at each poll.
+/// Returns a handler that has work at each poll.
 pub(crate) fn always_busy() -> Rc<Kick> {
     let busy = Kick::new();
     busy.has_work.set(Some(true));
@@ -92,8 +92,8 @@ fn a8_idle_handlers_are_demoted_with_an_end_and_a_last_poll() {
     assert!(scene.busy.count.get() as usize >= 2 * LONG);
 }
 
-/// A poll of 51 handlers costs 193 ns, and a tenth of it may go to idle ones: 6 of them. At the third check, since one is due each
-/// 256 rounds, their polls have cost as much as a promotion (666 times 3 ns).
+/// A poll of 51 handlers costs 193 ns, and a tenth of it may be spent on idle ones: on 6 of them. A check is due each 256 rounds. At
+/// the third check, the polls of idle handlers have cost as much as a promotion (666 times 3 ns).
 #[test]
 fn a8_handlers_are_demoted_at_a_check_and_the_cheapest_ones_stay() {
     let scene = Scene::new(IDLE);
@@ -133,7 +133,7 @@ fn a8_the_first_event_brings_a_handler_back() {
 #[test]
 fn a8_a_hit_of_the_last_poll_is_served_and_keeps_the_handler() {
     let scene = Scene::new(IDLE);
-    // Some idle ones may stay, but not so many.
+    // Some idle ones may stay, but fewer.
     let kicks: Vec<_> = (0..IDLE).map(|_| Kick::new()).collect();
     let watch = |kick: &Rc<Kick>| {
         let late = Rc::new(Late(kick.clone()));
@@ -221,7 +221,7 @@ fn a5_a8_begin_and_end_are_balanced_whatever_happens_to_demoted_handlers() {
     }
 }
 
-/// The busy handler takes 10 us each time, so that the time passes.
+/// Each call of the busy handler takes 10 us, so that time passes.
 #[test]
 fn r10_d8_a_handler_that_cannot_be_polled_waits_no_longer_than_the_bound() {
     let scene = Scene::new(0);
@@ -238,7 +238,7 @@ fn r10_d8_a_handler_that_cannot_be_polled_waits_no_longer_than_the_bound() {
         while plain.count.get() < served {
             scene.turn(1);
             let waited = scene.clock.now().since(before);
-            // The bound, and four iterations of ten microseconds between two looks at the clock.
+            // The bound, and four iterations of ten microseconds between two readings of the clock.
             assert!(waited <= Duration::from_micros(50 + 4 * 10), "{waited:?}");
         }
     }

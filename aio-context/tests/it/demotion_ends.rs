@@ -10,13 +10,13 @@ use aio_context::{Context, GroupId, Handler, Interest, Paused, Pollable, Polled,
 use crate::common::{Count, Kick, watch_polled};
 use crate::demotion::{LONG, always_busy, always_polling};
 
-/// An idle handler that does something in its `poll_end`, once.
+/// An idle handler whose `poll_end` runs `at_end`, once.
 struct Leaving {
     kick: Rc<Kick>,
     at_end: RefCell<Option<Box<dyn FnOnce()>>>,
     /// Work without a kick.
     work: Cell<bool>,
-    /// It must not be polled now.
+    /// Set while it must not be polled.
     untouchable: Cell<bool>,
     /// The number of polls that violated this.
     violations: Count,
@@ -59,7 +59,7 @@ impl Pollable for Leaving {
     }
 }
 
-/// A context that polls, a handler that is always busy, and forty that leave, all in a group.
+/// A context that polls, a handler that is always busy, and forty idle ones, all in a group.
 struct Scene {
     cx: Context,
     group: GroupId,
@@ -88,7 +88,7 @@ impl Scene {
         }
     }
 
-    /// Has each do this in its `poll_end`.
+    /// Makes each of them do this in its `poll_end`.
     fn at_end(&self, action: impl Fn(&Rc<Leaving>) + Clone + 'static) {
         for leaving in &self.leaving {
             let (action, weak) = (action.clone(), Rc::downgrade(leaving));
@@ -194,7 +194,7 @@ fn d9_a8_a_panic_on_leaving_loses_no_work() {
         leaving.work.set(true);
         panic!("planned");
     });
-    // One panic ends what all others would have done in the same iteration.
+    // A panic ends the demotions of its iteration, so the others follow in later iterations.
     scene.turn(40 * LONG);
     assert!(scene.left() > 30);
     assert_eq!(scene.served(), scene.left(), "work that came before the panic");

@@ -9,7 +9,7 @@ use aio_context::{ClockId, Context, Exclusive, HandlerMut, Interest, Wait};
 
 use crate::common::{Bench, Count, Kick, everywhere, open_descriptors, watch};
 
-/// May wait, and does not wait for long.
+/// A wait that may sleep, for a short time.
 const MOMENT: Wait = Wait::AtMost(Duration::from_nanos(1));
 
 everywhere! {
@@ -109,7 +109,7 @@ fn d5_bottom_halves_before_handlers_before_timers(bench: Bench) {
 }
 
 fn d6_nested_a_thousand_deep(bench: Bench) {
-    // On the stack that a main thread has; the frames of a build without optimisation are several times as large.
+    // The stack is as large as that of a main thread, although frames of a build without optimisation are several times as large as usual.
     let deep = std::thread::Builder::new()
         .stack_size(8 << 20)
         .spawn(move || nest_a_thousand_times(bench));
@@ -208,7 +208,7 @@ fn b3_climbing_and_descending_loses_nothing(bench: Bench) {
         kicks[..10].iter().for_each(|kick| kick.kick());
         let many: Vec<_> = kicks[10..].iter().map(|kick| watch(&cx, kick)).collect();
         kicks[10..].iter().for_each(|kick| kick.kick());
-        // Only a poll that may wait moves to another backend.
+        // Only a poll that may wait moves the context to another backend.
         while bench.poll(&cx, MOMENT) {}
         assert!(
             kicks.iter().all(|kick| kick.count.get() == round),
@@ -239,7 +239,7 @@ fn b3_a_context_climbs_at_64_and_comes_down_below_32() {
     is_on("ppoll");
 }
 
-/// It is skipped in nested polls: an outer wait may be on the stack.
+/// Nested polls do not switch backends, because an outer wait may be on the stack.
 #[test]
 fn b3_a_nested_poll_does_not_switch() {
     let cx = Context::new().unwrap();
@@ -307,7 +307,7 @@ fn an_exclusive_handler_is_not_entered_twice(bench: Bench) {
             self.runs += 1;
             if self.runs < 5 {
                 kick.kick();
-                // The nested poll finds it ready and must let it be.
+                // The nested poll finds the handler ready and must not call it.
                 cx.poll(Wait::NoBlock).unwrap();
                 cx.poll(Wait::NoBlock).unwrap();
             }

@@ -113,7 +113,7 @@ fn pair(cx: &Context, code: impl Fn(&Context) + 'static) -> ([Rc<Kick>; 2], Coun
 fn d1_a_nested_poll_takes_over_an_edge(bench: Bench) {
     let cx = bench.context();
     let (kicks, served, _registrations) = pair(&cx, move |cx| {
-        // The other one was found together with this one, and nothing will report it again.
+        // The same wait has found the other edge, and no later wait reports it again.
         assert!(cx.poll(Wait::AtMost(Duration::from_secs(60))).unwrap());
     });
     kicks.iter().for_each(|kick| kick.kick());
@@ -130,7 +130,7 @@ fn d7_an_edge_behind_a_panic_is_not_lost(bench: Bench) {
     assert!(ended.is_err());
     assert!(bench.block(&cx), "it does not wait either");
     while bench.check(&cx) {}
-    // The one that panicked may be called again: whatever it had to do is not done.
+    // The handler that panicked may be called again, because its work is not done.
     assert_eq!(served.get(), 3);
     kicks[0].kick();
     assert!(bench.block(&cx));
@@ -180,7 +180,7 @@ impl Handler for Both {
     }
 }
 
-/// What is dropped by a panic may poll, and the callbacks of that poll return.
+/// Polls when a panic drops it; the callbacks of that poll return.
 struct PollsOnDrop<'a>(&'a Context);
 
 impl Drop for PollsOnDrop<'_> {
@@ -243,7 +243,7 @@ fn b5_an_edge_that_was_found_before_the_pause_is_served_after_it(bench: Bench) {
     let (group, kick, _registration) = in_a_group(&cx, bench);
     let paused = Rc::new(Cell::new(None));
     let slot = paused.clone();
-    // Bottom halves come between finding and calling.
+    // Bottom halves run between the wait and the calls.
     let bh = cx.bottom_half("pause", move |cx| slot.set(Some(cx.pause(group))));
     for _ in 0..3 {
         kick.kick();
@@ -307,7 +307,7 @@ fn edges_survive_a_context_that_climbs() {
         sent += 1;
         assert!(cx.poll(Wait::Block).unwrap());
         let served: u32 = counts.iter().map(Count::get).sum();
-        // On its way up each eventfd that was not read is reported once more.
+        // When the context climbs, each eventfd that was not read is reported once more.
         assert!(
             (sent..=sent + 10).contains(&(served as usize)),
             "{served} of {sent}"
@@ -316,7 +316,7 @@ fn edges_survive_a_context_that_climbs() {
     }
 }
 
-/// Refuses changes of interest while it is set to do so.
+/// Refuses changes of interest while the flag is set.
 #[derive(Debug)]
 struct Unwilling(Rc<Cell<bool>>);
 
@@ -345,7 +345,7 @@ fn b4_a_change_of_interest_that_fails_loses_no_edge() {
         assert!(why.to_string().contains("change an interest"), "{why}");
     });
     let _registration = watch(&cx, &meddles);
-    // Both are found by one wait, this one first.
+    // One wait finds both events, that of `meddles` first.
     meddles.kick();
     edge.kick();
     assert!(cx.poll(Wait::NoBlock).unwrap());

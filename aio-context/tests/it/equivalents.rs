@@ -1,4 +1,4 @@
-//! The cases that the original's own suite has, written anew from their descriptions (semantics.md, last section).
+//! The cases of the original's own tests, written anew from their descriptions.
 
 use std::cell::RefCell;
 use std::rc::Rc;

@@ -1,4 +1,4 @@
-//! What a handler learns of an event, and how it reaches its own registration (rules R13 and R14, cases L7 and L10).
+//! The events that handlers get, and a handler's access to its own registration (rules R13 and R14, cases L7 and L10).
 
 use std::cell::{Cell, RefCell};
 use std::io::Read;
@@ -109,7 +109,7 @@ fn l7_urgent_data_is_reported_to_those_that_ask_for_it(bench: Bench) {
         assert_eq!(urgent.get(), round);
         assert!(!bench.check(&cx), "it was received");
     }
-    // A handler that does not ask for it is not called for it. (There is nothing else to read.)
+    // A handler without an interest in priority is not called. (There is nothing else to read.)
     registration.set_interest(Interest::READ).unwrap();
     urge();
     for _ in 0..3 {
@@ -121,7 +121,7 @@ fn l7_urgent_data_is_reported_to_those_that_ask_for_it(bench: Bench) {
     assert_eq!(urgent.get(), 4, "it is there still");
 }
 
-/// `/proc/self/mounts` and `/proc/pressure` are always readable. Their news come as priority.
+/// `/proc/self/mounts` and `/proc/pressure` are always readable. Their changes are reported as priority.
 #[test]
 fn l7_a_change_of_the_mounts_is_reported_once() {
     use nix::mount::{MsFlags, mount, umount};
@@ -163,7 +163,7 @@ fn l7_a_change_of_the_mounts_is_reported_once() {
     }
 }
 
-/// Any stall for want of a processor within 2 s, as short a window as an unprivileged process may ask for.
+/// Opens a trigger for any stall for want of a processor within 2 s, the shortest window for an unprivileged process.
 fn pressure() -> std::io::Result<std::fs::File> {
     let mut options = std::fs::OpenOptions::new();
     let mut file = options.read(true).write(true).open("/proc/pressure/cpu")?;
@@ -240,7 +240,7 @@ fn r13_an_event_carries_the_whole_readiness(bench: Bench) {
 
 type Task = fn(&Context, Event);
 
-/// Does the next of its tasks with its registration at each event.
+/// A handler that does the next of its tasks with its registration at each event.
 struct Tasks {
     near: UnixStream,
     tasks: RefCell<Vec<Task>>,
@@ -290,7 +290,7 @@ fn r13_a_trait_handler_reaches_its_own_registration(bench: Bench) {
     assert_eq!(Rc::strong_count(&handler), 1);
 }
 
-/// Counts by `&mut`, and removes itself with the third event.
+/// Counts with `&mut self`, and removes itself at the third event.
 struct Three(u32);
 
 impl HandlerMut<UnixStream> for Three {
@@ -331,7 +331,7 @@ fn r13_a_handler_that_was_replaced_meanwhile_leaves_the_new_one_alone(bench: Ben
             event.replace(cx, other.into_handler(), Interest::READ).unwrap();
             assert!(!event.is_current(cx));
             assert!(event.rearm(cx).is_err() && !event.remove(cx));
-            // Of the handler that gave way: without effect.
+            // This is the action of the replaced handler, so it has no effect.
             Action::Remove
         })
         .watch()
@@ -428,7 +428,7 @@ fn r14_both_directions_belong_to_one_event(bench: Bench) {
     assert_eq!(*log.borrow(), "rw");
 }
 
-/// What is left of the event from before is reported with the one that was armed.
+/// The rest of the former event is reported together with the event that was armed.
 fn r14_armed_between_two_directions_it_gets_one_event(bench: Bench) {
     for before in [Interest::BOTH, Interest::BOTH | Interest::ONESHOT] {
         let cx = bench.context();
@@ -450,7 +450,7 @@ fn r14_armed_between_two_directions_it_gets_one_event(bench: Bench) {
     }
 }
 
-/// Pauses between finding and calling: bottom halves run there.
+/// Pauses in a bottom half, between the wait and the call.
 fn r14_an_event_before_a_pause_is_delivered_once_after_it(bench: Bench) {
     let cx = bench.context();
     let (registration, calls, far) = once(&cx);
@@ -499,7 +499,7 @@ fn r14_an_event_that_another_callback_rearms_comes_once(bench: Bench) {
     let cx = bench.context();
     let (registration, calls, far) = once(&cx);
     write(&far);
-    // It is found, and armed again before it is called.
+    // The event is found, and the handler is armed again before its call.
     let token = registration.token();
     cx.defer(move |cx| cx.rearm(token).unwrap());
     for _ in 0..4 {
@@ -512,7 +512,7 @@ fn r14_a_nested_poll_delivers_the_one_event(bench: Bench) {
     let cx = bench.context();
     let (_registration, calls, far) = once(&cx);
     write(&far);
-    // It is found by the outer iteration, and called in the nested one; then its group is paused for the outer one.
+    // The outer iteration finds the event, and the nested one calls the handler. Then its group is paused.
     let paused = Rc::new(Cell::new(None));
     let slot = paused.clone();
     cx.defer(move |cx| {
@@ -552,7 +552,7 @@ fn r14_a_panic_counts_as_delivery_and_other_events_are_kept(bench: Bench) {
     assert!(panicked.is_err() && calls.get() == 2);
 }
 
-/// Rearms itself, and polls.
+/// A handler that arms itself again, and polls.
 struct Nests(u32);
 
 impl HandlerMut<UnixStream> for Nests {
@@ -624,7 +624,7 @@ fn r14_asleep_while_the_backend_moves(bench: Bench) {
     let (registration, calls, far) = once(&cx);
     write(&far);
     assert!(bench.block(&cx));
-    // Up, and down again.
+    // The context climbs, and steps down again.
     let crowd: Vec<_> = (0..100).map(|_| pair()).collect();
     for _ in 0..2 {
         let registrations: Vec<_> = crowd
@@ -782,7 +782,7 @@ fn l10_on_covers_polling(bench: Bench) {
     assert_eq!(count("begin"), count("end"));
 }
 
-/// Removes itself by its number when it finds work.
+/// A handler that removes itself by its token when it has work.
 struct Polls(UnixStream);
 
 impl AsFd for Polls {

@@ -1,4 +1,4 @@
-//! Exclusive handlers, whatever they are registered as: none is entered again while it runs, and none loses an event by it.
+//! Exclusive handlers, in each mode of registration: none is entered again while it runs, and none loses an event through this.
 
 use std::cell::{Cell, RefCell};
 use std::io;
@@ -33,7 +33,7 @@ const MODES: [Interest; 3] = [
 
 type First = Box<dyn FnOnce(&Context, &Rc<Alone>)>;
 
-/// An exclusive handler that notices if it is entered twice, or polled while it runs. Its first call does `first`.
+/// An exclusive handler that panics if it is entered twice, or polled while it runs. Its first call runs `first`.
 struct Alone {
     kick: Rc<Kick>,
     own: Weak<Self>,
@@ -54,7 +54,7 @@ impl Alone {
         })
     }
 
-    /// Another event comes, and a nested poll may not deliver it to this handler.
+    /// Triggers another event, and asserts that a nested poll does not deliver it to this handler.
     fn is_left_alone(&self, cx: &Context) {
         let calls = self.calls.get();
         self.kick.kick();
@@ -72,7 +72,7 @@ impl AsFd for Alone {
     }
 }
 
-/// Not running any more, also after a panic.
+/// Clears the flag when it is dropped, also by a panic.
 struct Left<'a>(&'a Cell<bool>);
 
 impl Drop for Left<'_> {
@@ -103,7 +103,7 @@ impl Pollable for Alone {
     }
 }
 
-/// Two events, of which the second one came while the first one was served.
+/// Asserts that two events cause two calls, when the second event comes during the first call.
 fn has_two_calls(bench: Bench, cx: &Context, alone: &Alone, mode: Interest) {
     alone.kick.kick();
     for calls in 1..=2 {
@@ -113,7 +113,7 @@ fn has_two_calls(bench: Bench, cx: &Context, alone: &Alone, mode: Interest) {
     assert!(!bench.check(cx), "{mode:?}");
 }
 
-/// Another handler takes its place, is called, and gives way.
+/// Replaces the handler by another one, which is called, and then replaces that by the former handler.
 fn return_to_its_place(cx: &Context, alone: &Rc<Alone>, mode: Interest) {
     cx.replace(alone.kick.clone(), mode).unwrap();
     alone.kick.kick();
@@ -259,7 +259,7 @@ fn a9_a_polled_handler_of_two_contexts_is_not_entered_by_the_other_one(bench: Be
     other.set_poll_params(PollParams::up_to(Duration::from_micros(20)));
     let nested = other.clone();
     let alone = Alone::new(&kick, move |_, own| {
-        // Its `poll` may be asked once by a set that knows nothing of the other one.
+        // Each context has its own poll set, so the other context may call its `poll` once.
         own.is_running.set(false);
         own.is_left_alone(&nested);
     });
@@ -320,7 +320,7 @@ fn r4_an_exclusive_handler_that_is_invalidated_while_it_runs_learns_of_it_afterw
             self.0.push("called");
             let token = cx.token_of(number).unwrap();
             number.close();
-            // Whatever the backend notices first: the interest, or the closed number in a wait.
+            // Backends detect the closed number either when the interest changes or in a wait.
             for interest in [Interest::BOTH, Interest::READ] {
                 _ = cx.set_interest(token, interest);
                 cx.poll(Wait::NoBlock).unwrap();

@@ -46,7 +46,7 @@ fn r8_a_context_has_one_value_of_each_type_and_drops_it() {
     assert_eq!(drops.get(), 1);
 }
 
-/// The value that was made first stays, also if that was while another one was being made.
+/// The value that was made first stays, also if it was made while another one was being made.
 #[test]
 fn r8_a_value_may_be_asked_for_while_it_is_made() {
     let cx = Context::new().unwrap();

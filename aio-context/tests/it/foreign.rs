@@ -144,7 +144,7 @@ fn g2_one_descriptor_stands_for_all() {
     }
 }
 
-/// An edge-triggered foreign loop must dispatch until no work is due: more is ready than one dispatch serves.
+/// An edge-triggered foreign loop must dispatch until no work is due, because more can be ready than one dispatch serves.
 #[test]
 fn g2_an_edge_triggered_loop_looks_until_nothing_is_due() {
     use rustix::event::epoll::{self, CreateFlags, EventData, EventFlags};
@@ -196,7 +196,7 @@ fn g2_epoll_stands_for_a_backend_without_a_descriptor() {
     }
 }
 
-/// Nothing moves if one descriptor is refused.
+/// If one descriptor is refused, the context keeps its backend.
 #[test]
 fn g2_l6_a_backend_that_cannot_be_replaced_stays() {
     let cx = Bench::PPOLL.context();

@@ -1,7 +1,7 @@
 //! Traces that random sequences have found, each with the policy that it needs: see [`traces`](crate::traces).
 
 pub(crate) const FOUND: &[(&str, &str)] = &[
-    // An event that is reported once was lost when another handler panicked because its descriptor was closed, and so was the close.
+    // A one-shot event and the close were lost when a handler panicked because its descriptor was closed.
     (
         "always",
         "on e.readable { }; kick e; on a.end { panic }; watch a r polled; watch e r polled; polling 50; wait 23; closeraw a; \
@@ -12,8 +12,8 @@ pub(crate) const FOUND: &[(&str, &str)] = &[
         "watch a r1; watch b r1; watch c r1; closeraw a; closeraw b; kick c; on a.invalidated { panic }; on b.invalidated { panic }; \
          poll; poll; poll",
     ),
-    // The last poll before a sleep finds what a `poll_end` has put in another one's place, and so does a round, even if each
-    // `poll_begin` does that.
+    // The last poll before a sleep finds a handler by which a `poll_end` has replaced another one. So does a round, even if each
+    // `poll_begin` replaces a handler.
     (
         "always",
         "on a.end { work e, replace e ee polled }; watch a r polled; watch e r polled; polling 50; wait 12",
@@ -43,7 +43,7 @@ pub(crate) const FOUND: &[(&str, &str)] = &[
         "fixed",
         "polling 50; watch c r polled; pause zz; watch e rp in h polled; wait 4; on e.end { panic }; kick c; wait 8; closeraw c; poll",
     ),
-    // All get their `poll_end`, also if one of them panics.
+    // All handlers get their `poll_end`, also if one of them panics.
     (
         "always",
         "polling 50; watch a r polled; watch c r polled; watch e r polled; wait 2; on a.end { panic }; wait 4; wait 4",
@@ -80,8 +80,8 @@ pub(crate) const FOUND: &[(&str, &str)] = &[
         "fixed",
         "watch a r polled; polling 1000; work a; wait 22; polling 0; work a; on a.poll_ready { panic }; wait 8; on a.poll_ready { drain a }; wait 8",
     ),
-    // A timer that a `poll_begin` arms ends the search at once, so the next iteration takes its deadline for the timeout, also if a
-    // `poll_end` disarms it then. (The reference took the `poll_end` for one of the first iteration.)
+    // A timer that a `poll_begin` arms ends the search at once, so the next iteration uses its deadline as timeout, even if a
+    // `poll_end` disarms it then. (The reference ran that `poll_end` in the first iteration.)
     (
         "always",
         "polling 5; watch e r polled; timer t; on e.begin { arm t 11 }; on e.end { disarm t }; poll; wait 17",
@@ -91,14 +91,14 @@ pub(crate) const FOUND: &[(&str, &str)] = &[
         "polling 5; watch e r polled; watch f r polled; timer t; timer u; on e.begin { arm t 11 }; on f.end { disarm t, arm u 2 }; \
          on e.end { arm t 3 }; poll; wait 17; wait 7",
     ),
-    // An event that polling drained before a check collected it masks nothing: the next one of a paused handler wakes the loop once.
-    // (The reference took the handler for masked.)
+    // If polling drains an event before a check collects it, the event masks nothing: the next event of a paused handler wakes the loop
+    // once. (In the reference the handler was masked.)
     (
         "always",
         "polling 20000; watch a r1 in h polled; work a; wait 4; work p; pause h; wait 28; polling 50; watch p rw in g; wait 0; \
          work a; wait 7",
     ),
-    // A hurry that was served made the next one without any look like one (rule H8).
+    // A schedule that was not idle made the next idle one look urgent, although it was served (rule H8).
     ("never", "bh x; schedule x; schedule x; poll; delete x; wait 1"),
     (
         "qemu-10",

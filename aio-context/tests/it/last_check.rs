@@ -15,12 +15,12 @@ use aio_context::{
 use crate::common::{Kick, Twin};
 use crate::polling::{Always, always};
 
-/// A polled handler. During its poll the peer of `other` gives work to that one, without a kick if that one is in poll mode.
+/// A polled handler. During its poll the peer of `other` gives work to `other`, without a kick if `other` is in poll mode.
 struct Peer {
     own: Rc<Kick>,
     other: Rc<Kick>,
     armed: Cell<bool>,
-    /// Switches polling off at that moment.
+    /// Switches polling off at that time.
     switch: Option<Remote>,
 }
 
@@ -47,7 +47,7 @@ impl Pollable for Peer {
 
 const MICRO: Duration = Duration::from_micros(1);
 
-/// Asked one last time, it replaces another handler, whose turn is still to come.
+/// In its last poll, this handler replaces another one, whose last poll comes later.
 struct Meddler {
     own: Rc<Kick>,
     other: Rc<Kick>,
@@ -100,7 +100,7 @@ fn a5_a9_a_handler_that_is_busy_in_a_nested_wait_is_polled_afterwards() {
             cx.poll(Wait::AtMost(20 * MICRO)).unwrap();
             assert!(!nested.armed.get(), "the work came while it was in poll mode");
             no_more_polling(cx);
-            // The notification that comes with it is taken here.
+            // This poll accepts the notification of the change.
             let _ = cx.poll(Wait::NoBlock).unwrap();
         }
     }));
@@ -116,7 +116,7 @@ fn a5_a9_a_handler_that_is_busy_in_a_nested_wait_is_polled_afterwards() {
     let _ = cx.poll(Wait::AtMost(20 * MICRO)).unwrap();
     assert_eq!(busy.count.get(), 2, "{:?}", busy.log);
     assert_eq!(clock.now(), before, "it slept with the answer in its hand");
-    // The closure holds the peer, which holds the handler: a circle.
+    // The closure holds the peer, which holds the handler: a cycle.
     *busy.on_ready.borrow_mut() = None;
 }
 
@@ -135,7 +135,7 @@ fn a5_work_that_is_found_when_polling_was_switched_off_is_not_slept_over() {
         cx.watch(Polled(kick.clone()), Interest::READ).unwrap(),
         cx.watch(Polled(peer.clone()), Interest::READ).unwrap(),
     );
-    // The switch ends this search, and its notification is accepted; the next iteration takes the parameters over.
+    // The switch ends this search, which accepts its notification. The next iteration adopts the parameters.
     assert!(!cx.poll(Wait::Block).unwrap());
     assert_eq!((peer.armed.get(), kick.count.get()), (false, 0));
     let before = cx.now(ClockId::Monotonic);
@@ -171,8 +171,8 @@ fn a5_b5_a_pause_of_another_group_loses_no_last_poll() {
     assert_eq!(kick.count.get(), 1, "{:?}", kick.log);
 }
 
-/// Makes a handler that had its `poll_begin`, has work without a kick, and gets its last poll from an iteration that runs `first`
-/// before its callbacks. The returned bottom half keeps its registration.
+/// Makes a handler that had its `poll_begin`, has work without a kick, and gets its last poll in an iteration that runs `first`
+/// before the callbacks of handlers. The returned bottom half keeps its registration.
 fn polled_last_before(
     first: impl Fn(&Context, &Rc<Kick>, &Registration) + 'static,
 ) -> (Context, Rc<Kick>, BottomHalf) {
@@ -281,7 +281,7 @@ fn a5_r6_a_handler_replaced_during_the_last_polls_is_polled_too() {
         replaced: RefCell::default(),
     });
     meddler.other.has_work.set(Some(false));
-    // The peer of both gave it work while it was said to be polled.
+    // The peer of both gave it work while the kicks were suppressed.
     meddler.second.has_work.set(Some(true));
     let served = |kick: &Kick, _: &Context| kick.has_work.set(Some(false));
     *meddler.second.on_ready.borrow_mut() = Some(Rc::new(served));

@@ -28,7 +28,7 @@ fn m3_an_invalidation_is_logged(bench: Bench) {
     let is_it = |line: &&String| line.starts_with("WARN a descriptor is not watched any longer");
     let about: Vec<_> = logged.iter().filter(is_it).collect();
     if registration.is_live() {
-        // A closed number is out of an epoll set, which does not say so.
+        // The kernel removes a closed number from an epoll set without a report.
         assert!(about.is_empty(), "{logged:?}");
         return;
     }

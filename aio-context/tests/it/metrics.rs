@@ -29,7 +29,7 @@ everywhere! {
 
 const MS: Duration = Duration::from_millis(1);
 
-/// A handler whose callbacks take so long.
+/// Returns a handler whose callbacks take this long.
 fn slow(clock: &Arc<ManualClock>, takes: Duration) -> Rc<Kick> {
     let clock = clock.clone();
     Kick::with(move |_, _| clock.advance(takes))
@@ -209,7 +209,7 @@ fn m2_the_measured_handlers_are_listed_for_any_thread() {
     drop(registrations.remove(1));
     assert_eq!(names(), ["a", "a"]);
     drop(registrations.pop());
-    // Many come and go: the list does not grow.
+    // Many handlers are added and removed, and the list does not grow.
     for _ in 0..1000 {
         let registration = watch(&cx, &kicks[1]);
         drop(registration.measure("short"));
@@ -357,7 +357,7 @@ fn m2_every_kind_of_callback_can_be_slow() {
         "{logged:?}"
     );
 
-    // A polled handler, by its hits; and a source, by its wakes.
+    // A polled handler is reported for its hits, and a source for its wakes.
     let polled = slow(&clock, 2 * MS);
     let _polled = watch_polled(&cx, &polled);
     cx.set_poll_params(PollParams::up_to(MS));
@@ -382,7 +382,7 @@ fn m2_every_kind_of_callback_can_be_slow() {
     assert_eq!(cx.remote().stats().slow_callbacks, 6);
 }
 
-/// Timed, but not measured: what a callback does to its own registration, to others, and by an `&mut` state.
+/// Timed, but not measured handlers: a callback uses its own registration, others, and a state by `&mut`.
 fn m2_a_timed_handler_behaves_as_ever(bench: Bench) {
     struct Once;
     impl HandlerMut<Rc<Kick>> for Once {
@@ -476,7 +476,7 @@ fn m2_no_clock_is_read_for_what_is_not_measured() {
     assert_eq!(metrics.stats().events, 6);
 }
 
-/// In real time.
+/// A measurement in real time.
 #[test]
 fn m2_a_measured_handler_is_read_while_its_loop_sleeps() {
     let cx = Context::new().unwrap();

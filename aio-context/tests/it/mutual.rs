@@ -37,7 +37,7 @@ impl Home {
         self.remote.clone()
     }
 
-    /// An error if the thread has panicked.
+    /// Stops the thread. Returns an error if it has panicked.
     fn stop(self) -> thread::Result<()> {
         self.stop.store(true, Ordering::Release);
         self.remote.notify();
@@ -45,8 +45,8 @@ impl Home {
     }
 }
 
-/// So many threads with so many contexts each do `body`, which gets the thread's number and the remotes of all. A thread that is
-/// done goes on polling until all are.
+/// Runs `body` on `threads` threads with `contexts` contexts each. `body` gets the thread's number and the remotes of all. A thread
+/// that is done polls until all are done.
 fn all_at_once(
     threads: usize,
     contexts: usize,
@@ -91,7 +91,7 @@ fn all_at_once(
     }
 }
 
-/// Two, three and five threads in a circle: each calls the next one, and sleeps until it answers.
+/// Two, three and five threads in a circle: each calls the next one, and sleeps until that returns a result.
 #[test]
 fn w3_home_threads_in_a_circle_serve_each_other() {
     for threads in [2, 3, 5] {
@@ -107,7 +107,7 @@ fn w3_home_threads_in_a_circle_serve_each_other() {
     }
 }
 
-/// The job that one runs for the other waits for the first one's thread, and so on, to and fro.
+/// A job that one thread runs for the other one waits for the other one in turn, twenty levels deep.
 #[test]
 fn w3_jobs_that_wait_for_the_thread_that_waits_for_them() {
     fn to_and_fro(remotes: &[Vec<Remote>], at: usize, left: u32) -> u32 {
@@ -135,7 +135,7 @@ fn w3_a_thread_with_several_contexts_serves_all_of_them() {
     });
 }
 
-/// What is due on the waiting thread goes on, not only jobs.
+/// The waiting thread runs all its due work, not only jobs.
 #[test]
 fn w3_the_waiting_thread_goes_on_polling() {
     let (cx, io) = (Context::new().unwrap(), Home::spawn());
@@ -148,7 +148,7 @@ fn w3_the_waiting_thread_goes_on_polling() {
         })
         .disarmed();
     timer.arm_after(Duration::from_millis(1));
-    // It is not answered before the timer has fired here.
+    // The job does not return before the timer has fired here.
     let answer = io.remote().run_and_wait(move |_| {
         go.wait();
         7
@@ -159,7 +159,7 @@ fn w3_the_waiting_thread_goes_on_polling() {
 
 #[test]
 fn w3_a_home_thread_that_panicked_is_distinguished_from_one_that_dropped() {
-    // While the job is on its way, with and without a context of one's own.
+    // The panic comes while the caller waits, with and without a context of its own.
     for has_own in [false, true] {
         let own = has_own.then(|| Context::new().unwrap());
         let io = Home::spawn();
@@ -169,7 +169,7 @@ fn w3_a_home_thread_that_panicked_is_distinguished_from_one_that_dropped() {
             Err::<(), _>(Gone::Panicked)
         );
         assert!(io.stop().is_err());
-        // And afterwards.
+        // The same after the panic.
         assert_eq!(remote.run(|_| ()), Err(Gone::Panicked));
         assert_eq!(remote.run_and_wait(|_| ()), Err(Gone::Panicked));
         if let Some(cx) = &own {
@@ -184,7 +184,7 @@ fn w3_a_home_thread_that_panicked_is_distinguished_from_one_that_dropped() {
     }
 }
 
-/// The panic is not the job's, which never begins.
+/// Another job panics, so this job never begins.
 #[test]
 fn w3_a_job_behind_a_panic_returns_an_error() {
     let io = Home::spawn();

@@ -1,4 +1,4 @@
-//! What must go wrong in the right way.
+//! Failures of the system and of callers, which must have the specified effects.
 
 use std::cell::Cell;
 use std::io;
@@ -14,7 +14,7 @@ use crate::common::{Kick, Number, watch};
 use aio_testing::warnings;
 use aio_testing::{Spoil, spoiled};
 
-/// Fails from the third descriptor on; counts them.
+/// Counts the descriptors, and refuses those from the third one on.
 #[derive(Debug)]
 struct Full(u32);
 
@@ -42,7 +42,7 @@ fn goes_on(cx: &Context) {
     assert_eq!(cx.backend_name(), "ppoll", "for good");
 }
 
-/// Exactly one warning, which names the refused call.
+/// Asserts that there is exactly one warning, and that it names the refused call.
 fn one_warning(logged: &[String], parts: [&str; 2]) {
     assert_eq!(logged.len(), 1, "{logged:#?}");
     for part in parts {
@@ -79,7 +79,7 @@ fn b4_epoll_is_full_in_the_middle() {
     }
 }
 
-/// What a loop that works logs: nothing.
+/// A loop without failures logs nothing.
 #[test]
 fn b4_no_refusal_no_warning() {
     let logged = warnings(|| {
@@ -93,7 +93,7 @@ fn b4_no_refusal_no_warning() {
     assert!(logged.is_empty(), "{logged:#?}");
 }
 
-/// Cannot wait once.
+/// A backend whose wait fails once.
 #[derive(Debug)]
 struct Sleepless(bool);
 
@@ -135,7 +135,7 @@ fn b4_an_error_that_concerns_the_loop_names_the_call_and_the_remedy() {
     );
 }
 
-/// Finds the first descriptor of all closed, the loop's own.
+/// A backend that reports its first descriptor, the loop's own, as closed.
 #[derive(Debug)]
 struct Robbed(Option<Token>, Rc<Cell<bool>>);
 
@@ -178,10 +178,10 @@ fn r4_a_loop_whose_own_eventfd_was_closed_reports_it_and_works() {
     assert!(cx.poll(Wait::Block).unwrap() && kick.count.get() == 2);
 }
 
-/// The system refuses the new handler, and then the former one, too: none may stay registered without events.
+/// The system refuses the new handler, and then the former one, too. No handler may stay registered without events.
 #[test]
 fn r3_a_replacement_that_fails_twice_invalidates_the_handler() {
-    // It has room for the doorbell's, and for the one of the first handler.
+    // The backend accepts the descriptors of the doorbell and of the first handler only.
     let backend = spoiled(Epoll::new().unwrap(), Full(0));
     let cx = Context::builder().backend(Box::new(backend)).build().unwrap();
     let kick = Kick::new();
@@ -307,7 +307,7 @@ fn h9_nothing_scheduled_nothing_said() {
 
 #[test]
 fn d7_a_context_stays_on_its_thread() {
-    // Proven by a compile_fail example in the documentation of `Context`; only its remote moves between threads.
+    // A compile_fail example in the documentation of `Context` proves this. Only its remote moves between threads.
     fn travels<T: Send + Sync>() {}
     travels::<aio_context::Remote>();
     travels::<aio_context::BottomHalf>();

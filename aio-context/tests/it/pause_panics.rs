@@ -16,7 +16,7 @@ use aio_testing::{Spoil, spoiled};
 
 const MICRO: Duration = Duration::from_micros(1);
 
-/// Panics when it is invalidated, and in its first `poll_end`, after it has paused its group once more.
+/// A handler that panics when it is invalidated, and in its first `poll_end`, after it has paused its group once more.
 struct Fragile {
     has_ended: Cell<bool>,
     kick: Rc<Kick>,

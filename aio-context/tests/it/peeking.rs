@@ -14,7 +14,7 @@ use aio_context::{
 use crate::common::{Bench, Kick, watch, watch_polled};
 use crate::polling::Always;
 
-/// For a context on io_uring that polls for up to ten seconds, if there is one.
+/// Returns the builder of a context on io_uring that polls for up to ten seconds, if there is io_uring.
 fn peeking() -> Option<Builder> {
     let is_there = Bench::URING.context().backend_name() == "uring";
     let params = PollParams::up_to(Duration::from_secs(10));
@@ -25,7 +25,7 @@ fn peeking() -> Option<Builder> {
 #[test]
 fn r10_where_the_backend_peeks_a_descriptor_is_served_beside_a_handler_that_always_has_work() {
     let Some(builder) = peeking() else { return };
-    // No time passes, so no check is due but after 64 iterations.
+    // No time passes, so a check is due only after 64 iterations.
     let cx = builder.monotonic(Arc::new(ManualClock::new())).build().unwrap();
     let (greedy, plain) = (Kick::new(), Kick::new());
     greedy.has_work.set(Some(true));
@@ -40,7 +40,7 @@ fn r10_where_the_backend_peeks_a_descriptor_is_served_beside_a_handler_that_alwa
     }
 }
 
-/// Each reading takes 400 ns.
+/// A clock of which each reading takes 400 ns.
 #[derive(Debug, Default)]
 struct Ticking(AtomicU64);
 
@@ -51,7 +51,7 @@ impl Clock for Ticking {
     }
 }
 
-/// The check after an event arms its descriptor again, and finds nothing. The next event does not wait for that.
+/// The check after an event arms its descriptor again, and finds nothing. The next event is not delayed by this.
 #[test]
 fn r10_where_the_backend_peeks_an_event_soon_after_another_one_is_served_as_fast() {
     let Some(builder) = peeking() else { return };
@@ -110,14 +110,14 @@ fn r10_where_the_backend_peeks_polling_ends_in_the_round_in_which_a_descriptor_b
     assert_eq!((plain.count.get(), polled.polls.get()), (1, 100));
 }
 
-/// The kick of a handler is one event, be it found by polling or by its descriptor.
+/// The kick of a handler is one event, whether polling or its descriptor detects it.
 #[test]
 fn r10_where_the_backend_peeks_a_kick_is_not_served_twice() {
     let Some(builder) = peeking() else { return };
     let cx = builder.monotonic(Arc::new(ManualClock::new())).build().unwrap();
     let kick = Kick::new();
     let _registration = watch_polled(&cx, &kick);
-    // A check that is due by their number would report both.
+    // From 64 iterations on, a check would be due and report both.
     for served in 1..64 {
         kick.kick();
         assert!(cx.poll(Wait::Block).unwrap());

@@ -14,7 +14,7 @@ use crate::polling::{Late, always};
 fn a5_leaving_poll_mode_polls_one_last_time() {
     let (cx, _) = always(Duration::from_millis(2));
     let kick = Kick::new();
-    // It has work just after the kicks have been switched on again, and no kick comes.
+    // It gets work just after the kicks were enabled, and no kick comes.
     let registration = watch_polled(&cx, &kick);
     kick.has_work.set(Some(false));
     assert!(!cx.poll(Wait::AtMost(Duration::from_millis(10))).unwrap());

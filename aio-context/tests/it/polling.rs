@@ -12,7 +12,7 @@ use aio_context::{
 
 use crate::common::{Bench, Count, Kick, Twin, watch, watch_polled};
 
-/// Polls for as long as it may.
+/// A policy that polls for as long as it may.
 #[derive(Debug, Default)]
 pub(crate) struct Always;
 
@@ -27,7 +27,7 @@ impl PollPolicy for Always {
     fn reset(&mut self, _: PollParams) {}
 }
 
-/// Polls for a fixed time, and records the reports.
+/// A policy that polls for a fixed time, and records the reports.
 #[derive(Debug, Clone)]
 struct Spy(Duration, Rc<RefCell<Vec<Iteration>>>);
 
@@ -46,7 +46,7 @@ impl PollPolicy for Spy {
 
 const BENCH: Bench = Bench::LADDER_AT_64;
 
-/// A context with a policy, which may poll for so long, and its clock.
+/// Returns a context with a policy, which may poll for up to `max`, and its clock.
 fn polling(policy: impl PollPolicy + 'static, max: Duration) -> (Context, Arc<ManualClock>) {
     let clock = Arc::new(ManualClock::new());
     let builder = BENCH.builder().monotonic(clock.clone()).policy(Box::new(policy));
@@ -60,7 +60,7 @@ pub(crate) fn always(max: Duration) -> (Context, Arc<ManualClock>) {
     polling(Always, max)
 }
 
-/// Has work as soon as polling has ended, and notes how it went on.
+/// A handler that has work as soon as polling has ended, and logs its calls.
 pub(crate) struct Late(pub(crate) Rc<Kick>);
 
 impl std::os::fd::AsFd for Late {
@@ -238,7 +238,7 @@ fn d8_bottom_halves_that_are_always_scheduled_starve_no_descriptor() {
         let _registration = watch(&cx, &kick);
         for served in 0..20 {
             kick.kick();
-            // At most so many iterations pass without a check, whatever the clock shows.
+            // At most 64 iterations pass without a check, whatever the clock shows.
             for _ in 0..65 {
                 assert!(cx.poll(wait).unwrap());
             }
@@ -267,7 +267,7 @@ fn d8_r10_more_busy_polled_handlers_than_a_batch_starve_no_handler() {
     }
 }
 
-/// Of two types, which lie apart in memory.
+/// The handlers are of two types, which are in different arrays.
 #[test]
 fn a3_more_hits_than_a_batch_come_round_robin() {
     for batch in [1, 4, 7] {

@@ -13,14 +13,14 @@ use crate::common::{Bench, Count, Kick, Number, watch};
 
 const MILLI: Duration = Duration::from_millis(1);
 
-/// A context that lets time pass instead of waiting for it.
+/// Returns a context whose waits advance a simulated clock.
 fn simulated() -> (Context, std::sync::Arc<aio_context::ManualClock>) {
     let clock = std::sync::Arc::new(aio_context::ManualClock::new());
     let cx = Context::builder().monotonic(clock.clone()).build().unwrap();
     (cx, clock)
 }
 
-/// An idle bottom half that schedules itself again, and how often it ran.
+/// Returns an idle bottom half that schedules itself again, and the number of its runs.
 fn restless(cx: &Context) -> (Rc<RefCell<Option<BottomHalf>>>, Count) {
     let (own, runs) = (Rc::new(RefCell::new(None::<BottomHalf>)), Count::default());
     let (handle, counted) = (own.clone(), runs.clone());
@@ -91,7 +91,7 @@ fn d4_events_without_progress_do_not_end_a_blocking_poll() {
     let _paused = cx.watch_in(group, paused.clone(), Interest::READ).unwrap();
     let pause = cx.pause(group);
     let writer = paused.writer();
-    // They are kept here: the drop of a handle cancels its schedule.
+    // The handles are kept here, because the drop of a handle cancels its schedule.
     let (idle, work) = (&idle, &work);
     let act = move || {
         idle.schedule_idle();
@@ -118,7 +118,7 @@ fn d4_a_pure_notify_ends_a_blocking_poll_and_is_no_progress() {
     remote.notify();
     assert!(!cx.poll(Wait::Block).unwrap(), "notified before");
     once_asleep(|| remote.notify(), || assert!(!cx.poll(Wait::Block).unwrap()));
-    // With work besides it is progress, and nothing is left of it.
+    // A notification together with work is progress, and has no effect afterwards.
     let work = cx.bottom_half("work", |_| {});
     remote.notify();
     work.schedule();
@@ -127,7 +127,7 @@ fn d4_a_pure_notify_ends_a_blocking_poll_and_is_no_progress() {
     own.take();
 }
 
-/// `wait_while` depends on it.
+/// `wait_while` depends on this.
 #[test]
 fn d4_w1_a_kick_ends_the_wait_though_idle_ones_run() {
     let cx = Context::new().unwrap();

@@ -56,12 +56,12 @@ fn r2_a_number_that_is_used_again_never_gets_old_events(bench: Bench) {
     let number = victim.number();
     let slot = RefCell::new(Some(watch(&cx, &victim)));
     let (killed, fresh) = (RefCell::new(Some(victim.clone())), reused.clone());
-    // Both are ready; the first one called ends the second and has its number used again.
+    // Both handlers are ready. The first one that is called ends the other one, whose number is then used again.
     let killer = Kick::with(move |_, cx| {
         drop(slot.borrow_mut().take());
         drop(killed.borrow_mut().take());
         if fresh.borrow().is_none() {
-            // Other tests of this process take numbers too: try until it is given out again.
+            // Other tests of this process take numbers, too, so several tries may be necessary until the number is used again.
             let tries: Vec<_> = (0..50).map(|_| Kick::new()).collect();
             let Some(again) = tries.into_iter().find(|kick| kick.number() == number) else {
                 return;
@@ -90,7 +90,7 @@ fn r3_removing_an_unknown_handler_has_no_effect(bench: Bench) {
     assert!(!bench.check(&cx));
 }
 
-/// A stream that logs its callbacks and leaves the data where they are.
+/// A stream that logs its callbacks and does not read the data.
 struct Logs(UnixStream, RefCell<Vec<&'static str>>);
 
 impl Logs {
@@ -139,7 +139,7 @@ fn r4_a_descriptor_that_was_closed_elsewhere_ends_its_registration(bench: Bench)
     let (cx, number) = (bench.context(), Number::new());
     let registration = cx.watch(number.clone(), Interest::READ).unwrap();
     number.close();
-    // Polled directly: before it has been found out, it cannot be moved to where a foreign loop could wait for it.
+    // The context is polled directly: until the closed number is detected, it cannot move to the backend for a foreign loop.
     let progress = cx.poll(aio_context::Wait::NoBlock).unwrap();
     if cx.backend_name() == "ppoll" {
         assert_eq!((number.errors.borrow().len(), registration.is_live()), (1, false));
@@ -297,7 +297,7 @@ fn r9_removed_while_its_readiness_is_collected(bench: Bench) {
     );
 }
 
-/// A stream whose `readable` does something to its own registration.
+/// A stream whose `readable` changes its own registration.
 struct Meddler {
     logs: Rc<Logs>,
     slot: Rc<RefCell<Option<Registration>>>,

@@ -155,7 +155,7 @@ fn w2_a_job_that_panics_is_an_error(bench: Bench) {
     home.join().unwrap();
 }
 
-/// Case 14: jobs hop between contexts on five threads; none is lost, none is doubled.
+/// Case 14: jobs move between contexts on five threads. No job is lost or runs twice.
 #[test]
 fn w2_jobs_hop_between_contexts() {
     const HOPS: u32 = 20_000;

@@ -88,7 +88,7 @@ fn r3_every_way_to_watch_gives_the_handler_back(bench: Bench) {
     assert!(Rc::ptr_eq(&owner, &kick));
 }
 
-/// What a closed number is refused with: the system's error, and the same text everywhere.
+/// Asserts that `why` is the refusal of a closed number: the system's error, and the same text everywhere, which is returned.
 fn is_refused_as_closed(why: &io::Error) -> String {
     let refused = why.get_ref().and_then(|inner| inner.downcast_ref::<Refused>());
     let refused = refused.unwrap_or_else(|| panic!("{why}"));
@@ -120,7 +120,7 @@ fn r3_a_closed_number_is_refused_by_every_backend_with_the_same_error(bench: Ben
     for interest in all {
         assert_eq!(refused(&cx, interest), usual, "{interest:?}");
     }
-    // On epoll, which every backend moves to.
+    // Each backend moves to epoll.
     drop(cx.embed().unwrap());
     assert_eq!(refused(&cx, Interest::READ), usual, "embedded");
     let kick = Kick::new();
@@ -133,13 +133,13 @@ fn r3_a_closed_number_is_refused_by_every_backend_with_the_same_error(bench: Ben
     assert_eq!(cx.anomalies(), (0, 0));
 }
 
-/// A number that no process can have, and none at all.
+/// A number that no process can have is refused, with an interest and without one.
 #[test]
 fn r3_the_highest_number_is_refused_too() {
     struct Highest;
     impl AsFd for Highest {
         fn as_fd(&self) -> BorrowedFd<'_> {
-            // SAFETY: it is not open, on purpose: this is the case under test. Nothing is read, written or closed through it.
+            // SAFETY: the number is not open, which is the case under test. Nothing is read, written or closed through it.
             unsafe { BorrowedFd::borrow_raw(i32::MAX) }
         }
     }
@@ -378,7 +378,7 @@ fn r3_r6_replacing_by_number_keeps_begin_and_end_balanced(bench: Bench) {
     assert_eq!(*second.log.borrow(), ["begin", "poll_ready", "end"]);
 }
 
-/// Registered while it was open, closed without removal, and then given an interest again.
+/// The number was registered while it was open, was closed without removal, and then gets an interest again.
 fn l6_a_closed_number_cannot_be_waited_for_again(bench: Bench) {
     let (cx, number) = (bench.context(), Number::new());
     let registration = cx.watch(number.clone(), Interest::READ).unwrap();

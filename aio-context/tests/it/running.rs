@@ -128,7 +128,7 @@ fn d10_an_instant_becomes_a_moment(bench: Bench) {
     }
 }
 
-/// Registers a handler that counts by a job of another thread. The thread gets the token.
+/// Registers a handler in a job of another thread. Returns its token, and the other end of its stream.
 fn from_elsewhere(cx: &Context, bench: Bench) -> (Token, UnixStream) {
     let (near, far) = UnixStream::pair().unwrap();
     let (answer, token) = std::sync::mpsc::channel();

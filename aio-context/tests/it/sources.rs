@@ -28,7 +28,7 @@ everywhere! {
 
 type OnReady = Rc<dyn Fn(&Work, &Context)>;
 
-/// A source that has as much work as it is given.
+/// A source with a given amount of work.
 #[derive(Default)]
 struct Work {
     left: Cell<u32>,
@@ -41,7 +41,7 @@ struct Work {
     deepest: Cell<u32>,
 }
 
-/// A share of it, which the context owns.
+/// A share of the source, which the context owns.
 struct Shared(Rc<Work>);
 
 impl Source for Shared {
@@ -94,7 +94,7 @@ impl Work {
         *self.on_ready.borrow_mut() = Some(Rc::new(code));
     }
 
-    /// Gives it work, from another thread as far as the loop is concerned.
+    /// Gives it work, and wakes it from another thread.
     fn give(&self, waker: &SourceWaker) {
         self.left.set(self.left.get() + 1);
         let waker = waker.clone();
@@ -377,7 +377,7 @@ fn b5_a_source_learns_of_the_first_pause_and_of_the_last_resume(bench: Bench) {
     pauses.into_iter().for_each(drop);
     assert!(!cx.is_paused(group));
     assert_eq!(log.take(), [("first", false), ("second", false)]);
-    // One that is removed during a pause is not called any more.
+    // A source that is removed during a pause is not called any more.
     let paused = cx.pause(group);
     drop(first);
     drop(paused);

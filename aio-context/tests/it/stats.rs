@@ -19,7 +19,7 @@ everywhere! {
     m1_an_iteration_that_does_not_wait_is_no_sleep
 }
 
-/// A foreign loop sleeps by itself, which no context sees.
+/// Returns `true` if the context itself sleeps. A context does not count the sleeps of a foreign loop.
 fn sleeps_itself(bench: Bench) -> bool {
     !bench.foreign
 }
@@ -55,11 +55,11 @@ fn m1_ten_waits_in_real_time_are_ten_sleeps() {
     }
     let stats = cx.remote().stats();
     assert_eq!(stats.blocked, 10, "{stats:?}");
-    // Up to 2 us of each are spent with looks at the descriptors.
+    // Checks of the descriptors take up to 2 us of each wait.
     assert!(stats.slept >= Duration::from_micros(9_900), "{stats:?}");
 }
 
-/// Without a deadline, and ended by another thread.
+/// The wait has no deadline, and another thread ends it.
 #[test]
 fn m1_a_wait_that_another_thread_ends_is_a_sleep() {
     let cx = Context::new().unwrap();
@@ -128,7 +128,7 @@ fn m1_events_are_the_calls_of_handlers(bench: Bench) {
         bench.settle(&cx);
         assert_eq!(cx.remote().stats().events, 3 * rounds);
     }
-    // Nor is an event that is not delivered.
+    // An event that is not delivered does not count either.
     kicks[0].kick();
     kicks[1].kick();
     let cleared = kicks[1].clone();
@@ -193,7 +193,7 @@ fn m1_events_of_nested_polls_and_panics_count(bench: Bench) {
     );
 }
 
-/// Any notification is one of sent and elided, and what was sent is accepted.
+/// Each notification is either sent or elided, and each sent one is accepted.
 fn m1_wakeups_are_sent_accepted_or_elided(bench: Bench) {
     let cx = bench.context();
     let remote = cx.remote();

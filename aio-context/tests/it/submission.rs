@@ -1,4 +1,4 @@
-//! Operations on the ring of a context: when they are submitted, and what they leave alone (rule S1).
+//! Operations on the ring of a context: when they are submitted, and their independence of handlers and pauses (rule S1).
 
 use std::cell::{Cell, RefCell};
 use std::fs::File;
@@ -11,11 +11,11 @@ use aio_backend_uring::Uring;
 use aio_context::{Completed, Context, Interest, Operation, Policy, PollParams, ReadyList, Submit, Wait};
 use aio_testing::{Bench, Count, Spoil, spoiled};
 
-/// A context on a ring; prints a `skipped` line if there is none.
+/// Returns a context on a ring; prints a `skipped` line if there is none.
 fn on_ring(params: PollParams) -> Option<Context> {
     match Uring::new() {
         Ok(ring) => {
-            // It polls for as long as it may.
+            // The context polls for as long as it may.
             let policy = Policy::by_name("fixed", params).unwrap();
             let builder = Context::builder().backend(Box::new(ring)).poll_params(params);
             Some(builder.policy(Box::new(policy)).build().unwrap())
@@ -54,7 +54,7 @@ fn s1_other_backends_give_operations_back() {
             drop(refused);
             assert_eq!((Rc::strong_count(&token), Arc::strong_count(&file)), (1, 1));
         }
-        // No handler is left of it.
+        // The refused operation leaves no handler.
         assert_eq!(
             format!("{cx:?}").matches("handlers: Some(0)").count(),
             1,
@@ -64,7 +64,7 @@ fn s1_other_backends_give_operations_back() {
     }
 }
 
-/// A group lasts as long as its context.
+/// A group exists as long as its context, so a refused operation must not make one.
 #[test]
 fn s1_operations_that_are_refused_leave_no_groups() {
     let (cx, file) = (Bench::PPOLL.context(), zeroes());
@@ -76,7 +76,7 @@ fn s1_operations_that_are_refused_leave_no_groups() {
     assert_eq!(groups, ["GroupId(2)", "GroupId(3)"]);
 }
 
-/// The usual way to a ring, with another backend beneath it.
+/// The usual way to get a ring, with a fallback to another backend.
 #[cfg(feature = "uring")]
 #[test]
 fn s1_a_context_of_the_kind_uring_executes_operations() {
@@ -97,7 +97,7 @@ fn s1_a_context_of_the_kind_uring_executes_operations() {
     assert!(handle.is_done() && done.get() == 1);
 }
 
-/// What a bottom half submits is passed on by the next wait, and ends it.
+/// The next wait passes the operations of a bottom half to the system, and their completions end it.
 #[test]
 fn s1_operations_that_are_submitted_in_callbacks_end_a_wait() {
     let Some(cx) = on_ring(PollParams::OFF) else {
@@ -115,7 +115,7 @@ fn s1_operations_that_are_submitted_in_callbacks_end_a_wait() {
     }
 }
 
-/// A loop that polls sees a completion while it polls: it neither sleeps nor leaves poll mode for it.
+/// A loop that polls detects a completion while it polls. It neither sleeps nor leaves poll mode for this.
 #[test]
 fn s1_completions_are_seen_while_the_loop_polls() {
     let hour = Duration::from_secs(3600);
@@ -134,7 +134,7 @@ fn s1_completions_are_seen_while_the_loop_polls() {
         })
         .watch()
         .unwrap();
-    // One that has to wait, and one that has not.
+    // One operation has to wait, and the other one has not.
     let (pipe, mut writer) = io::pipe().unwrap();
     let done = Count::default();
     for operation in [Operation::read(Arc::new(pipe), None, vec![0; 1]), read(&zeroes())] {
@@ -160,7 +160,7 @@ fn s1_completions_are_seen_while_the_loop_polls() {
     cx.set_poll_params(PollParams::OFF);
 }
 
-/// Pausing every group of the program does not pause completions, which belong to none.
+/// Pausing all groups of the program does not pause completions, which belong to no group.
 #[test]
 fn s1_a_pause_of_handlers_leaves_operations_alone() {
     let Some(cx) = on_ring(PollParams::OFF) else {
@@ -207,7 +207,7 @@ fn s1_handlers_and_operations_do_not_mix() {
     assert_eq!(cx.anomalies(), (0, 0));
 }
 
-/// A completion that takes longer than the limit is reported, as that of a handler is.
+/// A callback of a completion that exceeds the limit is reported, as one of a handler is.
 #[test]
 fn m2_a_slow_completion_is_reported() {
     let Some(cx) = on_ring(PollParams::OFF) else {
@@ -267,7 +267,8 @@ impl Spoil for Timeouts {
 }
 
 /// A loop that has just served an event checks its descriptors for a moment before it blocks. If operations were submitted, one call
-/// passes them to the system and blocks: to check first would be a call more, and keep the core from a thread that executes them.
+/// passes them to the system and blocks. A check before it would be one more call, and would keep the core from a thread that executes
+/// the operations.
 #[test]
 fn s1_a_wait_that_submits_is_one_call() {
     let Ok(ring) = Uring::new() else {

@@ -1,11 +1,11 @@
-//! What no run of the loop can show: that no lock lies in the path of an iteration.
+//! The path of an iteration takes no lock, which no run of the loop can prove.
 //!
-//! These read the sources of the workspace. Where there is no workspace around this crate they have nothing to say.
+//! These tests read the sources of the workspace. Outside of the workspace they check nothing.
 
 use std::fs;
 use std::path::{Path, PathBuf};
 
-/// Words that only code that locks, or waits for another thread, has a use for.
+/// Words of code that locks or waits for another thread.
 const LOCKS: [&str; 9] = [
     "Mutex",
     "RwLock",
@@ -18,7 +18,7 @@ const LOCKS: [&str; 9] = [
     "thread::park",
 ];
 
-/// Where such words stand nevertheless, on how many lines at the most, and why that is in no iteration.
+/// The files with such words, the most lines of them in a file, and the reason why no iteration runs these lines.
 const EXCUSED: [(&str, usize, &str); 6] = [
     (
         "aio-notify/src/published.rs",
@@ -48,7 +48,7 @@ const EXCUSED: [(&str, usize, &str); 6] = [
     ),
 ];
 
-/// The root of the workspace, if this crate stands in it.
+/// Returns the root of the workspace, if this crate is in it.
 fn workspace() -> Option<PathBuf> {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent()?;
     path_of_an_iteration()
@@ -57,7 +57,7 @@ fn workspace() -> Option<PathBuf> {
         .then(|| root.to_path_buf())
 }
 
-/// The crates that an iteration runs through: this one and those of the workspace that it depends on.
+/// Returns the crates whose code an iteration runs: this one and its dependencies in the workspace.
 fn path_of_an_iteration() -> Vec<String> {
     let manifest = Path::new(env!("CARGO_MANIFEST_DIR")).join("Cargo.toml");
     let manifest = fs::read_to_string(manifest).unwrap();
@@ -88,7 +88,7 @@ fn rust_files(folder: &Path, found: &mut Vec<PathBuf>) {
     }
 }
 
-/// The lines of a source file that are code and no test: unit tests stand at the end, in a module of their own.
+/// Returns the lines of code of a source file without its unit tests, which are at the end, in a module of their own.
 fn code(path: &Path) -> Vec<String> {
     let text = fs::read_to_string(path).unwrap();
     let is_code = |line: &&str| !line.trim_start().starts_with("//") && !line.starts_with("use ");
@@ -99,7 +99,7 @@ fn code(path: &Path) -> Vec<String> {
         .collect()
 }
 
-/// A producer that is preempted holds nothing that the loop would wait for.
+/// A preempted producer holds no lock for which the loop would wait.
 #[test]
 fn case_81_no_lock_lies_in_the_path_of_an_iteration() {
     let Some(root) = workspace() else { return };

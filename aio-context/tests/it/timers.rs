@@ -215,7 +215,7 @@ fn d6_a_timer_may_fire_inside_its_own_callback(bench: Bench) {
     }
 }
 
-/// Tells whether it is still there.
+/// Returns a value, and a function that returns `true` until the value is dropped.
 fn witness() -> (Rc<()>, impl Fn() -> bool) {
     let there = Rc::new(());
     let seen = Rc::downgrade(&there);
@@ -258,7 +258,7 @@ fn r8_the_id_of_a_dropped_timer_reaches_no_other_timer(bench: Bench) {
     let timer = cx
         .timer(ClockId::Monotonic, move |cx, face| {
             slot.replace(None);
-            // It takes the place of the one that has gone.
+            // The new timer reuses the slot of the dropped one.
             let heir = cx
                 .timer(ClockId::Monotonic, |_, _| unreachable!("it was not armed"))
                 .disarmed();
@@ -342,7 +342,7 @@ fn d9_a_panic_gives_the_callback_back_or_drops_it(bench: Bench) {
         .timer(ClockId::Monotonic, move |cx, timer| {
             assert!(Rc::strong_count(&there) > 0);
             match called.up() {
-                // In a call inside of its own.
+                // The next call runs inside of this one.
                 1 => {
                     timer.arm_after(Duration::ZERO);
                     bench.check(cx);
@@ -365,7 +365,7 @@ fn d9_a_panic_gives_the_callback_back_or_drops_it(bench: Bench) {
     assert!(!bench.check(&cx));
 }
 
-/// Rule T2: no clock is read for nothing; `Source` counts how often it is.
+/// Rule T2: no clock is read without need. `Source` counts its readings.
 #[test]
 fn t2_a_clock_without_an_armed_timer_is_not_read() {
     #[derive(Debug, Default)]
@@ -419,7 +419,7 @@ fn t3_a_timer_outlives_its_context_without_effect() {
         .disarmed();
     timer.arm_at(Moment::NEVER);
     let (second, seen) = (own.clone(), own.clone());
-    // A callback that has its own handle: only the context can break the cycle.
+    // The callback owns its own handle, so only the context can break the cycle.
     let keeper = cx
         .timer(ClockId::Monotonic, move |_, _| drop(second.borrow_mut().take()))
         .disarmed();
@@ -434,7 +434,7 @@ fn t3_a_timer_outlives_its_context_without_effect() {
     assert_eq!(Rc::strong_count(&seen), 1);
 }
 
-/// Case 11 in real time, and rule T5: not before its time.
+/// Case 11 in real time, and rule T5: a timer does not fire before its time.
 #[test]
 fn t5_a_real_wait_is_not_early() {
     let cx = Context::new().unwrap();
@@ -455,7 +455,7 @@ fn t5_a_real_wait_is_not_early() {
 #[test]
 fn t5_the_timer_slack_of_a_thread_can_be_set() {
     let ns = Duration::from_nanos;
-    // On a thread of its own: the setting stays with it.
+    // The test has a thread of its own, because the setting belongs to the thread.
     let thread = std::thread::spawn(move || {
         let before = timer_slack().unwrap();
         assert!(before > ns(1), "the system gives more than the least: {before:?}");

@@ -1,5 +1,5 @@
-//! Behaviour as traces: each is replayed in every way to wait, beside the reference loop of `proofs/reference`, whose page
-//! describes the language. Random sequences are there, too.
+//! Behaviour as traces. Each trace is replayed in every way to wait, beside the reference loop of `proofs/reference`, whose page
+//! describes the language and which also has random sequences.
 
 use aio_context::Policy;
 use aio_reference::{Setup, USUAL, Waiter, check as replay, check_and_show, sequence};
@@ -101,7 +101,7 @@ fn d3_handlers(waiter: Waiter) {
 
 fn r4_errors_and_closed_numbers(waiter: Waiter) {
     for trace in [
-        // An end of a pipe that is full, that has room again, and whose other end is gone.
+        // An end of a pipe that is full, that has room again, and whose other end is closed.
         "watch q w; poll -> q.writable; poll ->; kick q; poll -> q.writable; poll ->",
         "watch q w; poll -> q.writable; close q; poll -> q.writable; poll -> q.writable",
         "watch q r; poll ->; close q; poll -> q.readable; interest q rw; poll -> q.readable q.writable",
@@ -109,12 +109,12 @@ fn r4_errors_and_closed_numbers(waiter: Waiter) {
         "watch p w; close p; poll -> p.writable; interest p rw; poll -> p.readable",
         // Two numbers of one file are two handlers.
         "watch a r; dup a b; watch b r; kick a; poll ~> a.readable b.readable; poll ->; remove a; kick b; poll -> b.readable",
-        // The number comes to mean another file, with and without another owner of the former one.
+        // The number is used for another file, with and without another owner of the former one.
         "watch e r; kick e; closeraw e; remove e; watch e r; poll ->; kick e; poll -> e.readable",
         "watch a r; dup a b; closeraw a; kick b; remove a; poll ->; watch a r; poll ->; kick a; poll -> a.readable",
         "watch a r; dup a b; closeraw a; remove a; dup b a; watch a r; kick b; poll -> a.readable; remove a; kick b; poll ->",
         "watch a r; dup a b; closeraw a; watch a r -> refused; remove a; watch a r; poll ->; kick a; poll -> a.readable",
-        // A silent handler gets no events.
+        // A handler without an interest gets no events.
         "watch e -; closeraw e; poll ->; remove e; poll ->",
         "watch e -; closeraw e; interest e r -> refused; replace e n w -> refused; poll ->; remove e; poll ->",
         "watch e r in g; pause g; kick e; poll ->; closeraw e; resume g -> e.invalidated; poll ->",
@@ -184,25 +184,25 @@ fn r14_one_event(waiter: Waiter) {
     for trace in [
         "watch a r1; kick a; poll -> a.readable; kick a; poll ->; wait 5 ->; rearm a; poll -> a.readable; poll ->",
         "watch a r1; kick a; poll -> a.readable; kick a; interest a r1; poll -> a.readable; kick a; poll ->",
-        // Without its mode it is as before; to arm what reports again and again changes nothing.
+        // Without the one-shot mode, events are level-triggered again, and to arm such a handler has no effect.
         "watch a r1; kick a; poll -> a.readable; kick a; interest a r; poll -> a.readable; kick a; rearm a; poll -> a.readable",
-        // One event is all that there is at that time.
+        // One event includes all readiness of its time.
         "watch a rw1; kick a; poll -> a.readable a.writable; poll ->",
         "watch a rw1; poll -> a.writable; kick a; poll ->; rearm a; poll -> a.readable a.writable",
-        // Armed in its first callback, the rest is not due: it is reported anew.
+        // If the handler is armed in its first callback, the rest of the event is reported anew.
         "on a.readable { rearm a }; watch a rw1; kick a; poll -> a.readable; drain a; poll -> a.writable; poll ->",
-        // The next handler is armed, by number or not.
+        // A replacement is armed, with or without an interest of its own.
         "watch a r1; kick a; poll -> a.readable; kick a; replace a n; poll -> n.readable; kick a; replace a a r1; poll -> a.readable",
         // Pauses do not arm it.
         "watch a r1 in g; kick a; poll -> a.readable; kick a; pause g; resume g; poll ->; rearm a; pause g; poll ->; resume g; \
          poll -> a.readable",
         "watch a r1 in g; pause g; kick a; poll ->; poll ->; resume g; poll -> a.readable; kick a; poll ->",
-        // Moves do not arm it, and do not lose it.
+        // Moves to another backend do not arm the handler, and do not lose its event.
         "watch a r1; kick a; poll -> a.readable; kick a; gather; poll ->; scatter; poll ->; rearm a; gather; poll -> a.readable",
         // A delivery counts when its callback starts.
         "on a.readable { drain a, panic }; watch a r1; kick a; poll -> a.readable panic; kick a; poll ->; rearm a; \
          on a.readable { }; poll -> a.readable",
-        // Found by an outer poll, delivered by a nested one, once.
+        // The outer poll finds the event, and a nested one delivers it, once.
         "on a.readable { drain a, poll }; on b.readable { drain b, poll }; watch a r1; watch b r1; kick a; kick b; \
          poll; kick a; kick b; poll ->",
     ] {
@@ -250,7 +250,7 @@ fn b5_pausing(waiter: Waiter) {
         "on a.readable { pause g }; watch a rw in g; kick a; poll -> a.readable; poll ->; resume g; poll -> a.readable",
         "on x { pause g }; bh x; watch a r in g; kick a; schedule x; poll -> x; poll ->; resume g; poll -> a.readable",
         "on x { pause g, resume g }; bh x; watch a r in g; kick a; schedule x; poll -> x a.readable",
-        // The last resume has the loop look, without the nap that an idle one allows.
+        // The last resume makes the loop check at once, without the delay that an idle bottom half allows.
         "on x { arm t 3 }; bh x; timer t; pause g; idle x; resume g; wait 4 -> x t",
         "on x { arm t 3 }; bh x; timer t; pause g; pause g; idle x; resume g; wait 4 -> x; wait 3 -> t",
         // A paused event does not keep the loop awake, nor does it end a timer's wait.
@@ -327,7 +327,7 @@ fn d9_panics(waiter: Waiter) {
         "on a.readable { drain a, panic }; watch a r; kick a; poll -> a.readable panic; poll ->; kick a; poll -> a.readable panic",
         "on x { panic }; bh x; bh y; schedule x; schedule y; poll -> x panic; poll -> y; poll ->",
         "on t { panic }; timer t; timer u; arm t 1; arm u 1; advance 1; poll -> t panic; poll -> u; poll ->",
-        // What was collected is found again.
+        // Collected events are found again.
         "on x { panic }; bh x; watch a r; kick a; schedule x; poll -> x panic; poll -> a.readable; poll ->",
         "on x { panic }; bh x; watch a rw; kick a; schedule x; poll -> x panic; drain a; poll -> a.writable",
         "on a.readable { panic }; watch a rw; kick a; poll -> a.readable panic; poll -> a.readable panic",
@@ -352,7 +352,7 @@ fn a2_a9_polled_handlers(waiter: Waiter) {
         // A nested poll does not poll a busy handler; it is served again afterwards.
         "polling 50; watch e r polled; on e.poll_ready { drain e, work e, wait 3 }; work e; wait 5; wait 5; wait 5",
         "polling 20000; watch e r polled; watch f r polled; on e.poll_ready { drain e, work f, wait 3 }; work e; wait 5; wait 5",
-        // Begin and end are balanced, and no work is slept over, whatever comes between.
+        // Begin and end are balanced, and the loop never sleeps while there is work, whatever happens in between.
         "polling 20000; watch e r in g polled; wait 5; work e; pause g; poll ->; work e; resume g; poll; poll; wait 5",
         "polling 20000; watch e r polled; wait 5; work e; replace e ee polled; wait 5; wait 5; replace e e; work e; wait 5",
         "polling 20000; watch e r polled; wait 5; work e; watch e rw polled; wait 5; remove e; wait 5",
@@ -360,7 +360,7 @@ fn a2_a9_polled_handlers(waiter: Waiter) {
         "polling 50; watch e r polled; watch f r polled; on e.poll { remove f, remove e }; wait 5; wait 5",
         "polling 50; watch e r polled; on e.begin { panic }; wait 5; wait 5; on e.begin { }; on e.end { panic }; wait 5; wait 5; wait 5",
         "polling 50; watch e - polled; wait 5; work e; wait 5; wait 5; interest e r; wait 5",
-        // The idle ones leave, and come back.
+        // Idle handlers are demoted, and promoted again.
         "polling 50; watch a r polled; watch b r polled; watch c r polled; watch d r polled; repeat 80 { work a, wait 1, wait 1 }; \
          work b; wait 1; wait 1; work c; work d; wait 1; wait 1; wait 1",
     ];
@@ -371,14 +371,14 @@ fn a2_a9_polled_handlers(waiter: Waiter) {
     }
 }
 
-/// What random sequences have found.
+/// The traces that random sequences have found.
 fn regressions(waiter: Waiter) {
     for (policy, trace) in FOUND {
         check_with(waiter, policy, trace);
     }
 }
 
-/// No order depends on keys or addresses of the moment: the same steps make the same calls.
+/// No order depends on random keys or on addresses: the same steps make the same calls.
 fn case_97_the_same_steps_twice(waiter: Waiter) {
     let seed = aio_testing::seed();
     let mut dice = fastrand::Rng::with_seed(seed);

@@ -16,7 +16,7 @@ fn everywhere(test: impl Fn(&Context)) {
     test(&Context::new().unwrap());
 }
 
-/// An iteration of a loop that never calls `check`: it waits for the time from `prepare`, and dispatches.
+/// Runs an iteration of a loop that never calls `check`: it waits for the time from `prepare`, and dispatches.
 fn turn(embedded: &Embedded) -> bool {
     let limit = embedded.prepare();
     let limit = limit.map(|limit| Timespec {
@@ -73,7 +73,7 @@ fn g4_bottom_halves_run_and_notifications_do_not_stay() {
             counted.up();
         });
         for round in 1..=3 {
-            // From here, before `prepare`; and from another thread, after it.
+            // On this thread before `prepare`, and on another thread after it.
             bh.schedule();
             assert!(turn(&embedded) && runs.get() == 2 * round - 1);
             assert!(embedded.prepare().is_none());
@@ -108,7 +108,7 @@ fn g4_timers_fire() {
     });
 }
 
-/// All at once, with a handler that is polled too, and a turn with `check` in between.
+/// All kinds of work at once, also a polled handler, and some turns with `check`.
 #[test]
 fn g4_turns_with_and_without_check_agree() {
     everywhere(|cx| {
@@ -126,7 +126,7 @@ fn g4_turns_with_and_without_check_agree() {
                 0 => assert!(embedded.dispatch()),
                 1 => assert!(embedded.check().unwrap() && embedded.dispatch()),
                 _ => {
-                    // What a check finds before another turn begins is found again.
+                    // Events that a check has found before another turn begins are found again.
                     assert!(embedded.check().unwrap());
                     assert_eq!(embedded.prepare(), Some(Duration::ZERO));
                     assert!(embedded.dispatch());
@@ -138,7 +138,7 @@ fn g4_turns_with_and_without_check_agree() {
     });
 }
 
-/// Two foreign loops embed one context, and one of them leaves it.
+/// Two foreign loops embed one context, and one of them drops its embedding.
 #[test]
 fn g4_two_embeddings_of_one_context_do_not_disarm_each_other() {
     for bench in Bench::DIRECT {
@@ -156,7 +156,7 @@ fn g4_two_embeddings_of_one_context_do_not_disarm_each_other() {
         assert!(is_readable(&second), "the second one is still prepared");
         assert!(second.check().unwrap() && second.dispatch());
         assert_eq!((runs.get(), second.prepare(), first.prepare()), (1, None, None));
-        // What the first has accepted is not lost if it goes away.
+        // Work that the first one has accepted is not lost when it is dropped.
         bh.schedule();
         assert!(first.check().unwrap());
         drop(first);

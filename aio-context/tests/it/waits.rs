@@ -18,7 +18,7 @@ everywhere! {
     d4_a_wait_with_a_limit_ends_with_the_first_event_or_notification
 }
 
-/// Counts the checks before a wait, and keeps the wait from sleeping. Clones share the counts.
+/// A backend that counts the checks before a wait, and whose waits do not sleep. Clones share the counts.
 #[derive(Clone, Debug, Default)]
 struct NeverSleeps {
     checks: Rc<Cell<u32>>,
@@ -39,7 +39,7 @@ impl Spoil for NeverSleeps {
     }
 }
 
-/// On a real clock. The deadline lets a wait of no length be the end of it.
+/// The clock is real. The poll has a deadline, so it ends although its waits do not sleep.
 #[test]
 fn d4_after_progress_the_loop_checks_more_than_once_before_it_sleeps() {
     let counts = NeverSleeps::default();
@@ -67,7 +67,7 @@ fn d4_after_progress_the_loop_checks_more_than_once_before_it_sleeps() {
     );
 }
 
-/// A clock that is read and does not move, without being a simulated one.
+/// A clock that stands still, and is not a simulated one.
 #[derive(Debug)]
 struct Standing(Moment);
 
@@ -77,7 +77,7 @@ impl Clock for Standing {
     }
 }
 
-/// With a bottom half that keeps the loop from waiting: the first iteration checks, the others only at intervals.
+/// A bottom half keeps the loop from waiting. The first iteration checks the descriptors, the others only at intervals.
 #[test]
 fn d8_bottom_halves_that_keep_the_loop_from_waiting_share_a_check() {
     let counts = NeverSleeps::default();
@@ -134,17 +134,17 @@ fn d4_a_wait_with_a_limit_ends_with_the_first_event_or_notification(bench: Bench
         kick.kick();
         assert!(bench.poll(&cx, hour));
         assert_eq!(kick.count.get(), waits);
-        // The loop sleeps by now, or is about to.
+        // The notification comes before, during or after the next wait.
         let remote = cx.remote();
         let notifier = std::thread::spawn(move || remote.notify());
         assert!(!bench.poll(&cx, hour));
         notifier.join().unwrap();
-        // What came too late for that wait is over now.
+        // The thread has ended, so this check accepts a late notification.
         bench.check(&cx);
     }
 }
 
-/// Panics in the waits that sleep, once.
+/// A backend that panics once, in a wait that sleeps.
 #[derive(Debug)]
 struct Unwell(bool);
 
@@ -167,7 +167,7 @@ fn n2_after_a_wait_that_panicked_a_notification_costs_nothing() {
     assert!(!cx.poll(Wait::Block).unwrap(), "it was notified");
 }
 
-/// Reports a removed registration, as a kernel may after a call before the removal.
+/// A backend that reports a removed registration, as a kernel may if the wait began before the removal.
 #[derive(Debug)]
 struct Late(Rc<Cell<Option<Token>>>);
 

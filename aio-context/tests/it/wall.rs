@@ -1,5 +1,5 @@
-//! Rule T6: the wall clock is set while a loop waits for one of its timers. The wall clocks here are simulated; how the system's
-//! reports its changes is tested beside the code.
+//! Rule T6: the wall clock is set while a loop waits for one of its timers. The wall clocks here are simulated. The reports of the
+//! system's clock are tested beside their code.
 
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
@@ -25,11 +25,11 @@ everywhere! {
     t6_a_paused_default_group_does_not_silence_the_clock
 }
 
-/// A wall clock that stands still until it is set. It reports this to every context through a pipe.
+/// A wall clock that stands still until it is set. It reports each change to every context through a pipe.
 #[derive(Clone, Default)]
 struct WallClock {
     clock: Arc<ManualClock>,
-    /// The writing ends of all that were opened.
+    /// The writing ends of all pipes that were opened.
     reports: Arc<Mutex<Vec<OwnedFd>>>,
 }
 
@@ -57,7 +57,7 @@ impl WallClock {
     fn set(&self, moment: Moment) {
         self.clock.set(moment);
         for writer in &*self.reports.lock().unwrap() {
-            // One that is closed needs no report.
+            // A closed pipe needs no report.
             let _ = rustix::io::write(writer, &[0; 8]);
         }
     }
@@ -74,7 +74,7 @@ impl WallClock {
         self.reports.lock().unwrap().len()
     }
 
-    /// How many contexts have their reading end open.
+    /// Returns the number of contexts whose reading end is open.
     fn watchers(&self) -> usize {
         use rustix::event::{PollFd, PollFlags, Timespec, poll};
         let is_open = |writer: &&OwnedFd| {
@@ -85,14 +85,15 @@ impl WallClock {
     }
 }
 
-/// Ends a test that fails: no wait may last until this timer fires.
+/// Makes a test fail whose wait lasts until this timer fires.
 fn watchdog(cx: &Context) -> Timer {
     let bark = |_: &Context, _: &Timer| panic!("a change of the clock has not ended the wait");
     cx.timer(ClockId::Monotonic, bark)
         .armed_after(Duration::from_secs(60))
 }
 
-/// A timer of the wall clock, armed for `delay` from now, and how often it has fired. It asserts that it is not early.
+/// Returns a timer of the wall clock, armed for `delay` from now, and the number of times that it has fired. It asserts that it is
+/// not early.
 fn armed(cx: &Context, delay: Duration) -> (Timer, Count) {
     let (count, deadline) = (Count::default(), cx.now(ClockId::Wall).saturating_add(delay));
     let counted = count.clone();
@@ -121,7 +122,7 @@ fn t6_a_jump_that_passes_no_deadline_is_no_progress_and_fires_nothing(bench: Ben
     let (_timer, count) = armed(&cx, HOUR);
     let _watchdog = watchdog(&cx);
     let one = Duration::from_nanos(1);
-    // A poll goes on after a jump that is no progress, until it is notified (D4).
+    // A poll continues after a jump that is no progress, until it is notified (D4).
     let (remote, back) = (cx.remote(), wall.clone());
     let is_progress = |jump: &(dyn Fn() + Sync)| {
         let ends = || {
@@ -130,7 +131,7 @@ fn t6_a_jump_that_passes_no_deadline_is_no_progress_and_fires_nothing(bench: Ben
         };
         once_asleep(ends, || bench.block(&cx))
     };
-    // Back by two hours: the deadline is three hours ahead then.
+    // The first jump is back by two hours, so the deadline is three hours ahead.
     let jumps: [&(dyn Fn() + Sync); 3] = [&|| back.jump_back(2 * HOUR), &|| wall.jump(HOUR), &|| {
         wall.jump(HOUR)
     }];
@@ -144,7 +145,7 @@ fn t6_a_jump_that_passes_no_deadline_is_no_progress_and_fires_nothing(bench: Ben
     assert!(bench.check(&cx) && count.get() == 1);
 }
 
-/// Several contexts, on threads of their own, whose clock is set at any moment: also right before they wait.
+/// Several contexts on threads of their own, whose clock is set at any time, also right before they wait.
 fn t6_a_jump_while_the_loop_is_awake_is_not_missed(bench: Bench) {
     const ROUNDS: u32 = 30;
     let wall = WallClock::new();
@@ -231,7 +232,7 @@ fn t6_the_descriptor_is_closed_with_the_context(bench: Bench) {
 fn t6_while_changes_are_not_reported_waits_are_capped(bench: Bench) {
     let (attempts, wall) = (Arc::new(Mutex::new(0)), WallClock::new());
     let (tried, reported) = (attempts.clone(), wall.clone());
-    // The first descriptor cannot be had, later ones can.
+    // The first descriptor cannot be opened, later ones can.
     let open = move || {
         *tried.lock().unwrap() += 1;
         if *tried.lock().unwrap() == 1 {
@@ -242,7 +243,7 @@ fn t6_while_changes_are_not_reported_waits_are_capped(bench: Bench) {
     let (builder, clock) = bench.on_simulated_time();
     let cx = builder.wall_clock(wall.clock.clone(), open).build().unwrap();
     let (timer, count) = armed(&cx, HOUR);
-    // How long each wait of a poll is. A poll goes on until its limit (D4); a foreign loop waits once.
+    // The average length of the waits of a poll. A poll continues until its limit (D4); a foreign loop waits once.
     let each_wait = |limit| {
         let sleeps = || cx.remote().stats().blocked;
         let before = (clock.now(), sleeps());
@@ -257,7 +258,7 @@ fn t6_while_changes_are_not_reported_waits_are_capped(bench: Bench) {
     wall.clock.advance(HOUR);
     assert!(bench.block(&cx) && count.get() == 1, "seen by the next iteration");
     assert_eq!(*attempts.lock().unwrap(), 1);
-    // Nothing is armed any more: the next timer tries again.
+    // No timer is armed any more, so the next timer tries again.
     assert!(!bench.check(&cx));
     timer.arm_at(cx.now(ClockId::Wall).saturating_add(HOUR));
     assert_eq!(each_wait(second * 10), second * 10);
@@ -293,7 +294,7 @@ fn t6_a_foreign_loop_learns_of_a_jump_by_the_descriptor() {
     assert_eq!((count.get(), embedded.prepare()), (1, None));
 }
 
-/// A timer of the system's own clock is reported by a timerfd; where it is not, by nothing.
+/// A context with a timer of the system's wall clock has a timerfd until it is dropped.
 #[test]
 fn t6_b7_contexts_with_wall_timers_leave_no_descriptor() {
     let descriptors = || {
@@ -311,6 +312,6 @@ fn t6_b7_contexts_with_wall_timers_leave_no_descriptor() {
         cx.poll(Wait::AtMost(Duration::from_micros(1))).unwrap();
         assert!(descriptors() >= 1, "the context has one");
     }
-    // Tests beside this one may have some, but not a hundred.
+    // Tests that run at the same time may have some timerfds, but not a hundred.
     assert!(descriptors() < before + 50);
 }

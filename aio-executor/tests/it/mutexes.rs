@@ -59,7 +59,7 @@ fn e2_a_waiter_that_gives_up_is_passed_over(bench: Bench) {
     assert!(mutex.try_lock().is_some());
 }
 
-/// In steps that grow with the number of the others, this would take minutes.
+/// If a step took time in proportion to the number of waiters, this would take minutes.
 #[test]
 fn e2_a_hundred_thousand_waiters_ask_again_and_give_up() {
     let mutex = Mutex::new(1);

@@ -121,7 +121,7 @@ fn s2_a_future_outlives_its_context(bench: Bench) {
     }
 }
 
-/// A task of another context may wait for it.
+/// A task of another context may wait for the future.
 fn s2_a_future_outlives_its_context_while_its_pool_is_there(bench: Bench) {
     let (cx, both) = ways(bench);
     let hung = both.each_ref().map(|io| {

@@ -79,7 +79,7 @@ fn e2_a_sleep_that_is_dropped_disarms_its_timer(bench: Bench) {
     assert!(!bench.check(&cx), "no timer fires");
 }
 
-/// Neither does a timeout whose future was faster.
+/// Nor does a timeout whose future has ended before it.
 fn e1_a_sleep_that_is_dropped_wakes_no_task(bench: Bench) {
     let (cx, _clock) = bench.simulated();
     let polls = Count::default();

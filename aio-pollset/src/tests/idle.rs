@@ -1,4 +1,4 @@
-//! Demotion and return (rule A8).
+//! Demotion and promotion (rule A8).
 
 use std::cell::Cell;
 use std::ops::ControlFlow;

@@ -1,4 +1,4 @@
-//! Rounds, and how poll mode is entered and left.
+//! Rounds, and entering and leaving poll mode.
 
 use std::cell::{Cell, RefCell};
 use std::ops::ControlFlow;

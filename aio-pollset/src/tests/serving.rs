@@ -1,4 +1,4 @@
-//! Hits that are served, and exclusion meanwhile (rule A9).
+//! Serving hits, and the exclusion of their sources meanwhile (rule A9).
 
 use std::cell::Cell;
 use std::ops::ControlFlow;
@@ -14,7 +14,7 @@ fn a5_a_yes_is_polled_again_until_it_is_served() {
     probes[1].has_work.set(true);
     assert_eq!(exit(&set), (true, vec![1]));
     assert!(set.needs_exit() && !set.is_on());
-    // Its iteration ended by a panic.
+    // A panic has ended the iteration.
     set.forget_hit(token(1));
     assert_eq!(set.serve(token(1), || ()), None);
     assert_eq!(exit(&set), (true, vec![1]));

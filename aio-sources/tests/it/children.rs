@@ -114,7 +114,7 @@ fn d4_a_process_that_something_else_has_reaped_is_an_error(bench: Bench) {
     let exit = watch(&cx, child, &log);
     exit.kill().unwrap();
     waitpid(Some(pid), WaitOptions::empty()).unwrap();
-    // Another process may have the number by now.
+    // Another process may have this number now.
     exit.kill().unwrap();
     until(bench, &cx, &log, 1);
     let why = log.take().remove(0).unwrap_err();

@@ -166,7 +166,7 @@ fn s2_errors_come_with_the_buffers(bench: Bench) {
     });
 }
 
-/// The largest offsets are none of a file, and none of them is the current position.
+/// The largest offsets are invalid in every file, and none of them means the current position.
 fn s2_no_offset_means_another_place(bench: Bench) {
     const EINVAL: i32 = 22;
     both_ways(bench, |cx, io| {

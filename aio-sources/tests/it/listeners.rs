@@ -151,7 +151,7 @@ const EMFILE: i32 = 24;
 const ENFILE: i32 = 23;
 const ENOMEM: i32 = 12;
 const EINTR: i32 = 4;
-/// `ECONNABORTED`, and those that accept(2) says to ignore.
+/// `ECONNABORTED`, and the errors that accept(2) says to ignore.
 const OF_CLIENTS: [i32; 8] = [103, 100, 71, 92, 112, 64, 113, 101];
 
 #[test]

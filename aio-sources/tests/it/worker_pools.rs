@@ -240,7 +240,7 @@ fn s2_a_context_that_is_dropped_drops_the_callbacks_and_refuses_more_work(bench:
     open.send(()).unwrap();
 }
 
-/// There is no callback any more, so the thread drops the result.
+/// The callback is gone, so the thread drops the result.
 fn d9_a_result_that_panics_when_a_thread_drops_it_ends_the_thread(bench: Bench) {
     struct Panics;
     impl Drop for Panics {

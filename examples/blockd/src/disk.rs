@@ -50,7 +50,7 @@ pub enum Source {
 }
 
 impl fmt::Display for Source {
-    /// As `--export` spells it, without the size, which can change.
+    /// The disk in the form of `--export`, without the size, which can change.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::File(path) => write!(f, "path={}", path.display()),
@@ -128,7 +128,7 @@ impl Disk {
         matches!(self.medium, Medium::File(_))
     }
 
-    /// What has become of the image. If the system does not tell, it is taken to be in place. Can wait for a file server.
+    /// Returns the state of the image, or `InPlace` if it cannot be determined. Can wait for a file server.
     pub(crate) fn image_state(&self) -> ImageState {
         match &self.medium {
             Medium::File(image) => image.state().unwrap_or_default(),
@@ -136,7 +136,7 @@ impl Disk {
         }
     }
 
-    /// Whether data go past the page cache.
+    /// Returns `true` if data bypass the page cache.
     pub(crate) fn is_direct(&self) -> bool {
         self.access.direct
     }

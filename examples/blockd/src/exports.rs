@@ -48,7 +48,7 @@ pub(crate) struct Exports {
     /// Exports that are being opened, and the indexes of their loops.
     opening: RefCell<Vec<(Export, Vec<usize>)>>,
     next_id: Cell<ExportId>,
-    /// A thread finds out what the paths of images name.
+    /// Set while a thread checks the paths of images.
     is_checking: Cell<bool>,
 }
 
@@ -64,7 +64,7 @@ struct Entry {
     /// Set when the export takes no more requests.
     is_leaving: Cell<bool>,
     is_resizing: Cell<bool>,
-    /// What has become of its image, as far as known.
+    /// The state of its image at the last check.
     image: Cell<ImageState>,
 }
 

@@ -18,7 +18,7 @@ pub(crate) struct ExportState {
     pub(crate) disk: String,
     #[serde(default, skip_serializing_if = "ImageState::is_in_place")]
     pub(crate) image: ImageState,
-    /// Bytes.
+    /// The size in bytes.
     pub(crate) size: u64,
     pub(crate) readonly: bool,
     /// The most queues of a client.
@@ -36,16 +36,16 @@ pub(crate) struct ExportState {
     pub(crate) is_leaving: bool,
 }
 
-/// What has become of an image since it was opened.
+/// The state of an image since it was opened, at the last check.
 #[derive(Clone, Copy, Debug, Default, Deserialize, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub(crate) enum ImageState {
-    /// Its path names it, as far as known; or the disk is no image.
+    /// Its path names it, or this could not be determined; or the disk is no image.
     #[default]
     InPlace,
     /// Its path names another file or device.
     Replaced,
-    /// Its path names nothing.
+    /// Its path names no file.
     Missing,
 }
 
@@ -55,7 +55,7 @@ impl ImageState {
     }
 }
 
-/// An event loop, as `list` shows it.
+/// An event loop, in the answer to `list`.
 #[derive(Clone, Debug, Deserialize, PartialEq, Eq, Serialize)]
 pub(crate) struct LoopState {
     pub(crate) name: String,

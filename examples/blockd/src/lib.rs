@@ -32,7 +32,7 @@
 //! | `sigbus` | the handler of SIGBUS, for memory that a client truncates |
 //! | `request`, `disk`, `features` | the block device |
 //! | `nbd` | the other protocol: NBD clients, their handshakes and requests |
-//! | `process`, `pid_file`, `peer_process` | what comes from a service manager, and goes to it; the process at the other end of a socket |
+//! | `process`, `pid_file`, `peer_process` | the interface to a service manager; the process at the other end of a socket |
 //! | `log`, `limit` | the log, which never blocks, and limits for lines that clients cause |
 //! | `recorder` | records waits, to compare polling policies |
 //!

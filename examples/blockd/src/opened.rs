@@ -58,7 +58,7 @@ pub(crate) fn permissions(mode: Option<u32>, name: Option<&str>) -> anyhow::Resu
 /// Returns the number of a group.
 fn group(name: &str) -> anyhow::Result<u32> {
     if let Ok(number) = name.parse() {
-        // To the system it means that the group stays as it is.
+        // For chown(2) this number means that the group does not change.
         ensure!(
             number != u32::MAX,
             "group={number} is not a group; getent group shows the groups"

@@ -9,8 +9,8 @@ use std::os::fd::{AsFd, AsRawFd};
 
 use rustix::process::Pid;
 
-/// The process that made the other end: for a client the one that listens. `None` if this process cannot see it: it is in another namespace
-/// of processes, such as that of a container's host.
+/// Returns the process that made the other end; for a client, the process that listens. `None` if that
+/// process is in a PID namespace that this process cannot see, such as that of a container's host.
 ///
 /// # Errors
 /// If the descriptor is not a Unix socket.
@@ -21,8 +21,8 @@ pub(crate) fn peer_process(socket: impl AsFd) -> io::Result<Option<Pid>> {
         gid: 0,
     };
     let mut len = size_of::<libc::ucred>() as libc::socklen_t;
-    // SAFETY: the system writes at most `len` bytes through the pointer, which is that of a value of this size, and any number is valid in each
-    // of its fields. Both pointers are those of local variables that outlive the call.
+    // SAFETY: the system writes at most `len` bytes through the pointer, which points to a value of this size. Any number is valid in
+    // each of its fields. Both pointers are those of local variables that outlive the call.
     let result = unsafe {
         libc::getsockopt(
             socket.as_fd().as_raw_fd(),

@@ -245,7 +245,7 @@ impl Polling {
     pub(crate) fn change(&self, cx: &Context, change: &PollChange) -> anyhow::Result<()> {
         let mut settings = self.settings.borrow().clone();
         if settings.params.wake_is_estimate {
-            // It may have been refined since.
+            // The cost may have been refined since then.
             settings.params.wake = cx.remote().poll_params().wake_or_assumed();
         }
         let changed = settings.changed(change)?;

@@ -21,7 +21,7 @@ use crate::log::LogLevel;
 
 /// The most sockets that can be passed.
 const MOST_PASSED: u64 = 4096;
-/// The longest wait until the service manager takes a notification.
+/// The longest wait until the service manager accepts a notification.
 const MOST_WAIT: Duration = Duration::from_secs(1);
 
 /// The inputs of a daemon from its process.
@@ -112,14 +112,14 @@ impl PassedSockets {
     }
 }
 
-/// The name of a socket in the value of LISTEN_FDNAMES. One without a name still has its place there.
+/// Returns the name of a socket in the value of LISTEN_FDNAMES. A socket without a name has an empty field there.
 fn name_of(names: &str, index: usize) -> &str {
     let name = names.split(':').nth(index).unwrap_or_default();
     if name.is_empty() { "unknown" } else { name }
 }
 
-/// Tells the service manager about the daemon, with lines such as `READY=1`, if the variable NOTIFY_SOCKET names its socket. An error is
-/// logged.
+/// Sends lines such as `READY=1` to the service manager, if the variable NOTIFY_SOCKET names its socket. An
+/// error is logged.
 pub fn notify(state: &str) {
     let Some(target) = env::var_os("NOTIFY_SOCKET").filter(|target| !target.is_empty()) else {
         return;
@@ -169,7 +169,7 @@ mod tests {
         assert_eq!(gone.kind(), io::ErrorKind::ConnectionRefused);
     }
 
-    /// Otherwise clients of one socket would get the disk of another.
+    /// If names were shifted, clients of one socket would get the disk of another.
     #[test]
     fn c34_sockets_behind_one_without_a_name_keep_theirs() {
         let names = |text: &'static str| [0, 1, 2].map(|index| name_of(text, index));

@@ -65,7 +65,7 @@ impl RingEngine {
     /// Submits an operation. `done` accepts its result.
     ///
     /// # Errors
-    /// As [`Submit::submit`].
+    /// The errors of [`Submit::submit`].
     pub(crate) fn submit(
         self: &Rc<Self>,
         operation: Operation,

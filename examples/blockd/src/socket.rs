@@ -35,7 +35,7 @@ const TRIES_TO_BIND: u32 = 200;
 /// The most attempts to get the lock at the end, for each socket.
 const TRIES_TO_REMOVE: u32 = 5;
 
-/// The most bytes of a path: clients put a zero byte behind it.
+/// The most bytes of a path: clients append a zero byte to it.
 const MOST_PATH: usize = 107;
 
 /// The most clients that wait in a socket's queue; the system may have a lower limit.
@@ -159,7 +159,7 @@ impl Accept for Listener {
 /// Returns a non-blocking socket with this path. It does not listen yet.
 fn bind(path: &Path, permissions: Permissions) -> anyhow::Result<OwnedFd> {
     let bound = || -> Result<OwnedFd, Errno> {
-        // The system takes one more, which most clients do not.
+        // The system accepts one byte more, but most clients do not.
         if path.as_os_str().len() > MOST_PATH {
             return Err(Errno::NAMETOOLONG);
         }
@@ -336,7 +336,7 @@ mod tests {
     use super::*;
     use std::sync::Barrier;
 
-    /// The system takes a path of 108 bytes, and most clients do not.
+    /// The system accepts a path of 108 bytes, but most clients do not.
     #[test]
     fn c7_the_path_of_a_socket_has_at_most_107_bytes() {
         let directory = tempfile::tempdir().unwrap();

@@ -15,7 +15,7 @@ use crate::peer_process::peer_process;
 
 /// The longest wait for an answer. A removal waits five seconds for the requests of the export.
 const TIMEOUT: Duration = Duration::from_secs(60);
-/// After so long, and then again and again, standard error tells what is waited for.
+/// The time between two lines on standard error that report the wait and its cause.
 const TELL_AFTER: Duration = Duration::from_secs(3);
 /// The most bytes of an answer; that of the statistics of thousands of queues has some megabytes.
 const MOST_ANSWER: u64 = 1 << 30;
@@ -49,7 +49,7 @@ impl Connection {
             anyhow::Error::new(error).context(what)
         })?;
         socket.set_read_timeout(Some(TELL_AFTER))?;
-        // A daemon that does not answer for so long hangs.
+        // A daemon without an answer for this time hangs.
         socket.set_write_timeout(Some(TIMEOUT))?;
         Ok(Self {
             reader: BufReader::new(socket),
@@ -76,7 +76,10 @@ impl Connection {
             Answer::Error(error) => bail!(error),
         }
     }
-    /// The next line. While it does not arrive, standard error tells so.
+    /// Returns the next line. Reports on standard error that it waits, until the line arrives.
+    ///
+    /// # Errors
+    /// `gone` if the connection fails; a description of the wait after [`TIMEOUT`].
     fn receive(&mut self, gone: &'static str) -> anyhow::Result<Vec<u8>> {
         let mut line = Vec::new();
         let begun = Instant::now();
@@ -92,14 +95,14 @@ impl Connection {
                 Err(_) => {
                     let left = TIMEOUT.saturating_sub(begun.elapsed()).as_secs();
                     let silence = self.silence(begun.elapsed());
-                    // Without standard error it waits in silence.
+                    // If standard error cannot be written, the wait is not reported.
                     let _ = writeln!(io::stderr(), "blockd: {silence}; waits for up to {left} s more");
                 }
             }
         }
     }
 
-    /// Tells that there is no answer, and what may be the cause.
+    /// Returns a text that there is no answer, and the probable cause.
     fn silence(&self, time: Duration) -> String {
         let pid = peer_process(self.reader.get_ref()).ok().flatten();
         let (who, pid) = match pid.map(Pid::as_raw_pid) {
@@ -119,7 +122,7 @@ impl Connection {
     }
 }
 
-/// Whether a read has taken too long.
+/// Returns `true` if a read has taken too long.
 fn is_timeout(error: &io::Error) -> bool {
     matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut)
 }

@@ -147,8 +147,8 @@ fn within(cx: &Context, limit: Duration, what: String, done: Done) -> Done {
     })
 }
 
-/// Adds a warning to the answer if the disk of this export and others can take more memory than there is, which is logged, or if its image
-/// is not at its path any more, which has been logged.
+/// Adds a warning to the answer if the disks of this export and others can take more memory than there is,
+/// and logs it. Otherwise adds one if the image is not at its path any more, which was logged already.
 fn with_warning(exports: &Exports, name: &str, mut answer: Value) -> Value {
     if let Some(warning) = exports.memory_warning(name) {
         tracing::warn!("{warning}");

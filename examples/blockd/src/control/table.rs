@@ -57,7 +57,7 @@ fn printable(cell: String) -> String {
 mod tests {
     use super::*;
 
-    /// A path is no way to change what a terminal shows of others.
+    /// A path must not change how a terminal shows other cells.
     #[test]
     fn control_characters_are_escaped() {
         let mut table = Table::new(&["SOCKET"]);

@@ -1,5 +1,5 @@
-//! Whether the paths of images still name them: a program may have replaced one by another file, as `rsync` and editors do, or deleted it. The
-//! export goes on with the file that it has open, and what its clients write is not where people look for it.
+//! Checks whether the paths of images still name them. A program may have replaced an image by another file, as `rsync` and editors
+//! do, or deleted it. The export continues with the file that is open, so the data of its clients are not in the file at that path.
 
 use std::cell::Cell;
 use std::rc::Rc;
@@ -17,7 +17,7 @@ const CHECK_AFTER: Duration = Duration::from_secs(30);
 const MOST_WAIT: Duration = Duration::from_secs(1);
 
 impl Exports {
-    /// Checks the images from now on, at intervals.
+    /// Starts checking the images, every [`CHECK_AFTER`].
     pub(crate) fn watch_images(&self, cx: &Context) {
         let me = self.me.clone();
         cx.after(CHECK_AFTER, move |cx| {
@@ -28,13 +28,13 @@ impl Exports {
         });
     }
 
-    /// Checks what the paths of all images name, and then calls `done`, after a second at the latest.
+    /// Checks the paths of all images, then calls `done`, after [`MOST_WAIT`] at the latest.
     pub(super) fn check_images(&self, cx: &Context, done: impl FnOnce(&Context) + 'static) {
         let entries = self.entries.borrow();
         let images = entries.iter().filter(|entry| entry.device.disk.is_image());
         let images: Vec<_> = images.map(|entry| (entry.id, entry.device.clone())).collect();
         drop(entries);
-        // Of a file server that hangs there is one check.
+        // If a file server hangs, at most one check waits for it.
         if images.is_empty() || self.is_checking.replace(true) {
             return done(cx);
         }
@@ -55,7 +55,7 @@ impl Exports {
             drop(timer);
             if let Some(exports) = me.upgrade() {
                 exports.is_checking.set(false);
-                // Without a thread nothing is known.
+                // If no thread could be started, the states stay as they are.
                 for (id, state) in states.unwrap_or_default() {
                     exports.has_image(id, state);
                 }
@@ -66,7 +66,7 @@ impl Exports {
         });
     }
 
-    /// A warning if the path of this export's image does not name it any more, as far as known.
+    /// Returns a warning if the path of this export's image did not name it at the last check.
     pub(crate) fn image_warning(&self, name: &str) -> Option<String> {
         let entries = self.entries.borrow();
         let entry = entries.iter().find(|entry| entry.export.log_name() == name)?;
@@ -82,7 +82,7 @@ impl Exports {
 }
 
 impl Entry {
-    /// Records what has become of its image, and logs a change.
+    /// Records the state of its image, and logs a change.
     pub(super) fn has_image(&self, state: ImageState) {
         if self.image.replace(state) == state {
             return;

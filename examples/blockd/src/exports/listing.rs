@@ -1,4 +1,4 @@
-//! What all exports are and have done.
+//! The list of the exports and loops, and their statistics.
 
 use aio_context::{ClockId, Context};
 
@@ -7,7 +7,7 @@ use crate::figures::{ExportState, List, LoopState, Snapshot, merge};
 use crate::loops::{Activity, Local};
 
 impl Exports {
-    /// The exports and loops as they are now. `metrics` is the address of the metrics.
+    /// Passes the present exports and loops to `done`. `metrics` is the address of the metrics.
     pub(crate) fn list(
         &self,
         cx: &Context,
@@ -56,7 +56,7 @@ impl Exports {
 
     fn state(&self, entry: &Entry, activities: &[Activity]) -> ExportState {
         let export = &entry.export;
-        // One of each of its loops.
+        // The activities of the export, one from each of its loops.
         let of_loops = || activities.iter().filter(|activity| activity.id == entry.id);
         ExportState {
             name: export.log_name(),
@@ -79,7 +79,7 @@ impl Exports {
         }
     }
 
-    /// What the loops and their exports have done. Those of a loop that does not respond are left out.
+    /// Passes the statistics of the loops and exports to `done`, without those of loops that do not respond.
     pub(crate) fn snapshot(&self, cx: &Context, done: impl FnOnce(&Context, Snapshot) + 'static) {
         let now = |cx: &Context, local: &Local| (local.export_figures(), local.figures(cx));
         self.loops.gather(cx, now, move |cx, gathered| {
@@ -98,7 +98,7 @@ impl Exports {
         });
     }
 
-    /// The names of the loops of an export.
+    /// Returns the names of the loops of an export.
     fn thread_names(&self, entry: &Entry) -> String {
         let names: Vec<&str> = entry
             .threads

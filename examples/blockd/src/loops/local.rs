@@ -52,7 +52,7 @@ struct Served {
     acceptor: Option<Rc<Acceptor>>,
     /// The statistics of its NBD clients.
     nbd: Rc<NbdStats>,
-    /// Those of NBD clients that are not complete.
+    /// The writes of its NBD clients that are not complete.
     writes: Rc<Writes>,
 }
 
@@ -292,7 +292,7 @@ impl Local {
             .nbd
             .as_ref()
             .map_or(0, |nbd| nbd.in_flight_of(&served.device));
-        // Writes of clients that have disconnected get no replies.
+        // Writes of disconnected clients get no replies, so only `writes` counts them.
         of_vhost_user + of_nbd.max(served.writes.count())
     }
 

@@ -24,7 +24,7 @@ pub(crate) struct NbdExport {
     /// Limits the log lines about its clients.
     pub(crate) limit: Rc<LineLimit>,
     pub(crate) stats: Rc<NbdStats>,
-    /// The writes of its clients that are not complete.
+    /// The incomplete writes of its clients.
     pub(crate) writes: Rc<Writes>,
 }
 

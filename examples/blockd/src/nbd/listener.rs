@@ -17,7 +17,8 @@ use crate::socket;
 
 /// The bytes of replies that a client's socket should buffer. The system may allow fewer.
 const SEND_BUFFER: usize = 1024 * 1024;
-/// A TCP client's machine that has gone is noticed after a minute of silence and six questions: within two minutes.
+/// The time without data after which TCP sends probes, the time between two probes, and their number. So the
+/// loss of a TCP client's machine is detected within two minutes.
 const IDLE: Duration = Duration::from_secs(60);
 const ASK_AGAIN: Duration = Duration::from_secs(10);
 const QUESTIONS: u32 = 6;
@@ -101,10 +102,10 @@ impl Bound {
             anyhow::Error::new(error).context(format!("cannot listen at {address}: {remedy}"))
         })?;
         let accepted = move |cx: &Context, client: TcpStream, _| {
-            // Replies are sent at once. The connection works without.
+            // Replies are sent at once. The connection works without this option, too.
             client.set_nodelay(true).unwrap_or_default();
             let client = OwnedFd::from(client);
-            // That of a machine that has gone would keep its place.
+            // Otherwise the connection of a lost machine would keep its place.
             keep_alive(&client).unwrap_or_default();
             serve(cx, client);
         };
@@ -118,8 +119,8 @@ impl Bound {
     }
 }
 
-/// Has the system ask whether the client's machine is still there, and end the connection if it does not answer. A client that is stopped
-/// need not do anything for that.
+/// Makes the system probe the client's machine, and end the connection if the machine does not answer. The
+/// kernel of that machine answers, so a stopped client stays connected.
 fn keep_alive(client: &OwnedFd) -> io::Result<()> {
     sockopt::set_tcp_keepidle(client, IDLE)?;
     sockopt::set_tcp_keepintvl(client, ASK_AGAIN)?;
@@ -127,7 +128,8 @@ fn keep_alive(client: &OwnedFd) -> io::Result<()> {
     Ok(sockopt::set_socket_keepalive(client, true)?)
 }
 
-/// Asks for room for the replies of a turn, so that one system call sends them. Smaller buffers work too.
+/// Enlarges the send buffer to hold the replies of a turn, so that one system call sends them. Smaller
+/// buffers work too.
 fn enlarge(client: &OwnedFd) {
     sockopt::set_socket_send_buffer_size(client, SEND_BUFFER).unwrap_or_default();
 }
@@ -139,7 +141,7 @@ mod tests {
     use std::cell::RefCell;
     use std::rc::Rc;
 
-    /// Otherwise 64 clients whose machines have lost their power would keep all others away for hours.
+    /// Without probes, 64 clients whose machines have lost their power would occupy all places for hours.
     #[test]
     fn c21_the_machine_of_a_tcp_client_is_asked_whether_it_is_there() {
         let cx = Context::new().unwrap();

@@ -43,14 +43,14 @@ pub(super) struct Request {
 }
 
 impl Request {
-    /// The range that it writes, zeroes or trims; `None` if it does none of that.
+    /// Returns the range that it writes, zeroes or trims; `None` for other requests.
     pub(super) fn written(&self) -> Option<Range<u64>> {
         let writes = matches!(self.kind, Kind::Write | Kind::Trim | Kind::WriteZeroes { .. });
         writes.then(|| self.at..self.at + u64::from(self.len))
     }
 }
 
-/// The reason why a request fails.
+/// The reason for which a request fails.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum Refusal {
     #[error("request type {0} is not supported")]

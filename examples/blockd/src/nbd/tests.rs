@@ -64,7 +64,7 @@ struct Hanging {
     release: Option<mpsc::SyncSender<()>>,
 }
 
-/// The number of threads, and of requests of a connection that are begun.
+/// The number of threads, and the most requests of a connection that are begun.
 const THREADS: usize = 16;
 const MOST_BEGUN: usize = 64;
 /// The bytes of the opening, and of the replies to the choice.
@@ -100,29 +100,29 @@ impl Hanging {
         }
     }
 
-    /// A client that has sent this behind its handshake. All of it is handled that can be.
+    /// Connects a client that sends these requests after its handshake, and handles them as far as possible.
     fn client(&self, requests: &[u8]) -> UnixStream {
         let (mut client, server) = UnixStream::pair().unwrap();
         server.set_nonblocking(true).unwrap();
         self.nbd.accept(&self.cx, server.into());
         client.write_all(&[CHOICE, requests].concat()).unwrap();
         self.settle();
-        // What is unread when it leaves would be an error of the connection, which cancels its requests.
+        // Unread data at the client's end would be an error of the connection, which cancels its requests.
         client.read_exact(&mut [0; HANDSHAKE]).unwrap();
         client
     }
 
-    /// Polls until nothing is to be done.
+    /// Polls until there is no more work.
     fn settle(&self) {
         while self.cx.poll(Wait::NoBlock).unwrap() {}
     }
 
-    /// The number of requests that were begun.
+    /// Returns the number of requests that were begun.
     fn begun(&self) -> usize {
         self.workers.pool.in_flight() - THREADS
     }
 
-    /// The threads go on. Returns the contents of the image once nothing is to be done.
+    /// Lets the threads continue. Returns the contents of the image once there is no more work.
     fn release(&mut self) -> Vec<u8> {
         drop(self.release.take());
         // The end of a request can begin others.
@@ -151,7 +151,8 @@ fn write(at: u64, byte: u8) -> Vec<u8> {
     [request(command::WRITE, at, 512), vec![byte; 512]].concat()
 }
 
-/// While an image hangs, clients that come and go must not make the daemon keep the data of more and more requests.
+/// While an image hangs, clients that connect and disconnect must not make the daemon keep the data of more
+/// and more requests.
 #[test]
 fn the_place_of_a_client_is_free_when_threads_have_ended_its_requests() {
     let mut hanging = Hanging::new();
@@ -170,8 +171,8 @@ fn the_place_of_a_client_is_free_when_threads_have_ended_its_requests() {
     assert_eq!(hanging.nbd.places.taken(), 0);
 }
 
-/// A client whose connection breaks sends again what was not answered, and goes on. What the image has not completed by then must not
-/// replace newer data.
+/// A client whose connection breaks connects again and repeats the unanswered requests. Writes of the former
+/// connection that the image has not completed by then must not replace newer data.
 #[test]
 fn c6_no_write_of_a_client_that_has_left_replaces_one_of_the_next() {
     for by in ["the end of the connection", "an error of the connection"] {
@@ -192,13 +193,13 @@ fn c6_no_write_of_a_client_that_has_left_replaces_one_of_the_next() {
         );
         let contents = hanging.release();
         assert_eq!((contents[0], contents[4096]), (2, 3), "after {by}");
-        // The replies to both writes: they are all that is left to read.
+        // The replies to both writes are the only unread data.
         next.read_exact(&mut [0; 2 * 16]).unwrap();
     }
 }
 
-/// As many requests as a connection may have are begun, and the others are in its buffers when the client leaves. The end of the connection
-/// is behind them.
+/// When the client disconnects, [`MOST_BEGUN`] requests are begun. The others, and after them the end of the
+/// connection, are in its buffers.
 #[test]
 fn c6_no_request_of_a_client_that_has_left_begins_after_the_next_has_come() {
     let mut hanging = Hanging::new();
@@ -206,7 +207,7 @@ fn c6_no_request_of_a_client_that_has_left_begins_after_the_next_has_come() {
         .flat_map(|at| write(at as u64 * 512, 1))
         .collect();
     let former = hanging.client(&requests);
-    // It can still be sent replies: the failure of the first one would end the connection.
+    // It still accepts replies, because a reply that fails would end the connection.
     former.shutdown(Shutdown::Write).unwrap();
     assert_eq!(hanging.begun(), MOST_BEGUN);
     let next = hanging.client(&write(0, 2));
@@ -217,7 +218,7 @@ fn c6_no_request_of_a_client_that_has_left_begins_after_the_next_has_come() {
     drop((former, next));
 }
 
-/// A client with several connections sends the requests of a broken one on the others.
+/// A client with several connections repeats the requests of a broken one on the others.
 #[test]
 fn c6_a_write_waits_for_one_of_another_connection_that_it_overlaps() {
     for (kind, data) in [
@@ -230,7 +231,7 @@ fn c6_a_write_waits_for_one_of_another_connection_that_it_overlaps() {
         clients[0].write_all(&write(512, 1)).unwrap();
         hanging.settle();
         assert_eq!(hanging.begun(), 1);
-        // The next ones do not overlap it, or do not write.
+        // These requests do not overlap it, or do not write.
         let mut message = [write(0, 2), write(1024, 2), request(command::READ, 512, 512)].concat();
         message.extend_from_slice(&request(command::FLUSH, 0, 0));
         clients[1].write_all(&message).unwrap();
@@ -240,7 +241,7 @@ fn c6_a_write_waits_for_one_of_another_connection_that_it_overlaps() {
         clients[1].write_all(&overlapping).unwrap();
         hanging.settle();
         assert_eq!(hanging.begun(), 5, "{kind}: an overlapping write has begun");
-        // Nor does the end of the first connection let it begin.
+        // It does not begin at the end of the first connection either.
         drop(clients.remove(0));
         hanging.settle();
         assert_eq!(hanging.begun(), 5, "{kind}: an overlapping write has begun");

@@ -99,12 +99,13 @@ impl Transmission {
         }
     }
 
-    /// The client has come, and has this connection.
+    /// Records that the client has connected, with this connection.
     pub(super) fn enter(&self, writer: Weak<dyn Writer>) {
         self.client.enter(writer);
     }
 
-    /// Wakes the connection once a write of another client is complete. Returns whether that is a former one.
+    /// Makes the completion of the next write wake the connection. Returns `true` if it waits for writes of
+    /// disconnected clients.
     pub(super) fn wait_for_writes(&self) -> bool {
         self.client.wait();
         self.client.waits_for_former()
@@ -354,7 +355,7 @@ impl Transmission {
                     self.current = Some(Current::Collect { job, filled });
                     return Ok(Some(Stop::Input));
                 }
-                // Another client may have begun one since.
+                // Another client may have begun a write since.
                 if self.client.is_overlapped(job.request.written()) {
                     self.current = Some(Current::Collect { job, filled });
                     return Ok(Some(Stop::Writes));

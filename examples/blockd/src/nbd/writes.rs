@@ -1,35 +1,35 @@
-//! [`Writes`]: the writes of an export's clients that are not complete, so that none of them comes after a later one.
+//! [`Writes`]: the incomplete writes of an export's clients, in an order in which no write replaces newer data.
 //!
-//! A client whose connection breaks connects again, sends again what was not answered, and goes on. A write of its former connection that
-//! the image has not completed would then replace newer data. So
-//! - a client whose predecessors have left begins no request until the writes that they have left are complete;
-//! - a write waits for those of other connections that overlap it. A client with several connections sends the requests of a broken
-//!   one on the others;
-//! - when a client comes, those that have left, which their connections may not have noticed, begin no further request.
+//! A client whose connection breaks connects again and repeats the unanswered requests. A write of its former connection that
+//! the image has not completed by then could replace newer data. Therefore:
+//! - A new client begins no request until the writes of the clients that have disconnected are complete.
+//! - A write waits for the overlapping writes of other connections, because a client with several connections repeats the requests of
+//!   a broken one on the others.
+//! - When a client connects, disconnected clients begin no further request, even if their connections have not handled the end yet.
 //!
-//! All of it belongs to the loop of the export.
+//! All of this is used only by the loop of the export.
 
 use std::cell::{Cell, RefCell};
 use std::fmt;
 use std::ops::Range;
 use std::rc::{Rc, Weak};
 
-/// A connection, for the other connections of its export.
+/// A connection, as the other connections of its export use it.
 pub(super) trait Writer {
-    /// Begins another turn: a write of another connection is complete.
+    /// Begins another turn, after a write of another connection was completed.
     fn wake(&self);
 
-    /// Begins no further request if the client has left.
+    /// Ends the connection after its begun requests if the client has disconnected.
     fn leave_if_gone(&self);
 }
 
-/// The clients of an export, and their writes that are not complete.
+/// The clients of an export, and their incomplete writes.
 #[derive(Default)]
 pub(crate) struct Writes {
     clients: RefCell<Vec<(u64, Weak<dyn Writer>)>>,
     underway: RefCell<Vec<Write>>,
     waiting: RefCell<Vec<Weak<dyn Writer>>>,
-    /// Identifies the next client or write.
+    /// The number of the next client or write.
     next: Cell<u64>,
 }
 
@@ -39,16 +39,16 @@ struct Write {
     range: Range<u64>,
 }
 
-/// A client of an export. Once it is dropped, it has left.
+/// A client of an export. Dropping it disconnects the client.
 #[derive(Debug)]
 pub(super) struct Client {
     writes: Rc<Writes>,
     id: u64,
-    /// Writes of former clients may not be complete.
+    /// Set while writes of former clients may be incomplete.
     is_new: Cell<bool>,
 }
 
-/// A write that is not complete. It is once this is dropped.
+/// An incomplete write. Dropping this completes it.
 #[derive(Debug)]
 #[must_use = "dropping it completes the write"]
 pub(super) struct Underway {
@@ -57,7 +57,7 @@ pub(super) struct Underway {
 }
 
 impl Writes {
-    /// The number of writes that are not complete, those of clients that have left included.
+    /// Returns the number of incomplete writes, including those of disconnected clients.
     pub(crate) fn count(&self) -> usize {
         self.underway.borrow().len()
     }
@@ -66,7 +66,7 @@ impl Writes {
         self.next.replace(self.next.get() + 1)
     }
 
-    /// Whether a client that has left before this one came has left a write.
+    /// Returns `true` if a disconnected client has an incomplete write that began before this client connected.
     fn has_former(&self, client: u64) -> bool {
         let clients = self.clients.borrow();
         let has_left = |write: &Write| clients.iter().all(|(id, _)| *id != write.client);
@@ -84,7 +84,7 @@ impl Client {
         }
     }
 
-    /// The client has come, and has this connection.
+    /// Records that the client has connected, with this connection.
     pub(super) fn enter(&self, writer: Weak<dyn Writer>) {
         let others: Vec<_> = self.writes.clients.borrow().clone();
         for other in others.iter().filter_map(|(_, other)| other.upgrade()) {
@@ -93,12 +93,12 @@ impl Client {
         self.writes.clients.borrow_mut().push((self.id, writer));
     }
 
-    /// The client has left, or begins no further request. What it has begun goes on.
+    /// Records that the client has disconnected or begins no further request. Its begun requests continue.
     pub(super) fn leave(&self) {
         self.writes.clients.borrow_mut().retain(|(id, _)| *id != self.id);
     }
 
-    /// Whether the client must begin no request, because of writes that former clients have left.
+    /// Returns `true` if the client must begin no request, because writes of former clients are incomplete.
     pub(super) fn waits_for_former(&self) -> bool {
         if self.is_new.get() {
             self.is_new.set(self.writes.has_former(self.id));
@@ -106,7 +106,7 @@ impl Client {
         self.is_new.get()
     }
 
-    /// Whether a write of another client must be complete before one of this range.
+    /// Returns `true` if an incomplete write of another client overlaps this range.
     #[inline]
     pub(super) fn is_overlapped(&self, range: Option<Range<u64>>) -> bool {
         let Some(range) = range else { return false };
@@ -116,7 +116,7 @@ impl Client {
         })
     }
 
-    /// Wakes the connection once a write is complete.
+    /// Makes the completion of the next write wake the connection.
     pub(super) fn wait(&self) {
         let clients = self.writes.clients.borrow();
         if let Some((_, writer)) = clients.iter().find(|(id, _)| *id == self.id) {
@@ -124,7 +124,7 @@ impl Client {
         }
     }
 
-    /// A write of this range has begun.
+    /// Records that a write of this range has begun.
     pub(super) fn begin(&self, range: Option<Range<u64>>) -> Option<Underway> {
         let range = range?;
         let id = self.writes.next_id();

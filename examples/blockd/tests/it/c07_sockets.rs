@@ -155,7 +155,7 @@ fn c7_the_listener_of_a_socket_is_named() {
     terminate(other);
 }
 
-/// The daemon of a container's host has no number there.
+/// A daemon outside of a PID namespace, such as on a container's host, has no process number inside.
 #[test]
 fn c7_a_daemon_in_another_namespace_of_processes_keeps_its_socket() {
     let unshare = || {

@@ -26,14 +26,14 @@ pub(crate) struct Daemon {
     socket: PathBuf,
 }
 
-/// The log so far.
+/// The present log.
 #[derive(Default)]
 struct Log {
     text: Mutex<String>,
     has_grown: Condvar,
 }
 
-/// What a process holds.
+/// The resources of a process.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Holds {
     pub(crate) descriptors: usize,
@@ -96,7 +96,7 @@ impl Daemon {
         let mut lines = BufReader::new(child.stderr.take().unwrap());
         let log = Arc::new(Log::default());
         let kept = log.clone();
-        // Read all the time, so that no line is lost.
+        // The log is read all the time, so that no line is lost.
         let log_reader = std::thread::spawn(move || {
             let mut line = String::new();
             while lines.read_line(&mut line).unwrap() > 0 {
@@ -258,7 +258,7 @@ impl Daemon {
         }
     }
 
-    /// Waits until its log contains this.
+    /// Waits until the log contains `part`.
     pub(crate) fn logs(&self, part: &str) {
         let text = self.log.text.lock().unwrap();
         let is_missing = |text: &mut String| !text.contains(part);
@@ -270,7 +270,7 @@ impl Daemon {
         assert!(!waited.timed_out(), "{part} is not in {text}");
     }
 
-    /// Ends it with SIGTERM, and returns its log.
+    /// Ends the daemon with SIGTERM, and returns its log.
     pub(crate) fn stop(mut self) -> String {
         kill_process(Pid::from_child(&self.child), Signal::TERM).unwrap();
         assert_eq!(self.child.wait().unwrap().code(), Some(0));

@@ -1,4 +1,4 @@
-//! Whether the path of an image is still that of the open file.
+//! The state of an image: whether its path still names the open file.
 
 use std::fs::Metadata;
 use std::io;
@@ -8,10 +8,10 @@ use super::Image;
 use crate::figures::ImageState;
 
 impl Image {
-    /// What its path names by now. Can wait for a file server.
+    /// Compares the open file with the file that its path names now. Can wait for a file server.
     ///
     /// # Errors
-    /// If the system does not tell.
+    /// The error of the system for either file, unless the path names none.
     pub(in crate::disk) fn state(&self) -> io::Result<ImageState> {
         let open = self.file.metadata()?;
         match std::fs::metadata(&self.path) {
@@ -23,7 +23,7 @@ impl Image {
     }
 }
 
-/// A block device may have several nodes.
+/// Returns `true` if both are the same file or block device. A block device may have several nodes.
 fn is_same(open: &Metadata, found: &Metadata) -> bool {
     if open.file_type().is_block_device() {
         return found.file_type().is_block_device() && found.rdev() == open.rdev();
@@ -63,7 +63,7 @@ mod tests {
         assert_eq!(both(), (ImageState::Replaced, ImageState::Missing));
         std::fs::remove_file(path("a")).unwrap();
         assert_eq!(image.state().unwrap(), ImageState::Missing);
-        // Back again.
+        // The image comes back.
         std::fs::rename(path("c"), path("a")).unwrap();
         assert_eq!(image.state().unwrap(), ImageState::InPlace);
     }

@@ -17,7 +17,7 @@ use crate::nbd::turn::Failure;
 use crate::nbd::writes::Underway;
 
 impl Connection {
-    /// Passes a request to the ring, or to a thread. It does not end before this returns.
+    /// Passes a request to the ring, or to a thread. The request does not end before this function returns.
     pub(super) fn submit(
         &self,
         export: &NbdExport,
@@ -53,7 +53,7 @@ impl Connection {
         Ok(())
     }
 
-    /// Passes a request to a thread that the ring could not execute.
+    /// Passes a request to a thread after the ring could not execute it.
     fn leave_ring(&self, begun: Instant, job: Job, write: Option<Underway>) {
         let export = match &self.state.borrow().phase {
             Phase::Requests(transmission) => transmission.agreement().export.clone(),

@@ -1,4 +1,4 @@
-//! A connection among the others of its export: which writes have to be complete before its own.
+//! The connection as a [`Writer`]: it waits until writes of other connections to its export are complete.
 
 use rustix::event::{PollFd, PollFlags, Timespec};
 
@@ -20,7 +20,7 @@ impl Connection {
         }
     }
 
-    /// Whether the client has closed its side, also if it has sent more before that.
+    /// Returns `true` if the client has closed its side, even if data that it has sent before are unread.
     fn has_gone(&self) -> bool {
         let ends = PollFlags::HUP | PollFlags::RDHUP | PollFlags::ERR;
         let mut fds = [PollFd::new(&self.socket, PollFlags::RDHUP)];

@@ -7,7 +7,7 @@ use serde_json::json;
 use super::Controlled;
 use crate::client::{Client, pattern};
 
-/// What `list` shows of the image of the first export: as JSON, and as the cell of the table.
+/// Returns the state of the first export's image in `list`: as JSON, and as the cell of the table.
 fn shown(controlled: &Controlled, path: &Path) -> (String, String) {
     let list = controlled.tell(&json!({"command": "list"}));
     let state = list["exports"][0]["image"]
@@ -42,7 +42,7 @@ fn c15_a_replaced_or_deleted_image_is_shown_and_logged() {
     std::fs::rename(&other, &path).unwrap();
     let replaced = ("replaced".to_owned(), "(replaced by another file)".to_owned());
     assert_eq!(shown(&controlled, &path), replaced);
-    // The export goes on with the file that it has opened, also when it is resized.
+    // The export continues with the file that it has opened, also when it is resized.
     let mut client = Client::simple(controlled.daemon.socket());
     client.write(0, 0, &pattern(1, 4096)).unwrap();
     client.flush(0).unwrap();

@@ -135,7 +135,7 @@ fn a_client_that_leaves_before_its_answer_harms_none() {
     controlled.daemon.serves();
 }
 
-/// An operator must not wait without a word: a stopped daemon is named, with what lets it go on.
+/// `ctl` must not wait without a message: it reports a stopped daemon, and the command that continues it.
 #[test]
 fn c21_ctl_tells_that_it_waits_for_a_stopped_daemon() {
     let controlled = Controlled::start("ram=1M");

@@ -205,7 +205,7 @@ fn c8_a_thread_that_hangs_while_its_queue_must_stop_is_reported() {
     while controlled.tell(&json!({"command": "list"}))["loops"][1]["responds"] == true {}
     let frontend = queues[0].frontend.clone();
     let stopping = std::thread::spawn(move || frontend.get_vring_base(0).unwrap_err());
-    // A removal that came before the message would end the session.
+    // The removal comes after this message, because it would end the session otherwise.
     controlled
         .daemon
         .logs("the I/O thread io1 has not stopped these queues within 2s: 0.");
