@@ -199,7 +199,7 @@ impl Context {
     /// Returns the token of the handler that is registered for this descriptor number, regardless of its
     /// owner. A number has at most one.
     ///
-    /// With it, a polled handler reaches its own registration from its [`poll_ready`](Pollable::poll_ready):
+    /// With it, a polled handler reaches its own registration from its [`poll_ready`](crate::Pollable::poll_ready):
     /// `cx.token_of(self)`.
     #[must_use]
     pub fn token_of(&self, fd: impl AsFd) -> Option<Token> {

@@ -98,7 +98,7 @@ pub(crate) const FOUND: &[(&str, &str)] = &[
         "polling 20000; watch a r1 in h polled; work a; wait 4; work p; pause h; wait 28; polling 50; watch p rw in g; wait 0; \
          work a; wait 7",
     ),
-    // A schedule that was not idle made the next idle one look urgent, although it was served (rule H8).
+    // A schedule that was not idle let the loop take the next idle one for an urgent one, although it was served (rule H8).
     ("never", "bh x; schedule x; schedule x; poll; delete x; wait 1"),
     (
         "qemu-10",

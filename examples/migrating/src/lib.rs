@@ -1,4 +1,4 @@
-//! What the pairs of programs in `examples/` share: the client of their server, and the ring of a virtual device.
+//! The parts that the pairs of programs in `examples/` share: the client of their server, and the ring of a virtual device.
 
 use std::io::{self, Read, Write};
 use std::os::unix::net::UnixStream;

@@ -51,7 +51,7 @@ struct Entry {
 }
 
 impl Entry {
-    /// What is in the set, or would be.
+    /// Returns the descriptor that is a member of the epoll set, or would be one.
     fn member(&self) -> BorrowedFd<'_> {
         self.stand_in.as_ref().map_or_else(|| self.fd.as_fd(), |it| it.as_fd())
     }

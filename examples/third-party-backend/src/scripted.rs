@@ -18,7 +18,7 @@ pub struct Script(Arc<Mutex<World>>);
 #[derive(Debug)]
 struct World {
     now: Moment,
-    /// What is to come, by time.
+    /// The future events, by time.
     script: BTreeMap<Moment, Vec<(RawFd, Readiness)>>,
     ready: BTreeMap<RawFd, Readiness>,
 }
