@@ -1,5 +1,4 @@
-//! Measures the cost of a finite timeout for an epoll loop when an event is ready already, and how late it
-//! ends when none is.
+//! Measures the cost of a finite timeout for an epoll loop with a ready event, and how late it ends without one.
 //!
 //! `cargo run --release -p aio-backend-epoll --example timeouts`
 //!

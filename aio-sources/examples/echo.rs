@@ -78,8 +78,7 @@ fn echo(mut stream: &TcpStream, unsent: &mut Vec<u8>) -> io::Result<Action> {
     }))
 }
 
-/// Connects all clients before the first one sends. The last one sends more than fits into the buffers, while
-/// it reads.
+/// Connects all clients before the first one sends. The last one sends more than fits into the buffers.
 fn visit(address: SocketAddr) -> io::Result<usize> {
     let clients: io::Result<Vec<_>> = (0..CLIENTS).map(|_| TcpStream::connect(address)).collect();
     let mut clients = clients?;
