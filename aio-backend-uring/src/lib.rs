@@ -195,6 +195,8 @@ pub struct Uring<S: Sys = Kernel> {
     has_many: bool,
     /// Set if there was no pending work when the current enter began, so that its completions are about activities since then.
     is_watching: bool,
+    /// Set if a multishot request was armed since the last enter.
+    arms_multishot: bool,
     /// The error of a request that could not be armed, until a wait returns it.
     failure: Option<i32>,
     /// The token under which waits report completions of operations, and the state of these reports.
@@ -249,6 +251,7 @@ impl<S: Sys> Uring<S> {
             multishot_from: config.multishot_from as usize,
             has_many: false,
             is_watching: false,
+            arms_multishot: false,
             failure: None,
             report: Report::default(),
             pollable: None,

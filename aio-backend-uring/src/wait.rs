@@ -14,6 +14,7 @@
 //! registration that only writes does not wait for that.
 
 use std::io;
+use std::mem;
 use std::time::Duration;
 
 use aio_backend::{Interest, ReadyList};
@@ -61,7 +62,10 @@ impl<S: Sys> Uring<S> {
         let before = ready.len();
         self.begin_wait();
         let first = self.enter_first(limit, ready);
-        let has_ended = first.as_ref().is_some_and(|first| first.result.is_ok());
+        let sees_all = self.ring.sees_all();
+        let has_ended = first
+            .as_ref()
+            .is_some_and(|first| first.result.is_ok() && (sees_all || !first.arms_multishot));
         if has_ended && ready.len() > before && self.is_settled() {
             return Ok(());
         }
@@ -122,7 +126,7 @@ impl<S: Sys> Uring<S> {
                         let has_done_nothing = has_submitted_nothing && enter.completions == 0;
                         fruitless = if has_done_nothing { fruitless + 1 } else { 0 };
                         rounds += u32::from(has_submitted_nothing);
-                        sees_all = true;
+                        sees_all = self.ring.sees_all() || !enter.arms_multishot;
                     }
                     Ok(Entered::Interrupted) => limit = Limit::Now,
                     Ok(Entered::Refused) => {}
@@ -174,6 +178,7 @@ impl<S: Sys> Uring<S> {
             Some(Duration::ZERO)
         };
         let accepted = if OPERATIONS { self.ring.accepted() } else { 0 };
+        let arms_multishot = mem::take(&mut self.arms_multishot);
         self.enters += 1;
         let result = self.ring.enter(timeout);
         let mut completions = self.take(ready);
@@ -185,6 +190,7 @@ impl<S: Sys> Uring<S> {
             blocks,
             submitted,
             completions,
+            arms_multishot,
             result,
         }
     }
@@ -307,6 +313,7 @@ impl<S: Sys> Uring<S> {
                 return false;
             }
             self.sequence = sequence;
+            self.arms_multishot |= is_multishot;
             let state = if is_multishot {
                 State::Streaming
             } else {
@@ -347,5 +354,8 @@ struct Enter {
     submitted: usize,
     /// The number of completions after it.
     completions: usize,
+    /// Set if it submitted a multishot request. The kernel may complete such a request after the enter, although its
+    /// descriptor is ready: it queues the first completion as work.
+    arms_multishot: bool,
     result: io::Result<()>,
 }

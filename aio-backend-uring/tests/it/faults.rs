@@ -23,11 +23,9 @@ const LACKS: [Errno; 3] = [Errno::AGAIN, Errno::BUSY, Errno::INTR];
 pub(crate) struct Failing {
     setup: Option<Errno>,
     pub(crate) enters: Rc<RefCell<VecDeque<Errno>>>,
-    /// If set, one in this number of enters fails, with each of [`LACKS`] in turn.
+    /// If set, one in this number of enters fails, with each of [`LACKS`] in turn. `lacked` counts those.
     pub(crate) lacks: Rc<Cell<Option<usize>>>,
-    /// The number of enters that failed in this way.
     pub(crate) lacked: Rc<Cell<usize>>,
-    /// The number of enters while `lacks` is set.
     entered: Rc<Cell<usize>>,
     /// The results of the next polls; with `None` the call succeeds.
     polls: Rc<RefCell<VecDeque<Option<Errno>>>>,
@@ -35,10 +33,10 @@ pub(crate) struct Failing {
     pub(crate) requests: Rc<RefCell<VecDeque<Errno>>>,
     /// The number of requests that the submission queue has room for.
     pub(crate) room: Rc<Cell<Option<usize>>>,
-    /// Set to make the ring report pending work.
     seems_busy: Rc<Cell<bool>>,
-    /// Set to make the ring execute operations.
     pub(crate) has_operations: Rc<Cell<bool>>,
+    /// Set to make the first completion of a multishot request visible after the next enter only.
+    pub(crate) is_late: Rc<Cell<bool>>,
 }
 
 #[derive(Debug)]
@@ -46,6 +44,9 @@ pub(crate) struct FailingRing {
     sys: Failing,
     ring: KernelRing,
     failed: VecDeque<Completion>,
+    /// The multishot requests of the next enter, and those of the last one, whose completions are late.
+    multishot: [Vec<u64>; 2],
+    late: VecDeque<Completion>,
 }
 
 fn fail(calls: &RefCell<VecDeque<Errno>>) -> io::Result<()> {
@@ -78,6 +79,8 @@ impl Sys for Failing {
                 sys: self.clone(),
                 ring,
                 failed: VecDeque::new(),
+                multishot: [Vec::new(), Vec::new()],
+                late: VecDeque::new(),
             }),
         }
     }
@@ -119,6 +122,15 @@ impl Ring for FailingRing {
             });
             return true;
         }
+        let poll = Some(&request).filter(|_| self.sys.is_late.get());
+        if let Some(Request::Poll {
+            key,
+            is_multishot: true,
+            ..
+        }) = poll
+        {
+            self.multishot[0].push(*key);
+        }
         self.ring.push(request)
     }
     fn pushed(&mut self) -> usize {
@@ -132,13 +144,23 @@ impl Ring for FailingRing {
         } else {
             Some(Duration::ZERO)
         };
+        self.failed.append(&mut self.late);
+        self.multishot = [Vec::new(), std::mem::take(&mut self.multishot[0])];
         self.ring.enter(timeout)
     }
     fn make_eventfd(&mut self) -> io::Result<OwnedFd> {
         self.ring.make_eventfd()
     }
     fn next(&mut self) -> Option<Completion> {
-        self.failed.pop_front().or_else(|| self.ring.next())
+        self.failed.pop_front().or_else(|| {
+            let (late, now) = (&mut self.late, &self.multishot[1]);
+            let next = || {
+                self.ring
+                    .next()
+                    .inspect(|next| late.extend(now.contains(&next.key).then_some(*next)))
+            };
+            std::iter::from_fn(next).find(|next| !now.contains(&next.key))
+        })
     }
     fn submit(&mut self, operation: Operation) -> Result<Token, NotSubmitted> {
         if self.sys.has_operations.get() {

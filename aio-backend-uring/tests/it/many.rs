@@ -4,9 +4,11 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use aio_backend::conformance::disturb::raise_limit;
-use aio_backend::{Backend, Interest, Token};
+use aio_backend::{Backend, Interest, Peek, ReadyList, Token};
+use aio_backend_uring::sys::Sys;
 use aio_backend_uring::{Config, Uring};
 
+use crate::faults::Failing;
 use crate::kit::{A, B, IN, alone, available, check, doorbell, read, ring, wait, watch};
 
 /// More completions at once than any queue holds. None is lost, and none is reported twice.
@@ -153,4 +155,39 @@ fn d3_a_wait_reports_an_edge_once_that_has_completed_twice() {
     assert_eq!(check(&mut backend), []);
     ring(&bell);
     assert_eq!(check(&mut backend), [(A, IN)]);
+}
+
+/// The kernel may queue the first completion of a multishot request as work that it does after the enter. A ring
+/// that shows no pending work then looks empty.
+#[test]
+fn d2_a_check_reports_a_ready_descriptor_whose_multishot_request_completes_after_the_enter() {
+    for config in [
+        Config::new().plain().multishot_from(1),
+        Config::new().multishot_from(1),
+    ] {
+        let sys = Failing::default();
+        let Some(mut backend) = available(Uring::with_sys(sys.clone(), config)) else {
+            return;
+        };
+        let (a, b) = (doorbell(), doorbell());
+        watch(&mut backend, &a, A);
+        watch(&mut backend, &b, B);
+        assert_eq!(check(&mut backend), []);
+        sys.is_late.set(!seeing(&mut backend));
+        for _ in 0..3 {
+            ring(&a);
+            // Removed and watched again, so that its request is armed anew.
+            backend.remove(A).unwrap();
+            watch(&mut backend, &a, A);
+            assert_eq!(check(&mut backend), [(A, IN)]);
+            assert_eq!(check(&mut backend), [(A, IN)]);
+            read(&a);
+            assert_eq!(check(&mut backend), []);
+        }
+    }
+}
+
+/// Returns `true` if the ring shows pending work.
+fn seeing<S: Sys>(backend: &mut Uring<S>) -> bool {
+    backend.peek(&mut ReadyList::new()).unwrap() != Peek::Unsupported
 }
