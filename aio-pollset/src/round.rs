@@ -1,5 +1,6 @@
 //! Rounds: every promoted source is polled once (rule A3).
 
+use std::mem;
 use std::ops::ControlFlow;
 
 use aio_backend::Token;
@@ -94,11 +95,18 @@ impl PollSet {
             if next.slot == NONE {
                 continue;
             }
-            let first = Hit::mark(self, next.slot);
+            let marked = state.slots.borrow_mut().mark_hit(next.slot, state.rounds.get());
             let second = match next.from {
                 NONE => Next::END,
-                from => array.next_hit(state, from),
+                from => {
+                    // A panic refuses the first hit. This is a copy, because a value that a panic may drop stays in memory.
+                    let first = marked.map(|marked| Hit::new(self, next.slot, marked));
+                    let second = array.next_hit(state, from);
+                    mem::forget(first);
+                    second
+                }
             };
+            let first = marked.map(|marked| Hit::new(self, next.slot, marked));
             let is_last = number as usize + 1 == walk.arrays().len();
             if second.slot == NONE && is_last {
                 return (first, false);
@@ -108,7 +116,6 @@ impl PollSet {
                 from: second.from,
                 ..Course::default()
             };
-            let first = first.map(Hit::moved);
             let (first, has_more) = self.first_of(&walk, first, second.slot, course);
             return (first.map(Hit::moved), has_more);
         }
