@@ -20,8 +20,9 @@ thread_local! {
 /// Runs one iteration of a main loop with `cx` as a source. Returns `true` if there was progress.
 pub(crate) fn poll_in_glib(cx: &Context, wait: Wait) -> bool {
     let main = MAIN.with(Clone::clone);
-    let may_block = wait != Wait::NoBlock && !is_due(cx, wait);
+    // First: a notification after this and before the check would count as known, and end nothing.
     let notifications = notified(cx);
+    let may_block = wait != Wait::NoBlock && !is_due(cx, wait);
     let attached = Rc::new(aio_glib::attach(cx, Some(&main)).expect("it can be embedded"));
     ATTACHED.with_borrow_mut(|all| all.push(attached));
     let _iteration = Iteration;
